@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.notebook import (
         Result as Result,
+        compare as compare,
         load as load,
         log_mlflow as log_mlflow,
         log_tensorboard as log_tensorboard,
@@ -84,7 +85,6 @@ if TYPE_CHECKING:
     from onnx_geed.results import (
         Comparison as Comparison,
         aggregate as aggregate,
-        compare as compare,
         diagnose as diagnose,
     )
     from onnx_geed.run import (

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from onnx_geed.safe_names import one_line, plain, without_secrets
+from onnx_geed.wording import bare, worded
 
 __all__ = [
     "GeedError",
@@ -29,11 +30,16 @@ class GeedError(Exception):
     """Wrong usage or input.
 
     The message is one line: what was asked, what was found, what to do. The command line prints it
-    and exits with status 2. Keys and tokens in addresses are removed from it.
+    and exits with status 2; in Python it ends with the arguments that it names as options. Keys and
+    tokens in an address are cut from it.
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(without_secrets(str(message)), _LONGEST))
+        super().__init__(one_line(without_secrets(bare(str(message))), _LONGEST))
+
+    def __str__(self) -> str:
+        """Return the message, for whoever called: a command, or a function in Python."""
+        return worded(super().__str__())
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:

@@ -56,7 +56,12 @@ def lazy(namespace: dict[str, Any]) -> None:
 
     namespace["__all__"] = sorted(name for name in homes if not name.startswith("__"))
     namespace["__getattr__"] = attach
-    namespace["__dir__"] = lambda: sorted({*namespace, *homes})
+    # What a notebook completes: not what the face is made of.
+    namespace["__dir__"] = lambda: sorted({*homes, *filter(_is_special, namespace)})
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__")
 
 
 def _missing(package: str, name: str, homes: dict[str, tuple[str, str]]) -> str:

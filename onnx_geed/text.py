@@ -19,6 +19,7 @@ from onnx_geed.safe_names import json_escaped, one_line, plain
 __all__ = [
     "LEAST_WIDTH",
     "columns",
+    "counted",
     "format_bytes",
     "head_lines",
     "interval",
@@ -44,10 +45,6 @@ _WIDTH, _NARROW = 100, 60
 
 # What is never cut: a part of a number is another number. Marks of notes are in brackets, too.
 _NUMBER = re.compile(r"[\[±]? ?[-−]?\d+(\.\d+)?(e[-+]\d+)?(?![\w./-])")
-
-
-# What leaves a range by less is rounding.
-_ROUNDED = 1e-6
 
 
 # A head of a column of numbers keeps this much, so that it can be read.
@@ -176,6 +173,19 @@ def span(value: float) -> str:
     return f"{mantissa}·10{str(int(power.replace('−', '-'))).translate(_RAISED)}"
 
 
+def counted(count: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun, such as ``1 sample`` or ``2 samples``.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    noun, nouns : str
+        What one of them is called, and what several; by default that with an s.
+    """
+    return f"{count} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
 def format_bytes(count: float) -> str:
     """Return a size such as ``5.5 MiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
@@ -217,17 +227,9 @@ def number(value: float | None) -> str:
     return f"{value:.2e}"
 
 
-def interval(ends: Sequence[float] | None, least: float = -math.inf, most: float = math.inf) -> str:
-    """Return the two ends of an interval in brackets, or a dash where there is none.
-
-    Student t is not clipped to the range of a measure. Where it leaves it, half its width is told:
-    nobody reads a value there that cannot be.
-    """
-    if not ends:
-        return "-"
-    if ends[0] < least - _ROUNDED or ends[1] > most + _ROUNDED:
-        return f"± {number((ends[1] - ends[0]) / 2)}"
-    return f"[{number(ends[0])}, {number(ends[1])}]"
+def interval(ends: Sequence[float] | None) -> str:
+    """Return the two ends of an interval in brackets, or a dash where there is none."""
+    return f"[{number(ends[0])}, {number(ends[1])}]" if ends else "-"
 
 
 def columns(

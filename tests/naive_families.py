@@ -111,3 +111,23 @@ def mean_distance(rows):
     return float(
         np.mean([np.linalg.norm(a - b) for i, a in enumerate(rows) for b in rows[i + 1 :]])
     )
+
+
+def gain(latents, inputs, samples, points):
+    """How much more latents move than inputs, from orbits (n, ...) a sample, the identity first."""
+
+    def moves(orbits):
+        moved = [
+            np.sqrt(
+                sum(float(a - b) ** 2 for a, b in zip(gx.ravel(), orbit[0].ravel(), strict=True))
+            )
+            for orbit in orbits[:samples]
+            for gx in orbit[1:]
+        ]
+        return (
+            sum(moved)
+            / len(moved)
+            / mean_distance(np.stack([orbit[0] for orbit in orbits[:points]]))
+        )
+
+    return moves(latents) / moves(inputs)

@@ -38,7 +38,7 @@ SIBLINGS = {("run", "report"), ("report", "run"), ("cli", "notebook"), ("noteboo
 GROUND = {
     *("addresses", "confinement", "copies", "errors", "extras", "faces", "files", "jit"),
     *("held", "json_text", "machine_code", "ordinary", "overrun", "own_code", "safe_names"),
-    *("spared", "text", "threads", "typed", "typed_json", "version", "whole"),
+    *("spared", "text", "threads", "typed", "typed_json", "version", "whole", "wording"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

@@ -41,6 +41,7 @@ from onnx_geed.run import (
     software_versions,
     unmoved_notes,
     unmoving,
+    without_machine_notes,
 )
 
 __all__ = [
@@ -199,7 +200,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "classes": prepared.model.metadata.get(CLASSES),
         "targets": [m.layer for m in plan.measures if m.target],
         "notes": [
-            *plan.notes,
+            *without_machine_notes(plan.notes),
             *unmoved_notes(plan.group.name, plan.group.elements, idle, prepared.count),
         ],
         "norm_samples": options.norm_samples,

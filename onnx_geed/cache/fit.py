@@ -22,6 +22,7 @@ from onnx_geed.run import (
     fits_to_make,
     requested_fits,
 )
+from onnx_geed.text import counted
 
 __all__ = ["fit_cached_actions"]
 
@@ -106,7 +107,8 @@ def _size_of_d(manifest: Manifest, samples: int | None) -> int:
     if not 1 <= count <= manifest.count - 2:
         raise GeedError(
             f"--samples {count}: the fit needs samples outside D, and the cache holds "
-            f"{manifest.count} orbits: give 1 to {manifest.count - 2}, or write the cache with "
+            f"{counted(manifest.count, 'orbit')}: give 1 to {manifest.count - 2}, or write the "
+            "cache with "
             "more --samples"
         )
     return count

@@ -19,6 +19,7 @@ from onnx_geed.cache.shard_reader import sample_label
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Measure, Plan, Spread
 from onnx_geed.run import spreads_of
+from onnx_geed.text import counted
 
 __all__ = ["read_spreads", "read_whole"]
 
@@ -86,7 +87,8 @@ def _tensors(
     if i not in manifest.whole:
         raise GeedError(
             f"{measure.name}@{measure.layer}: the cache holds whole tensors of only "
-            f"{manifest.count} orbits, but M needs {count} samples: write it again with this "
+            f"{counted(manifest.count, 'orbit')}, but M needs {counted(count, 'sample')}: write "
+            "it again with this "
             f"--measure, or measure with --norm-samples {manifest.count}"
         )
     for position, tensor in enumerate(read_whole(folder, manifest, i), manifest.count):

@@ -47,7 +47,7 @@ from onnx_geed.run import (
     open_executor,
     prepare_run,
 )
-from onnx_geed.text import format_bytes
+from onnx_geed.text import counted, format_bytes
 
 __all__ = ["write_cache"]
 
@@ -214,11 +214,11 @@ def _announce(
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
     size = format_bytes(manifest.bytes)
     if len(missing) == everything:
-        say(f"cache {folder}: writing {manifest.count} orbits, {size} in {shards}")
+        say(f"cache {folder}: writing {counted(manifest.count, 'orbit')}, {size} in {shards}")
     elif missing:
         say(
             f"cache {folder}: {everything - len(missing)} of {shards} exist, {left} of "
-            f"{manifest.count} orbits to go"
+            f"{counted(manifest.count, 'orbit')} to go"
         )
     else:
         say(f"cache {folder}: complete, {shards} ({size})")

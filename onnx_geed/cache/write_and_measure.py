@@ -12,7 +12,7 @@ from onnx_geed.cache.measure import measure_cache
 from onnx_geed.cache.write import write_cache
 from onnx_geed.errors import GeedError
 from onnx_geed.results import Result
-from onnx_geed.run import Progress
+from onnx_geed.run import Progress, machine_notes
 
 __all__ = ["measure_through_cache"]
 
@@ -94,7 +94,7 @@ def measure_through_cache(
         limits=limits,
         **options,
     )
-    return measure_cache(
+    result = measure_cache(
         folder,
         measures=options.get("measures", ()),
         target=options.get("target", {}),
@@ -103,6 +103,10 @@ def measure_through_cache(
         progress=None if progress is None else _Half(progress, 1),
         command=command,
     )
+    # Here the model did run.
+    running = machine_notes(result["runtime"]["provider"], options.get("provider", "auto"))
+    result["notes"] = [*running, *result["notes"]]
+    return result
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from onnx_geed.cli.terminal import OutputError, fail, settle, show, silence, tel
 from onnx_geed.errors import GeedError
 from onnx_geed.overrun import end_by
 from onnx_geed.text import format_bytes
+from onnx_geed.wording import on_command_line
 
 __all__ = ["OneLine"]
 
@@ -41,7 +42,8 @@ class OneLine(click.Group):
         end_by(lambda fault: end_at_once(f"onnx-geed: {fault}", 2))
         shown, warnings.showwarning = warnings.showwarning, _warned
         try:
-            status = self._status(*args, **kwargs)
+            with on_command_line():
+                status = self._status(*args, **kwargs)
             sys.exit(status if isinstance(status, int) else 0)
         finally:
             end_by(None)

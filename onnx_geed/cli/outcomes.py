@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnx_geed.addresses import address_of
 from onnx_geed.cli.terminal import OutputError, fail, show, tell
 from onnx_geed.errors import GeedError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from onnx_geed.model import Model
     from onnx_geed.results import Result
 
-__all__ = ["finish", "next_step", "show_results", "write"]
+__all__ = ["finish", "next_step", "show_results", "tell_written", "write"]
 
 
 def finish(
@@ -55,6 +56,13 @@ def next_step(data: str | None, files: Sequence[str | Path | None], *, part: boo
     page = f"onnx-geed report {' '.join(kept) or 'result.json'} -o report.html"
     page += f" --data {shlex.quote(data)}" if data else ""
     return f"next: {page}" if kept else f"next: keep the result with -o result.json, then {page}"
+
+
+def tell_written(page: str | Path, *others: str | Path | None) -> None:
+    """Say where a page was written, with whatever else there is, and that it is to be opened."""
+    for path in filter(None, others):
+        tell(f"written: {path}")
+    tell(f"written: {page}" if address_of(page) else f"next: open {page} in a browser")
 
 
 def write(result: Result, out: str | Path) -> int:

@@ -19,7 +19,7 @@ from onnx_geed.cli.options import (
     pairs,
     results_argument,
 )
-from onnx_geed.cli.outcomes import finish
+from onnx_geed.cli.outcomes import finish, tell_written
 from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.cli.terminal import command_line, show_as
 from onnx_geed.cli.typed_options import typed_options
@@ -193,6 +193,7 @@ def report(
                 "cells/."
             )
         write_suite_report(read_summary(suite), out, pictures=pictures)
+        tell_written(out, pictures)
         return
     contents = [read_result(path) for path in results]
     shown: list[Exploration | None] = []
@@ -206,6 +207,7 @@ def report(
         explorations=shown,
         command=command_line(),
     )
+    tell_written(out, pictures)
 
 
 def _explored(

@@ -30,7 +30,7 @@ from onnx_geed.cli.options import (
     quiet_option,
     run_options,
 )
-from onnx_geed.cli.outcomes import finish, next_step, show_results, write
+from onnx_geed.cli.outcomes import finish, next_step, show_results, tell_written, write
 from onnx_geed.cli.places import PLACE, Output, is_cache, of_each_group
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, hushed, show, tell
@@ -382,13 +382,17 @@ def benchmark(
     failed = {failure["cell"] for failure in summary["failed"]}
     done = [cell for cell in loaded.cells if str(cell) not in failed]
     cells = [joined(out, "cells", f"{cell.name}.json") for cell in done]
-    for note in write_summary(summary, out, cells):
+    left_out = write_summary(summary, out, cells)
+    for note in left_out:
         tell(f"note: {note}")
     if form == "json":
         show(to_json(summary), nl=False, kept=True)
     else:
         text = suite_csv(summary) if form == "csv" else suite_table(summary)
         show(text, nl=form == "table", kept=True)
+    tell(f"written: {joined(out, 'summary.json')}")
+    if not any("report.html" in note for note in left_out):
+        tell_written(joined(out, "report.html"))
     if failures := summary["failed"]:
         raise GeedError(
             f"{len(failures)} of the suite's runs failed; the first: {failures[0]['cell']}: "

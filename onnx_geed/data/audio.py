@@ -15,6 +15,7 @@ from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import check_held
 from onnx_geed.ordinary import check_ordinary
+from onnx_geed.text import counted
 
 __all__ = ["frames_of", "read_recording", "recordings"]
 
@@ -45,7 +46,8 @@ def recordings(layout: str, allowed: int) -> Callable[[Path, str], NDArray[np.fl
         first.append((rate, path.name))
         if rate != first[0][0]:
             raise GeedError(
-                f"{where}: has {rate} samples per second, but {first[0][1]} has {first[0][0]}; "
+                f"{where}: has {counted(rate, 'sample')} per second, but {first[0][1]} has "
+                f"{first[0][0]}; "
                 "resample all to one rate"
             )
         del first[1:]
@@ -97,7 +99,8 @@ def read_recording(
     if "C" not in letters:
         if values.shape[1] != 1:
             raise GeedError(
-                f"{where}: has {values.shape[1]} channels, but the model ({layout}) takes one "
+                f"{where}: has {counted(values.shape[1], 'channel')}, but the model ({layout}) "
+                "takes one "
                 "line; mix it down to one channel"
             )
         return np.ascontiguousarray(values[:, 0]), int(rate)

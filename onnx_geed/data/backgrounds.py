@@ -20,6 +20,7 @@ from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp, stamp
 from onnx_geed.held import ALLOWED, array_bytes, check_held
+from onnx_geed.text import counted
 
 __all__ = ["Backgrounds", "read_backgrounds", "read_masks"]
 
@@ -86,7 +87,8 @@ def read_backgrounds(
         raise GeedError(f"{where}: no images in the folder ({', '.join(SUFFIXES)}); {held}")
     if count > len(names):
         raise GeedError(
-            f"{where}/{count}: the folder has {len(names)} images; ask for {len(names)} or fewer, "
+            f"{where}/{count}: the folder has {counted(len(names), 'image')}; ask for "
+            f"{len(names)} or fewer, "
             "or add more"
         )
     drawn = np.sort(np.random.default_rng(seed).permutation(len(names))[:count])
@@ -178,7 +180,8 @@ def read_masks(
         check_held(f"{where}: one mask", one, allowed, f"masks have {shape_text(plane)}")
     if rows.count != count:
         raise GeedError(
-            f"{where}: {rows.count} masks for {count} samples: give one mask per sample, in the "
+            f"{where}: {counted(rows.count, 'mask')} for {counted(count, 'sample')}: give one "
+            "mask per sample, in the "
             "same order"
         )
 

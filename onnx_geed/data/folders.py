@@ -23,6 +23,7 @@ from onnx_geed.files import Stamp, stamp
 from onnx_geed.groups import LETTERS, parse_layout
 from onnx_geed.held import ALLOWED, ArrayHead, array_head, check_held
 from onnx_geed.ordinary import open_ordinary
+from onnx_geed.text import counted
 
 __all__ = ["KINDS", "FileKind", "classes_of", "kind_of_folder", "one_file", "open_folder"]
 
@@ -88,7 +89,8 @@ def _array_length(path: Path, layout: str, where: str, _: int) -> int:
     axis = ragged_axes(layout)[0]
     if axis >= len(shape):
         raise GeedError(
-            f"{where}: an array of {len(shape)} axes, but one sample of {layout} has "
+            f"{where}: an array of {counted(len(shape), 'axis', 'axes')}, but one sample of "
+            f"{layout} has "
             f"{len(layout) - 1}; write it in the model's own layout without N"
         )
     return int(shape[axis])

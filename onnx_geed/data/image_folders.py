@@ -15,6 +15,7 @@ from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.data.rows import Rows
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp, stamp
+from onnx_geed.text import counted
 
 __all__ = ["check_channels", "reader_of_images"]
 
@@ -59,7 +60,8 @@ def reader_of_images(
     channels = takes[layout.index("C") - 1] if "C" in layout else 1
     if channels not in (None, 1, 3):
         raise GeedError(
-            f"--data {folder}: the model takes {channels} channels, but images have 1 or 3: give "
+            f"--data {folder}: the model takes {counted(channels, 'channel')}, but images have 1 "
+            "or 3: give "
             "an array"
         )
     if dtype.kind != "f":

@@ -15,6 +15,7 @@ from onnx_geed.data.samples import Samples
 from onnx_geed.data.sources import names_in, open_rows
 from onnx_geed.errors import GeedError, known_names, nearest
 from onnx_geed.held import ALLOWED
+from onnx_geed.text import counted
 
 __all__ = ["array_named", "check_counts", "named_inputs"]
 
@@ -119,6 +120,7 @@ def check_counts(samples: Mapping[str, Samples]) -> None:
     for name, count in rest:
         if count != least:
             raise GeedError(
-                f"--data {samples[name].source}: {count} samples for {name}, but {least} for "
+                f"--data {samples[name].source}: {counted(count, 'sample')} for {name}, but "
+                f"{least} for "
                 f"{first}; give the same samples for both, in the same order"
             )

@@ -16,6 +16,7 @@ from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 from onnx_geed.held import ALLOWED, read_text
 from onnx_geed.ordinary import check_ordinary
+from onnx_geed.text import counted
 
 __all__ = ["labels_of", "place_labels_of"]
 
@@ -54,7 +55,10 @@ def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (count,):
-        return None, f"{shape_text(array.shape)} labels for {count} samples: give one per sample"
+        return (
+            None,
+            f"{shape_text(array.shape)} labels for {counted(count, 'sample')}: give one per sample",
+        )
     labels = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.tolist()]
     if all(isinstance(v, str) or _is_whole(v) for v in labels):
         return tuple(v if isinstance(v, str) else int(v) for v in labels), ""

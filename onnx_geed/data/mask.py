@@ -14,6 +14,7 @@ from onnx_geed.data.rows import held_whole, shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.held import ALLOWED
+from onnx_geed.text import counted
 
 __all__ = ["mask_of", "read_mask"]
 
@@ -90,8 +91,9 @@ def read_mask(
         return mask_of(lengths.tolist(), length)
     if values.shape != (count, length):
         raise GeedError(
-            f"{where}: {shape_text(values.shape)} for {count} samples with {length} entries; give "
-            f"{shape_text((count, length))} of 0 and 1 (1 is real), or {count} lengths"
+            f"{where}: {shape_text(values.shape)} for {counted(count, 'sample')} with "
+            f"{counted(length, 'entry', 'entries')}; give "
+            f"{shape_text((count, length))} of 0 and 1 (1 is real), or {counted(count, 'length')}"
         )
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         odd = values[~np.isin(values, (0, 1))].flat[0] if values.dtype.kind in "iuf" else ""

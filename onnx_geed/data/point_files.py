@@ -18,6 +18,7 @@ from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import read_held, read_text
 from onnx_geed.ordinary import open_ordinary
+from onnx_geed.text import counted
 
 __all__ = ["point_sets", "points_of", "read_points"]
 
@@ -141,7 +142,7 @@ def _counted(count: int, lines: list[str], where: str) -> list[str]:
         rows = [line for line in lines[start:] if line.strip()]
         if len(rows) == count:
             return [re.sub(r"^\s*[A-Za-z]+\s+", "", row) for row in rows]
-    raise _unread(where, f"its first line says {count} points, and {len(rows)} follow")
+    raise _unread(where, f"its first line says {counted(count, 'point')}, and {len(rows)} follow")
 
 
 def _ply(path: Path, where: str, allowed: int) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.held import read_text
 from onnx_geed.json_text import parse_json
+from onnx_geed.text import counted
 
 __all__ = [
     "PRESETS",
@@ -160,7 +161,8 @@ class Preprocess:
             count = 1 if channel_axis is None else x.shape[channel_axis]
             if len(values) not in (1, count):
                 raise GeedError(
-                    f"preprocess {name}: {len(values)} values, but the model takes {count} "
+                    f"preprocess {name}: {counted(len(values), 'value')}, but the model takes "
+                    f"{count} "
                     f"channel{'s' * (count != 1)}: give one value for all"
                     + (f", or {count}" if count > 1 else "")
                 )

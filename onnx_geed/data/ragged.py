@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx_geed.data.rows import Rows, shape_text
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import LETTERS, parse_layout
+from onnx_geed.text import counted
 
 __all__ = ["padded", "ragged_axes", "split", "whole"]
 
@@ -65,7 +66,8 @@ def split(rows: Rows, layout: str, where: str) -> Rows:
     if ends[-1] != total:
         what = "their squares add" if len(axes) > 1 else "they add"
         raise GeedError(
-            f"{where}: an array of {shape_text(rows.shape)} with lengths of {len(lengths)} samples:"
+            f"{where}: an array of {shape_text(rows.shape)} with lengths of "
+            f"{counted(len(lengths), 'sample')}:"
             f" {what} up to {ends[-1]}, the array holds {total}; write both again"
         )
 

@@ -21,6 +21,7 @@ from onnx_geed.groups.plane_groups import cyclic, dihedral
 from onnx_geed.groups.turns import turns_of
 from onnx_geed.groups.vectors import Matrices, Permutation
 from onnx_geed.json_text import parse_json
+from onnx_geed.text import counted
 
 __all__ = [
     "Table",
@@ -85,8 +86,9 @@ class Table:
         rank = 3 if self.holds_matrices else 2
         if values.ndim != rank or len(values) != len(elements):
             raise GeedError(
-                f"{source}: {kind} must have {rank} axes and one entry for each of the "
-                f"{len(elements)} elements, found shape {values.shape}"
+                f"{source}: {kind} must have {counted(rank, 'axis', 'axes')} and one entry for "
+                "each of the "
+                f"{counted(len(elements), 'element')}, found shape {values.shape}"
             )
         if self.holds_matrices:
             _check_matrices(values, source)

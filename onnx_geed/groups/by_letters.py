@@ -27,6 +27,7 @@ from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
 from onnx_geed.groups.named import factors_of
 from onnx_geed.groups.small_groups import on_grid
 from onnx_geed.groups.support import disk_mask
+from onnx_geed.text import counted
 
 __all__ = [
     "LayoutAction",
@@ -389,7 +390,8 @@ def layout_action(
     moved_points = sum(factor.axes == "P" for factor, _, _ in placed)
     if of_input and 0 < moved_points < len(points):
         raise GeedError(
-            f"layout {layout}: its two axes P have {points[0]} and {points[1]} entries, but "
+            f"layout {layout}: its two axes P have {points[0]} and "
+            f"{counted(points[1], 'entry', 'entries')}, but "
             f"{group.name} permutes only one of them: give the other one another letter, such as "
             "X or C, if it holds no points"
         )

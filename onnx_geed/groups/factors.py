@@ -20,6 +20,7 @@ from onnx_geed.groups.exactness import Exactness
 from onnx_geed.groups.grid_tables import Interpolation, rotation_table, warp_table
 from onnx_geed.groups.moves import Moves, still_moves
 from onnx_geed.groups.rotations import octahedral_rotations
+from onnx_geed.text import counted
 
 __all__ = [
     "Factor",
@@ -344,7 +345,7 @@ class TakeFactor(Factor):
         here = len(self.table[0])
         if lengths[0] == here:
             return ""
-        return f"{self.axes} has {lengths[0]} entries, but {here} are permuted"
+        return f"{self.axes} has {counted(lengths[0], 'entry', 'entries')}, but {here} are permuted"
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on an axis of the right length."""
@@ -379,7 +380,10 @@ class MixFactor(Factor):
         """Say so where an axis has not as many entries as the matrices."""
         if lengths[0] == self.size:
             return ""
-        return f"{self.axes} has {lengths[0]} entries, but vectors of {self.size} are turned"
+        return (
+            f"{self.axes} has {counted(lengths[0], 'entry', 'entries')}, but vectors of "
+            f"{self.size} are turned"
+        )
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on an axis of k entries."""

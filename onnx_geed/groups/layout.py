@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.text import counted
 
 __all__ = [
     "LETTERS",
@@ -218,7 +219,8 @@ class Layout:
             )
         if rank != self.rank - 1 or "C" not in self.letters or self.grid:
             raise GeedError(
-                f"a latent or output must be (N, k) or (N, C, H, W), found {rank} axes after the "
+                "a latent or output must be (N, k) or (N, C, H, W), found "
+                f"{counted(rank, 'axis', 'axes')} after the "
                 "batch; say what they are with --layout, such as LAYER=NPC"
             )
         maps = self.moved_last(array)
@@ -324,7 +326,8 @@ def check_input_layout(text: str, rank: int, source: str, input: str) -> str:
         raise GeedError(f"{source} {text!r}: is not a layout of input {input}: {fault}.{near}")
     if len(text) != rank:
         raise GeedError(
-            f"{source} {text!r}: names {len(text)} axes, but input {input} has {rank}; write, for "
+            f"{source} {text!r}: names {counted(len(text), 'axis', 'axes')}, but input {input} "
+            f"has {rank}; write, for "
             f"example, {usual}"
         )
     return text

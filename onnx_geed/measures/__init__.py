@@ -121,5 +121,16 @@ if TYPE_CHECKING:
     from onnx_geed.measures.spread import (
         Spread as Spread,
     )
+    from onnx_geed.measures.telling import (
+        Scale as Scale,
+        gap_within as gap_within,
+        perfect_words as perfect_words,
+        range_of as range_of,
+        sign_words as sign_words,
+        told as told,
+        told_ends as told_ends,
+        told_gap as told_gap,
+        within as within,
+    )
 
 lazy(globals())

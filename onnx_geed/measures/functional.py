@@ -19,6 +19,7 @@ from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.opposites import check_goes_with_group
 from onnx_geed.measures.scores import OutputKind, check_logits
+from onnx_geed.text import counted
 from onnx_geed.threads import Threads
 
 __all__ = [
@@ -80,7 +81,8 @@ def _of_maps(
         )
     if action.channels is not None and action.channels.shape[1] != maps.shape[2]:
         raise GeedError(
-            f"the channel table is for {action.channels.shape[1]} channels, found {maps.shape[2]}"
+            f"the channel table is for {counted(action.channels.shape[1], 'channel')}, found "
+            f"{maps.shape[2]}"
         )
     return Measure("channel-cos", "activations", action, support), maps
 

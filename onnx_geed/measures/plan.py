@@ -39,6 +39,7 @@ from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.opposites import check_goes_with_group
 from onnx_geed.measures.requests import Request
 from onnx_geed.measures.scores import OutputKind
+from onnx_geed.text import counted
 
 __all__ = ["Plan", "make_plan", "view"]
 
@@ -368,7 +369,8 @@ def _vector_action(layer: Layer, group: Group, table: Table, length: int) -> Per
     action = vector_action(table, group)
     if table.values.shape[1] != length:
         raise GeedError(
-            f"{table.source}: a table for {table.values.shape[1]} entries, but {layer.name} has "
+            f"{table.source}: a table for {counted(table.values.shape[1], 'entry', 'entries')}, "
+            f"but {layer.name} has "
             f"{length}"
         )
     return action
@@ -430,7 +432,8 @@ def _with_table(layer: Layer, action: LayoutAction | PlacedAction, table: Table)
     """Return an action by letters that permutes or mixes channels too."""
     if table.values.shape[1] != layer.channels:
         raise GeedError(
-            f"{table.source}: a table for {table.values.shape[1]} channels, but {layer.name} has "
+            f"{table.source}: a table for {counted(table.values.shape[1], 'channel')}, but "
+            f"{layer.name} has "
             f"{layer.channels}"
         )
     if not isinstance(action, LayoutAction):

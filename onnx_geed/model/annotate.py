@@ -37,6 +37,7 @@ from onnx_geed.model.signature import (
 from onnx_geed.model.soundness import refusing_unsound
 from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import Tensor, list_tensors
+from onnx_geed.text import counted
 from onnx_geed.typed import check_value
 
 __all__ = ["annotate_model"]
@@ -175,7 +176,8 @@ def _check_number_of_classes(
     if count is None or len(names) == max(count, 2):
         return
     raise GeedError(
-        f"--classes {path}: names {len(names)} classes, but output {output.name!r} has "
+        f"--classes {path}: names {counted(len(names), 'class', 'classes')}, but output "
+        f"{output.name!r} has "
         f"{max(count, 2)}; write one class per line, in the outputs' order"
     )
 

@@ -131,7 +131,7 @@ def find_head(
     search = _Search(flow, points, types, values, pooled)
     if search.affine:
         if not search.before(search.affine[-1]):
-            return search.without_points()
+            return search.guess() if search.goes_round() and not scores else search.without_points()
         latent = search.walk()
         if latent is not None and (scores or not search.unit_norm):
             return _checked(latent, flow, points, types, pooled)
@@ -195,7 +195,7 @@ class _Search:
         self.order = {name: i for i, node in enumerate(flow.nodes) for name in node.output}
         spelt = Spellings(flow, types, values)
         self.affine = [node for node in flow.nodes if spelt.is_affine(node)]
-        self.unit_norm = spelt.unit_norm()
+        self.unit_norm, self.dense = spelt.unit_norm(), spelt.dense_output()
 
     def before(self, node: onnx.NodeProto) -> list[str]:
         """Return the points before a node."""
@@ -207,6 +207,10 @@ class _Search:
     # --------------------------------------------------------------------------------------------
     # The plain case
     # --------------------------------------------------------------------------------------------
+
+    def goes_round(self) -> bool:
+        """Whether a dense output is made of the input itself too, as by a network for noise."""
+        return self.dense and not self.flow.passes_all(self.flow.input, self.affine[-1:])
 
     def walk(self) -> str | None:
         """Return the last point from which only affine nodes and plain ones lead to the output."""
@@ -265,6 +269,9 @@ class _Search:
         heads, stops = self._front(passive=True)
         if behind and heads and not stops and self._side_by_side(heads):
             return Head(None, True, _hidden(behind))
+        if self.dense:
+            # An image made of an image, such as one without its noise, is no vector to be pooled.
+            return Head(None, False, _dense(self.flow.output))
         # A trunk that ends in pooling, or whose data go round its affine nodes.
         return self._checked(self.flow.output, scores=False)
 
@@ -372,6 +379,10 @@ def _several(names: Iterable[str]) -> Head:
         "everything"
     )
     return Head(None, True, reason)
+
+
+def _dense(output: str) -> str:
+    return f"the output {output!r} has values for every place of the input, which are no latent"
 
 
 def _hidden(nodes: Sequence[onnx.NodeProto]) -> str:

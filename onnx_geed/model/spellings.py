@@ -91,7 +91,25 @@ class Spellings:
         if kernel is None:
             shape = self._shape(operands[-1])
             kernel = [length or 0 for length in shape[2:]] if shape else [0]
-        return all(length == 1 for length in kernel) or self._covers_the_map(node, kernel)
+        if all(length == 1 for length in kernel) or self._covers_the_map(node, kernel):
+            return True
+        return self.dense_output() and self._makes_the_output(node)
+
+    def dense_output(self) -> bool:
+        """Whether the output has a number, or some, for every place of the acted-on input."""
+        given, made = self._shape(self.flow.input), self._shape(self.flow.output)
+        if given is None or made is None or len(given) != len(made) or len(given) not in (4, 5):
+            return False
+        # Channels first or last.
+        grids = [(given[2:], made[2:]), (given[1:-1], made[1:-1])]
+        return any(a == b and all(n is not None and n > 1 for n in a) for a, b in grids)
+
+    def _makes_the_output(self, node: onnx.NodeProto) -> bool:
+        """Whether the last convolution of a dense output, of any kernel, and no hidden one."""
+        if set(integers_of(node, "strides") or [1]) != {1} or attribute(node, "activation"):
+            return False
+        behind = self.flow.between(node.output[0])
+        return not any(n.op_type in _ACTIVATIONS | DENSE | CONV for n in behind)
 
     def _covers_the_map(self, node: onnx.NodeProto, kernel: Sequence[int]) -> bool:
         """Whether a convolution is a dense layer of the whole map, and not a hidden one."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from onnx_geed.errors import GeedError, known_names, nearest
 from onnx_geed.groups import check_layout, parse_layout
 from onnx_geed.model.tensors import Tensor
+from onnx_geed.text import counted
 
 __all__ = ["resolve", "stated_layouts"]
 
@@ -95,7 +96,8 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
             axes = len(tensors[0].shape or ())
             raise GeedError(
                 (
-                    f"--layout {key}={text}: is for {rank} axes, but tensor {tensors[0].name!r} "
+                    f"--layout {key}={text}: is for {counted(rank, 'axis', 'axes')}, but tensor "
+                    f"{tensors[0].name!r} "
                     f"has {axes}"
                 )
                 + ("; for tokens, write NTD:<H>x<W>" if axes == 3 else "")

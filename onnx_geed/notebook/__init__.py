@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
+    from onnx_geed.notebook.comparing import (
+        compare as compare,
+    )
     from onnx_geed.notebook.loading import (
         load as load,
         read_result as read_result,

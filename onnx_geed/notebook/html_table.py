@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from onnx_geed.measures import descriptor_of, perfect_words, told, told_ends
 from onnx_geed.results import Record, Result, order_words
 from onnx_geed.safe_names import html_text
 from onnx_geed.text import interval, number, shorten
@@ -31,7 +32,7 @@ def html_table(result: Result) -> str:
     group, records = result["group"], result["measurements"]
     head = f"{shorten(result['model']['path'], 60)} under {group['name']} ({order_words(group)})"
     head += f", {shorten(result['data']['source'], 40)}"
-    names = ("measure", "layer", "value", "95 %", "how far off", "samples", "")
+    names = ("measure", "layer", "value", "95 %", "perfect", "how far off", "samples", "")
     lines = [
         "<table>",
         f"<caption>{_text(head)}</caption>",
@@ -46,18 +47,20 @@ def html_table(result: Result) -> str:
         lines.append(f"<p>{_text(rest)}</p>")
     note = (
         "how far off: 0 % is perfect, 100 % is as far off as different samples are from each "
-        "other; cosines have a minus sign in values, so -1 is perfect"
+        "other; cosines have a minus sign in the fields of the result, as in its file"
     )
     return "\n".join([*lines, f"<p><small>{_text(note)}</small></p>"])
 
 
 def _row(record: Record) -> str:
-    relative = record.get("relative")
+    relative, measure = record.get("relative"), descriptor_of(record["measure"])
+    value = record["value"]
     cells = (
         record["measure"],
         shorten(record["layer"], _LAYER),
-        number(record["value"]),
-        interval(record["ci95"]),
+        number(None if value is None else told(measure, value)),
+        interval(told_ends(measure, record["ci95"])),
+        perfect_words(measure).replace(" is perfect", ""),
         "-" if relative is None else f"{100 * relative:.3g} %",
         str(record["samples"]),
     )

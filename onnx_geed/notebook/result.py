@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, overload
 
 from onnx_geed import results
 from onnx_geed.files import write_json
+from onnx_geed.notebook.comparing import compare
 from onnx_geed.notebook.frames import Library, frame_of
 from onnx_geed.notebook.html_table import html_table
 from onnx_geed.report import PlotKind, draw_result
@@ -64,6 +65,11 @@ class Result(dict[str, Any]):
     def __getitem__(self, key: str, /) -> Any:
         """Return a field."""
         return super().__getitem__(key)
+
+    def __getattr__(self, name: str) -> Any:
+        """Say how a field is read."""
+        hint = f"; a result is a dict: write result[{name!r}]" if name in self else ""
+        raise AttributeError(f"'Result' object has no attribute {name!r}{hint}", name=name)
 
     def __repr__(self) -> str:
         """Return one line: what was measured, and how much of it."""
@@ -154,7 +160,7 @@ class Result(dict[str, Any]):
         """
         if isinstance(other, str | Path):
             other = results.read_result(other)
-        return results.compare(self, other, force=force)
+        return compare(self, other, force=force)
 
     def save(self, path: str | Path) -> None:
         """Write a file for :func:`onnx_geed.load`, completely or not at all.

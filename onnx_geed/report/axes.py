@@ -23,6 +23,7 @@ __all__ = [
     "perfect_lines",
     "short_name",
     "tall",
+    "tell_cosines",
     "value_text",
 ]
 
@@ -108,9 +109,24 @@ def furthest(readings: Sequence[Reading]) -> float:
     """Return the largest of all values, of their intervals, and of what stands beside them."""
     known: list[float] = []
     for r in readings:
-        known += [r.value, *(r.ci95 or ()), *(r.exact_ci95 or ()), *r.trips.values()]
+        known += [r.value, *r.trips.values()]
+        known += [end for pair in (r.ci95, r.exact_ci95) if pair for end in r.within(pair)]
         known += [v for v in (r.exact, r.untrained) if v is not None]
     return max(known)
+
+
+def tell_cosines(axis: Any, room: float) -> None:
+    """Write the ticks of an axis of negative cosines as sentences tell them.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+        The axis.
+    room : float
+        Its length, for as many places as tell ticks apart.
+    """
+    places = max(6, 1 - math.floor(math.log10(room)))
+    axis.set_major_formatter(partial(_as_cosine, places=min(places, 12)))
 
 
 def begin_at_perfect(axis: Any, readings: Sequence[Reading], most: float) -> tuple[float, float]:
@@ -118,9 +134,7 @@ def begin_at_perfect(axis: Any, readings: Sequence[Reading], most: float) -> tup
     perfect = min(r.perfect for r in readings)
     room = max(most - perfect, 1e-9 + 1e-6 * abs(perfect))
     if readings[0].similarity:
-        # As many places as tell ticks apart.
-        places = max(6, 1 - math.floor(math.log10(room)))
-        axis.set_major_formatter(partial(_as_cosine, places=min(places, 12)))
+        tell_cosines(axis, room)
     return perfect - 0.015 * room, perfect + 1.04 * room
 
 
@@ -151,7 +165,7 @@ def label_of(readings: Sequence[Reading]) -> str:
 def value_text(reading: Reading, value: float, ends: tuple[float, float] | None = None) -> str:
     """Return a value as the page's sentences write it, such as a cosine, with its interval."""
     text = span(reading.told(value))
-    if ends:
-        low, high = sorted(map(reading.told, ends))
+    if told := reading.told_ends(ends):
+        low, high = told
         text += f" ({span(low)} to {span(high)})"
     return text

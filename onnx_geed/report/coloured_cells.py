@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.report.picture import Picture, png, svg
+from onnx_geed.text import counted
 
 __all__ = ["adjacency", "cells", "strip", "tokens"]
 
@@ -69,7 +70,7 @@ def adjacency(orbit: F64) -> list[Picture]:
     """
     points = orbit.shape[-1]
     table = orbit if orbit.ndim == 3 else np.sqrt((orbit**2).sum(axis=1))
-    return cells(table, f"matrix between {points} points", (64, 64), (80, 80))
+    return cells(table, f"matrix between {counted(points, 'point')}", (64, 64), (80, 80))
 
 
 def strip(orbit: F64) -> list[Picture]:

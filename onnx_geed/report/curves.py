@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.measures import gap_within
 from onnx_geed.report.axes import (
     begin_at_perfect,
     head,
@@ -60,6 +61,8 @@ class Curve:
         How its line is drawn, as matplotlib has it.
     told : callable
         A value as a pointer is told it.
+    opposite : bool
+        Whether what is told falls where values grow, as cosines do.
     at : mapping of str to str
         Of which ``model`` and ``layer`` it is, where that is known.
     """
@@ -70,6 +73,7 @@ class Curve:
     series: int | None = None
     style: str = "-"
     told: Callable[[float], str] = span
+    opposite: bool = False
     at: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -93,10 +97,20 @@ def curve_of(name: str, reading: Reading, model: str = "") -> Curve:
     columns = reading.deviations.T
     trials = reading.descriptor.view == "classes" and bool(np.isin(columns, (0.0, 1.0)).all())
     ends = [mean_interval(column, "wilson" if trials else "t") for column in columns]
-    known = [pair or (value, value) for pair, value in zip(ends, reading.per_element, strict=True)]
+    known = [
+        reading.within(pair or (value, value))
+        for pair, value in zip(ends, reading.per_element, strict=True)
+    ]
     at = {"layer": reading.layer} | ({"model": model} if model else {})
     told = partial(value_text, reading)
-    return Curve(name, reading.per_element, np.array(known), told=told, at=at)
+    return Curve(
+        name,
+        reading.per_element,
+        np.array(known),
+        told=told,
+        opposite=reading.similarity,
+        at=at,
+    )
 
 
 def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
@@ -116,7 +130,10 @@ def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
     gaps = a.deviations - b.deviations
     ends = [mean_interval(column) for column in gaps.T]
     mean = gaps.mean(axis=0)
-    known = [pair or (value, value) for pair, value in zip(ends, mean, strict=True)]
+    known = [
+        gap_within(a.descriptor, pair or (value, value), a.scale)
+        for pair, value in zip(ends, mean, strict=True)
+    ]
     return Curve(name, mean, np.array(known))
 
 
@@ -220,8 +237,8 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
         tip = f"{curve.name}, {element_called(group, int(k))}: "
         tip += curve.told(float(curve.values[k]))
         if curve.ends is not None:
-            low, high = curve.ends[k]
-            tip += f" ({curve.told(float(low))} to {curve.told(float(high))})"
+            low, high = sorted(map(float, curve.ends[k]), reverse=curve.opposite)
+            tip += f" ({curve.told(low)} to {curve.told(high)})"
         at = {**curve.at, "element": int(k)}
         marks.append(Mark(float(places[k]), float(curve.values[k]), tip, at))
     mark(axes, marks)

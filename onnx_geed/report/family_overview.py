@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,17 +93,9 @@ def _panel(
 
 def _told(v: FamilyValue) -> str:
     text = span(v.value)
-    if v.ci95 and (ends := _ends(v)).startswith("±"):
-        text += f" ({ends})"
-    elif v.ci95:
+    if v.ci95:
         text += f" ({span(v.ci95[0])} to {span(v.ci95[1])})"
     return text if v.unmoved is None else f"{text}, unmoved {span(v.unmoved)}"
-
-
-def _ends(v: FamilyValue) -> str:
-    """Return the interval; nothing here is below 0, and shares are not above 1."""
-    share = v.quantity != "gain" and not v.quantity.endswith(", relative")
-    return interval(v.ci95, 0.0, 1.0 if share else math.inf)
 
 
 def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
@@ -171,7 +162,7 @@ def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:
     """Return the number of a cell and how dark it is, in per cent."""
     if v is None:
         return {"value": "", "more": "", "shade": 0}
-    more = _ends(v) if v.ci95 else ""
+    more = interval(v.ci95) if v.ci95 else ""
     if v.unmoved is not None:
         more += f"{', ' if more else ''}unmoved {number(v.unmoved)}"
         share = v.unmoved - v.value

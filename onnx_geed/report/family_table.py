@@ -46,7 +46,8 @@ def family_lines(result: Result) -> list[str]:
     last = {record["measure"]: record for record in result["measurements"]}
     across: list[tuple[str, Mapping[str, float | None]]] = []
     for record in list(last.values())[:_ACROSS]:
-        values = read_record(record).per_element.tolist()
+        reading = read_record(record)
+        values = [reading.told(value) for value in reading.per_element.tolist()]
         across.append((record["measure"], dict(zip(group["elements"], values, strict=True))))
     across += _beside(list(last.values()))
     numbered = parameters_of(group) is not None

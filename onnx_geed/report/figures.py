@@ -90,8 +90,9 @@ def profile_picture(
             placed = [(y + shift, r) for y, (_, series) in enumerate(rows) if (r := series[i])]
             ys = [y for y, _ in placed]
             kept = [r for _, r in placed]
-            low = [max(0.0, r.value - r.ci95[0]) if r.ci95 else 0.0 for r in kept]
-            high = [max(0.0, r.ci95[1] - r.value) if r.ci95 else 0.0 for r in kept]
+            pairs = [r.within(r.ci95) if r.ci95 else (r.value, r.value) for r in kept]
+            low = [max(0.0, r.value - p[0]) for r, p in zip(kept, pairs, strict=True)]
+            high = [max(0.0, p[1] - r.value) for r, p in zip(kept, pairs, strict=True)]
             label = legend_name(name) if several else "all elements"
             axes.plot([r.value for r in kept], ys, color=colour, lw=0.8, alpha=0.5)
             axes.errorbar(
@@ -105,7 +106,7 @@ def profile_picture(
                 label=label,
             )
             part = [
-                (y, r.exact, r.exact_ci95 or (r.exact, r.exact))
+                (y, r.exact, r.within(r.exact_ci95 or (r.exact, r.exact)))
                 for y, r in zip(ys, kept, strict=True)
                 if r.exact is not None
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnx_geed.measures import within
 from onnx_geed.report.axes import label_layers, legend
 from onnx_geed.report.svg import INK, LINE, MARKERS, SERIES, SOFT, TIP, drawing
 from onnx_geed.results import LayerMotion
@@ -46,7 +47,7 @@ def motions_picture(motions: Sequence[LayerMotion]) -> str:
                 i = _KINDS.index(p.kind)
                 row = y + (kinds.index(p.kind) - (len(kinds) - 1) / 2) * 0.8 / len(kinds)
                 x = (p.value - perfect) / scale
-                ends = p.ci95 or (p.value, p.value)
+                ends = within(m.descriptor, p.ci95 or (p.value, p.value))
                 axes.errorbar(
                     [x],
                     [row],

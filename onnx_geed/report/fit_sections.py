@@ -19,7 +19,7 @@ from onnx_geed.results import (
     motion_sentence,
     same_orbits,
 )
-from onnx_geed.text import interval, number, span
+from onnx_geed.text import counted, interval, number, span
 
 __all__ = ["fit_sections"]
 
@@ -99,7 +99,7 @@ def _pictures(name: str, motions: Sequence[LayerMotion]) -> list[dict[str, str]]
     caption = f"{name}: {_CAPTION}" if name else _CAPTION
     if any(m.mean_tensor is not None for m in drawn):
         caption += " Dotted: predicting the mean tensor for every sample."
-    alt = f"Predictions by layer, {len(drawn)} layers. " + " ".join(
+    alt = f"Predictions by layer, {counted(len(drawn), 'layer')}. " + " ".join(
         f"{m.layer} {m.motion}: "
         + ", ".join(f"{p.kind} {span(m.told(p.value))}" for p in m.predictions)
         + f", shuffled {span(m.told(m.null or 0.0))}."
@@ -129,7 +129,7 @@ def _table(name: str, motions: Sequence[LayerMotion]) -> dict[str, Any]:
                     "motion": m.motion,
                     "kind": p.kind,
                     "value": number(m.told(p.value)),
-                    "ci": interval(sorted(map(m.told, p.ci95)) if p.ci95 else None),
+                    "ci": interval(m.told_ends(p.ci95)),
                     "shuffled": number(null) if p.fit else "",
                     "other": "" if other is None else number(m.told(other)),
                     "defect": number(defect["median"]) if defect else "",

@@ -234,7 +234,9 @@ def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
     if share is not None:
         share = far_off(reading, reading.value, of_family=family)
     if ends is not None and reading.ci95 is not None:
-        low, high = (far_off(reading, end, of_family=family) for end in reading.ci95)
+        low, high = (
+            far_off(reading, end, of_family=family) for end in reading.within(reading.ci95)
+        )
         ends = (low, high)
     verdict = grade(reading, of_family=family)
     if record.get("fit"):
@@ -343,7 +345,7 @@ def _curves(group: GroupPart, known: Sequence[_Drawn]) -> list[Curve]:
             values = _values(group, share, record)
             ends = np.array([_share_ends(v, part["samples"]) for v in values])
             style = ":" if share == "right" else "-"
-            curves.append(Curve(of + what, values, ends, i, style, _told, {"model": name}))
+            curves.append(Curve(of + what, values, ends, i, style, _told, at={"model": name}))
     return curves
 
 

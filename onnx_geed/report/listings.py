@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx_geed.groups import LETTERS
 from onnx_geed.safe_names import line_of
-from onnx_geed.text import columns, format_bytes, head_lines
+from onnx_geed.text import columns, counted, format_bytes, head_lines
 
 __all__ = ["info_table", "layer_table"]
 
@@ -104,7 +104,8 @@ def info_table(info: Mapping[str, Any], verified: bool = False) -> str:
                 ("cache", info["path"]),
                 (
                     "holds",
-                    f"{info['orbits']} orbits of {info['order']}, {info['shards']} shards, "
+                    f"{counted(info['orbits'], 'orbit')} of {info['order']}, "
+                    f"{counted(info['shards'], 'shard')}, "
                     f"{format_bytes(info['bytes'])}: {state}{checked}",
                 ),
             ),

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnx_geed.measures import (
+    Descriptor,
+    Scale,
+    descriptor_of,
+    sign_words,
+    told,
+    told_ends,
+    told_gap,
+)
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     Aggregate,
@@ -13,6 +22,7 @@ from onnx_geed.results import (
 )
 from onnx_geed.text import (
     columns,
+    counted,
     head_lines,
     interval,
     line_width,
@@ -38,21 +48,24 @@ def aggregate_table(aggregate: Aggregate) -> str:
     marked(notes, aggregate["warnings"])
     for entry in aggregate["measurements"]:
         plain, relative = entry["unnormalised_mean"], entry["relative_mean"]
+        measure, mean = descriptor_of(entry["measure"]), entry["mean"]
         rows.append(
             (
                 entry["measure"],
                 entry["layer"],
-                number(entry["mean"]),
-                interval(entry["ci95_over_models"]),
-                "" if plain is None else number(plain),
-                "" if relative is None else number(relative),
-                "" if relative is None else interval(entry["relative_ci95_over_models"]),
+                _told(measure, mean) or number(None),
+                interval(told_ends(measure, entry["ci95_over_models"])),
+                _told(measure, plain, "unnormalised"),
+                _told(measure, relative, "relative"),
+                ""
+                if relative is None
+                else interval(told_ends(measure, entry["relative_ci95_over_models"], "relative")),
                 str(entry["models"]),
                 marked(notes, entry["warnings"]),
             )
         )
     group, data = aggregate["group"]["name"], aggregate["data"]["source"]
-    models = f"{len(aggregate['models'])} models"
+    models = f"{counted(len(aggregate['models']), 'model')}"
     head = head_lines(("over", models), ("group", group), ("data", data))
     legend = []
     if any(entry["relative_mean"] is not None for entry in aggregate["measurements"]):
@@ -67,6 +80,10 @@ def aggregate_table(aggregate: Aggregate) -> str:
     )
 
 
+def _told(measure: Descriptor, value: float | None, scale: Scale = "value") -> str:
+    return "" if value is None else number(told(measure, value, scale))
+
+
 def _fits(aggregate: Aggregate) -> list[str]:
     """Return a second table of the values that fitted ones must be compared with."""
     rows: list[Sequence[str]] = [
@@ -74,10 +91,11 @@ def _fits(aggregate: Aggregate) -> list[str]:
     ]
     for entry in aggregate["measurements"]:
         if fit := entry["fit"]:
-            scales = (fit["shuffled"], fit["identity"], fit["other_element"], fit["defect"])
-            cells = ["" if x["mean"] is None else number(x["mean"]) for x in scales]
-            head = (entry["measure"], entry["layer"], fit["kind"], number(entry["mean"]))
-            rows.append((*head, *cells))
+            measure, defect = descriptor_of(entry["measure"]), fit["defect"]["mean"]
+            values = (entry, fit["shuffled"], fit["identity"], fit["other_element"])
+            cells = [_told(measure, part["mean"]) for part in values]
+            head = (entry["measure"], entry["layer"], fit["kind"])
+            rows.append((*head, *cells, "" if defect is None else number(defect)))
     if len(rows) == 1:
         return []
     return ["", *columns(rows, flexible=1, right=(3, 4, 5, 6, 7))]
@@ -85,18 +103,18 @@ def _fits(aggregate: Aggregate) -> list[str]:
 
 def compare_table(comparison: Comparison) -> str:
     """Return a comparison as text, 100 columns wide at most but for long numbers."""
-    rows: list[Sequence[str]] = [("measure", "layer", "A", "B", "A - B", "95 % paired", "A lower")]
+    rows: list[Sequence[str]] = [("measure", "layer", "A", "B", "A - B", "95 % paired", "A better")]
     verdicts = []
     for entry in comparison["measurements"]:
         share = entry["share_a_lower"]
+        measure, scale = descriptor_of(entry["measure"]), entry["compared"]
         rows.append(
             (
                 compared(entry),
                 entry["layer"],
-                number(entry["a"]),
-                number(entry["b"]),
-                number(entry["difference"]),
-                interval(entry["verdict_ci95"]),
+                *(_told(measure, value, scale) for value in (entry["a"], entry["b"])),
+                _told(measure, entry["difference"], scale),
+                interval(told_gap(measure, entry["verdict_ci95"], scale)),
                 "-" if share is None else f"{100 * share:.0f} %",
             )
         )
@@ -108,6 +126,13 @@ def compare_table(comparison: Comparison) -> str:
     ]
     for reason in comparison["differ_in"]:
         head += wrapped(f"compared although they differ in {reason}")
+    plain = [
+        (e["measure"], e["compared"])
+        for e in comparison["measurements"]
+        if e["compared"] != "relative"
+    ]
+    if plain:
+        verdicts += wrapped(sign_words(plain))
     if any(entry["compared"] == "relative" for entry in comparison["measurements"]):
         verdicts += wrapped(f"relative: {WHAT_IS_RELATIVE}")
     if any(entry["verdict_ci95"] for entry in comparison["measurements"]):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from onnx_geed.errors import GeedError
-from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.measures import Scale, descriptor_of, told, told_ends, told_gap
 from onnx_geed.report.words import element_called, meaning
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     ClassValue,
-    ComparisonEntry,
     GroupPart,
     Record,
     Result,
@@ -55,35 +53,32 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         if name != "between_samples"
     }
 
-    def told(value: float | None) -> str:
-        return number(value if value is None or not reading.similarity else 0.0 - value)
+    def cell(value: float | None) -> str:
+        return number(None if value is None else reading.told(value))
 
-    def ends(pair: Sequence[float] | None) -> str:
-        most = math.inf if reading.normalised else reading.descriptor.worst
-        if reading.similarity:
-            return interval((-pair[1], -pair[0]) if pair else None, -most, -reading.perfect)
-        return interval(pair, reading.perfect, most)
-
+    divided = None if reading.normalised else record["value"]
     return {
         "measure": record["measure"],
         "layer": record["layer"],
-        "value": told(reading.value),
-        "ci": ends(reading.ci95),
-        # As it stands in the file, where this table shows it before the division by M.
+        "value": cell(reading.value),
+        "ci": interval(reading.told_ends(reading.ci95)),
+        # This table shows it before the division by M; what M makes of it stands beside.
         "undivided": not reading.normalised,
-        "divided": "" if reading.normalised or record["value"] is None else number(record["value"]),
+        "divided": "" if divided is None else number(told(reading.descriptor, divided)),
         "cosine": reading.similarity,
-        "exact": told(reading.exact) if part else "",
-        "exact_ci": ends(reading.exact_ci95) if part else "",
-        "half": told(half[scale]) if (half := record.get("half")) else "",
+        "exact": cell(reading.exact) if part else "",
+        "exact_ci": interval(reading.told_ends(reading.exact_ci95)) if part else "",
+        "half": cell(half[scale]) if (half := record.get("half")) else "",
         "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
         "n": record["samples"],
-        "between": "" if reading.between is None else told(reading.between),
+        "between": "" if reading.between is None else cell(reading.between),
         "relative": "" if reading.relative is None else number(reading.relative),
-        "relative_ci": interval(reading.relative_ci95, 0.0) if reading.relative_ci95 else "",
+        "relative_ci": interval(told_ends(reading.descriptor, reading.relative_ci95, "relative"))
+        if reading.relative_ci95
+        else "",
         "meaning": meaning(record, group["order"], of_family=is_family(group)),
         "warnings": record["warnings"],
-        "references": {name: told(value) for name, value in references.items()},
+        "references": {name: cell(value) for name, value in references.items()},
     }
 
 
@@ -122,7 +117,7 @@ def class_tables(result: Result) -> dict[str, Any]:
         )
     known = {r["measure"]: r for r in result["measurements"]}
     last = {
-        measure: (record["layer"], values, _factor(record))
+        measure: (record["layer"], values)
         for measure, record in known.items()
         if (values := record.get("per_class") or {})
     }
@@ -130,38 +125,34 @@ def class_tables(result: Result) -> dict[str, Any]:
     rows = []
     for label in labels:
         cells = [
-            _of_class(values.get(label), factor, descriptor_of(measure))
-            for measure, (_, values, factor) in last.items()
+            _of_class(values.get(label), known[measure]) for measure, (_, values) in last.items()
         ]
         rows.append(
             {
                 "label": label,
-                "n": next(v[label]["samples"] for _, v, _ in last.values() if label in v),
+                "n": next(v[label]["samples"] for _, v in last.values() if label in v),
                 "cells": cells,
             }
         )
     heads = [
         (f"{measure}, as a cosine" if descriptor_of(measure).similarity else measure, layer)
-        for measure, (layer, _, _) in last.items()
+        for measure, (layer, _) in last.items()
     ]
     return {"predictions": predictions, "heads": heads, "rows": rows, "open": len(rows) <= OPEN}
 
 
-def _factor(record: Record) -> float:
-    """Return what to multiply a record's values by to get cosines, of a measure of cosines."""
-    if not descriptor_of(record["measure"]).similarity:
-        return 1.0
-    return -float(record["normaliser"] or 1.0)
-
-
-def _of_class(part: ClassValue | None, factor: float, descriptor: Descriptor) -> tuple[str, str]:
+def _of_class(part: ClassValue | None, record: Record) -> tuple[str, str]:
     """Return the value over the samples of a class and its interval, as the page shows them."""
     if part is None:
         return "", ""
-    ends = sorted(factor * end for end in part["ci95"]) if part["ci95"] else None
-    most = math.inf if descriptor.normalised else descriptor.worst
-    limits = (-1.0, 1.0) if descriptor.similarity else (descriptor.perfect, most)
-    return number(0.0 + factor * part["value"]), interval(ends, *limits)
+    measure, m = descriptor_of(record["measure"]), record["normaliser"]
+    value, ends = part["value"], part["ci95"]
+    scale: Scale = "value"
+    if measure.perfect_over_m and m:
+        value, scale = value * m, "unnormalised"
+        low, high = sorted(m * end for end in ends) if ends else (0.0, 0.0)
+        ends = [low, high] if ends else None
+    return number(told(measure, value, scale)), interval(told_ends(measure, ends, scale))
 
 
 def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -197,12 +188,11 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
             rows = []
         entry["entries"] = rows
         for m in rows:
-            cosine = descriptor_of(m["measure"]).similarity and _is_plain(m)
+            measure, scale = descriptor_of(m["measure"]), m["compared"]
             a, b, difference = (
-                None if v is None else 0.0 - v if cosine else v
+                None if v is None else told(measure, v, scale)
                 for v in (m["a"], m["b"], m["difference"])
             )
-            ci = m["verdict_ci95"]
             entry["rows"].append(
                 {
                     "measure": compared(m),
@@ -210,8 +200,8 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
                     "a": number(a),
                     "b": number(b),
                     "difference": number(difference),
-                    "ci": interval((-ci[1], -ci[0]) if ci and cosine else ci),
-                    "cosine": cosine,
+                    "ci": interval(told_gap(measure, m["verdict_ci95"], scale)),
+                    "cosine": measure.similarity and scale != "relative",
                     "verdict": m["verdict"],
                     "warnings": m["warnings"],
                 }
@@ -225,9 +215,3 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
         entry["open"] = len(entry["rows"]) <= OPEN
         shown.append(entry)
     return shown
-
-
-def _is_plain(entry: ComparisonEntry) -> bool:
-    """Say whether what was compared are values of the measure itself, which nothing divides."""
-    scale = "unnormalised" if descriptor_of(entry["measure"]).perfect_over_m else "value"
-    return entry["compared"] == scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.measures import Descriptor, descriptor_of, told, told_ends
 from onnx_geed.report.family_table import family_lines
 from onnx_geed.report.words import foreground_words, is_sampled, overlap_words, worst_noun
 from onnx_geed.results import (
@@ -46,15 +46,15 @@ def table(result: Result) -> str:
     notes: dict[str, int] = {}
     for record in result["measurements"]:
         part, bootstrap = record["exact"], record["interval"] != "t"
-        exact = number(part["value"]) if part else ""
+        exact = _told(record, part["value"]) if part else ""
         if part and part["ci95"] and not bootstrap:
-            exact += f" {_spread(part, bootstrap)}"
+            exact += f" {_spread(record, part, bootstrap)}"
         rows.append(
             (
                 record["measure"],
                 record["layer"],
-                number(record["value"]),
-                _spread(record, bootstrap),
+                _told(record, record["value"]),
+                _spread(record, record, bootstrap),
                 exact,
                 number(record["normaliser"]) if record["normaliser"] is not None else "",
                 str(record["samples"]),
@@ -96,7 +96,7 @@ def _references(result: Result) -> list[str]:
         values = [
             _on_scale(references[kind], reading) if kind in references else "" for kind in kinds
         ]
-        rows.append((reading.measure, reading.layer, number(reading.value), *values))
+        rows.append((reading.measure, reading.layer, number(reading.told(reading.value)), *values))
         if not reading.normalised:
             unscaled.append(reading.measure)
     if len(rows) == 1:
@@ -125,10 +125,10 @@ def _fits(result: Result) -> list[str]:
                 record["measure"],
                 record["layer"],
                 fit["kind"],
-                number(record["value"]),
-                number(fit["shuffled"]),
-                number(fit["identity"]),
-                "" if fit["other_element"] is None else number(fit["other_element"]),
+                _told(record, record["value"]),
+                _told(record, fit["shuffled"]),
+                _told(record, fit["identity"]),
+                "" if fit["other_element"] is None else _told(record, fit["other_element"]),
                 number(defect["median"]) if defect else "",
                 number(defect["worst"]) if defect else "",
                 "" if fit["lambda"] is None else f"{fit['lambda']:g}",
@@ -150,7 +150,8 @@ def _fits(result: Result) -> list[str]:
 
 
 def _on_scale(reference: Reference, reading: Reading) -> str:
-    return number(reference["value" if reading.normalised else "unnormalised"])
+    value = reference["value" if reading.normalised else "unnormalised"]
+    return number(None if value is None else reading.told(value))
 
 
 def _predictions(result: Result) -> list[str]:
@@ -240,20 +241,27 @@ def _notes(record: Record) -> list[str]:
     notes = list(record["warnings"])
     value, scale = ranking_value(record)
     if scale == "unnormalised":
-        notes.append(f"unnormalised value of {record['measure']}: {number(value)}")
+        notes.append(f"unnormalised value of {record['measure']}: {_told(record, value)}")
     return notes
 
 
-def _spread(part: Statistics, bootstrap: bool) -> str:
+def _told(record: Record, value: float | None) -> str:
+    """Return a value as people read it: cosines with their own sign."""
+    return number(None if value is None else told(descriptor_of(record["measure"]), value))
+
+
+def _spread(record: Record, part: Statistics, bootstrap: bool) -> str:
     """Half the interval where it is symmetric, else both ends."""
     ends = part["ci95"]
     if ends is None:
         return "-"
-    return interval(ends) if bootstrap else f"± {number((ends[1] - ends[0]) / 2)}"
+    if bootstrap:
+        return interval(told_ends(descriptor_of(record["measure"]), ends))
+    return f"± {number((ends[1] - ends[0]) / 2)}"
 
 
 def _ranges(result: Result) -> list[str]:
-    """Give the best and the worst possible value of each measure."""
+    """Give the perfect and the worst possible value of each measure, and which way is better."""
     actions: dict[str, set[str]] = {}
     for record in result["measurements"]:
         actions.setdefault(record["measure"], set()).add(record["output_action"])
@@ -266,12 +274,13 @@ def _ranges(result: Result) -> list[str]:
 
 def _range(measure: Descriptor, group: GroupPart, trivial: bool) -> str:
     kind = "invariant" if trivial else "equivariant"
-    worst = measure.worst_value(group["order"], trivial=trivial and not is_family(group))
-    text = f"{measure.name} {measure.perfect:g}"
+    limit = measure.worst_value(group["order"], trivial=trivial and not is_family(group))
+    perfect, worst = told(measure, measure.perfect), told(measure, limit)
+    text, beyond = f"{measure.name} {perfect:g}", "less" if measure.similarity else "more"
     if measure.perfect_over_m:
-        return f"{text}/M ({kind}) or more, unnormalised {measure.perfect:g} ({kind}) or more"
+        return f"{text}/M ({kind}) or {beyond}, unnormalised {perfect:g} ({kind}) or {beyond}"
     if measure.pooled or not math.isfinite(worst):
-        return f"{text} ({kind}) or more"
+        return f"{text} ({kind}) or {beyond}"
     return (
         f"{text} ({kind}) to {worst:g}"
         if worst == int(worst)

@@ -28,7 +28,7 @@ from onnx_geed.results import (
     records_of,
     same_samples,
 )
-from onnx_geed.text import span
+from onnx_geed.text import counted, span
 
 __all__ = ["sections"]
 
@@ -122,7 +122,7 @@ def _profile_pictures(
         if len(together) == 1 and any(r.untrained is not None for r in together[0][1]):
             legend += " Stars: the same network untrained."
         title = f"{together[0][0]}: " if len(groups) > 1 else ""
-        alt = f"{title}{together[0][1][0].measure} over {len(rows)} layers. " + " ".join(
+        alt = f"{title}{together[0][1][0].measure} over {counted(len(rows), 'layer')}. " + " ".join(
             f"{n}: {_told(rs[0])} in {rs[0].layer}, {_told(rs[-1])} in {rs[-1].layer}."
             for n, rs in together
         )
@@ -136,7 +136,10 @@ def _some_of(drawn: Sequence[Any]) -> str:
     """Say that not all results are drawn, because their lines would look alike."""
     if len(drawn) <= _RESULTS:
         return ""
-    return f" Only the first {_RESULTS} of {len(drawn)} results are drawn; the tables show all."
+    return (
+        f" Only the first {_RESULTS} of {counted(len(drawn), 'result')} are drawn; the tables "
+        "show all."
+    )
 
 
 def _told(reading: Reading) -> str:
@@ -348,7 +351,7 @@ def _sample_pictures(
     alt = "Distribution over samples. " + " ".join(
         f"{label}: median {span(r.told(float(np.median(r.per_sample))))}, best "
         f"{span(r.told(float(r.per_sample.min())))}, worst "
-        f"{span(r.told(float(r.per_sample.max())))} of {len(r.per_sample)} samples."
+        f"{span(r.told(float(r.per_sample.max())))} of {counted(len(r.per_sample), 'sample')}."
         for label, r, _, _ in lines
     )
     shape = "Each dot is one sample" if dots else "The shape shows how many samples have each value"

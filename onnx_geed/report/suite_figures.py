@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from onnx_geed.addresses import joined
 from onnx_geed.files import make_folder, write_text
-from onnx_geed.measures import Descriptor, descriptor_of
-from onnx_geed.report.axes import legend_name
+from onnx_geed.measures import Descriptor, Scale, descriptor_of, told, within
+from onnx_geed.report.axes import legend_name, tell_cosines
 from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.page import check_installed, write_report
 from onnx_geed.report.suite_page import suite_page
@@ -24,6 +24,13 @@ __all__ = ["draw_suite", "suite_picture", "write_suite_report", "write_summary"]
 
 #: The means of a row that can be drawn.
 Field = Literal["mean", "unnormalised_mean", "relative_mean"]
+
+
+_SCALES: dict[Field, Scale] = {
+    "mean": "value",
+    "unnormalised_mean": "unnormalised",
+    "relative_mean": "relative",
+}
 
 
 #: Where a row stands across a picture.
@@ -220,11 +227,17 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
 
 
 def _label(measure: Descriptor, field: Field) -> str:
-    """Return the label of an axis, with the perfect value where it differs by model."""
+    """Return the label of an axis, with the perfect value, which is below all others."""
+    scale = _SCALES[field]
+    label = f"{measure.label}, as cosine" if _cosines(measure, field) else measure.label
+    perfect = told(measure, measure.perfect, scale) if scale != "relative" else 0.0
     if measure.perfect_over_m and field == "mean":
-        perfect = f"{measure.perfect:g}".replace("-", "−")
-        return f"{measure.label} / M\n(dotted line: {perfect}/M is perfect)"
-    return measure.label + _FIELDS[field]
+        return f"{label} / M\n(dotted line: {perfect:g}/M is perfect)"
+    return f"{label}{_FIELDS[field]}\n({perfect:g} is perfect, down is better)"
+
+
+def _cosines(measure: Descriptor, field: Field) -> bool:
+    return measure.similarity and _SCALES[field] != "relative"
 
 
 def _layers(rows: Sequence[SuiteRow]) -> list[str]:
@@ -266,8 +279,8 @@ def _panel(
             at = [places.index(r[axis]) + shift for r in own]
         values = [_value(r, field) for r in own]
         ends = [_ends(r, field) for r in own]
-        low = [v - e[0] for v, e in zip(values, ends, strict=True)]
-        high = [e[1] - v for v, e in zip(values, ends, strict=True)]
+        low = [max(0.0, v - e[0]) for v, e in zip(values, ends, strict=True)]
+        high = [max(0.0, e[1] - v) for v, e in zip(values, ends, strict=True)]
         style = {"color": colour, "label": legend_name(model, 24)}
         _perfects(axes, at, [_perfect(r, field) for r in own], axis, colour)
         if axis == "step":
@@ -276,6 +289,9 @@ def _panel(
             axes.fill_between(at, bottom, top, color=colour, alpha=0.18, lw=0)
         else:
             axes.errorbar(at, values, yerr=[low, high], fmt=marker, ms=4, lw=1.4, **style)
+    if rows and _cosines(descriptor_of(rows[0]["measure"]), field):
+        low, high = axes.get_ylim()
+        tell_cosines(axes.yaxis, abs(high - low) or 1.0)
     axes.grid(axis="y", lw=0.6)
     if axis == "step":
         axes.set_xlabel("iteration")
@@ -327,4 +343,5 @@ def _ends(row: SuiteRow, field: Field) -> Sequence[float]:
     else:
         over_models = row["unnormalised_ci95_over_models"]
     value = _value(row, field)
-    return over_models or over_samples or (value, value)
+    ends = over_models or over_samples or (value, value)
+    return within(descriptor_of(row["measure"]), ends, _SCALES[field])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import Scale, descriptor_of, within
 from onnx_geed.report.render import json_in_page, render
 from onnx_geed.results import SuiteRow, SuiteSummary
 from onnx_geed.safe_names import html_text
@@ -134,13 +134,16 @@ def _numbers(row: SuiteRow) -> list[Any]:
     far_ends = row["relative_ci95_over_models"] or row["relative_ci95_over_samples"]
     ends = row["ci95_over_models"] or row["ci95_over_samples"]
     over_models = row["ci95_over_models"] or row["relative_ci95_over_models"]
-    if descriptor_of(row["measure"]).perfect_over_m:
+    known = descriptor_of(row["measure"])
+    scale: Scale = "value"
+    if known.perfect_over_m:
+        scale = "unnormalised"
         value, ends = row["unnormalised_mean"], row["unnormalised_ci95_over_models"]
     return [
         _short(far),
-        _ends(far_ends),
+        _ends(within(known, far_ends, "relative") if far_ends else None),
         _short(value),
-        _ends(ends),
+        _ends(within(known, ends, scale) if ends else None),
         "models" if over_models else "samples",
     ]
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_geed.measures import Descriptor, Scale, descriptor_of, perfect_words, told, told_ends
 from onnx_geed.report.family_overview import overview_lines
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
@@ -55,7 +56,7 @@ def suite_table(summary: SuiteSummary) -> str:
     for row in summary["rows"]:
         parts.setdefault((row["measure"], row["data"], row["group"]), []).append(row)
     for (measure, data, group), rows in parts.items():
-        lines += ["", f"{measure}   {data}   {group}"]
+        lines += ["", f"{measure} ({perfect_words(descriptor_of(measure))})   {data}   {group}"]
         lines += columns(_cells(rows, notes), flexible=0, right=(1, 3, 5, 6, 8))
     for data, rows in _by_data(summary["rows"]).items():
         if own := overview_lines(suite_family_values(rows)):
@@ -86,9 +87,16 @@ def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str
         for model in {r["model"] for r in rows}
     )
     # The two intervals are named apart: once, in the head, where all are of one kind.
-    own = [_over(row["ci95_over_models"], row["ci95_over_samples"]) for row in rows]
+    measure = descriptor_of(rows[0]["measure"])
+    own = [
+        _over(measure, "value", row["ci95_over_models"], row["ci95_over_samples"]) for row in rows
+    ]
     relative = [
-        _over(row["relative_ci95_over_models"], row["relative_ci95_over_samples"]) for row in rows
+        _over(
+            *(measure, "relative"),
+            *(row["relative_ci95_over_models"], row["relative_ci95_over_samples"]),
+        )
+        for row in rows
     ]
     ends, relative_ends = _interval_column(own), _interval_column(relative)
     head = ("model", "step", "layer", "mean", ends[0], "unnormalised", "relative")
@@ -99,10 +107,10 @@ def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str
                 row["model"],
                 "" if row["step"] is None else str(row["step"]),
                 row["layer"] if several and not single else "",
-                number(row["mean"]),
+                _told(measure, row["mean"]) or number(None),
                 ends[1 + i],
-                "" if row["unnormalised_mean"] is None else number(row["unnormalised_mean"]),
-                "" if row["relative_mean"] is None else number(row["relative_mean"]),
+                _told(measure, row["unnormalised_mean"], "unnormalised"),
+                _told(measure, row["relative_mean"], "relative"),
                 "" if row["relative_mean"] is None else relative_ends[1 + i],
                 str(len(row["values"])),
                 marked(notes, row["warnings"]),
@@ -111,16 +119,23 @@ def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str
     return cells
 
 
+def _told(measure: Descriptor, value: float | None, scale: Scale = "value") -> str:
+    return "" if value is None else number(told(measure, value, scale))
+
+
 def _over(
-    over_models: list[float] | None, over_samples: list[float] | None
-) -> tuple[str, list[float] | None]:
+    measure: Descriptor,
+    scale: Scale,
+    over_models: list[float] | None,
+    over_samples: list[float] | None,
+) -> tuple[str, tuple[float, float] | None]:
     """Return an interval, and what it is over; samples where there is one model."""
     if over_models:
-        return "models", over_models
-    return ("samples", over_samples) if over_samples else ("", None)
+        return "models", told_ends(measure, over_models, scale)
+    return ("samples", told_ends(measure, over_samples, scale)) if over_samples else ("", None)
 
 
-def _interval_column(found: Sequence[tuple[str, list[float] | None]]) -> list[str]:
+def _interval_column(found: Sequence[tuple[str, tuple[float, float] | None]]) -> list[str]:
     """Return the cells of a column of intervals, below its head."""
     kinds = {kind for kind, _ in found if kind}
     if len(kinds) == 1:

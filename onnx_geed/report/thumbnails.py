@@ -31,6 +31,7 @@ from onnx_geed.groups import (
 from onnx_geed.report.drawings import drawing_of
 from onnx_geed.report.picture import Picture
 from onnx_geed.results import DataPart, InputPart, Result
+from onnx_geed.text import counted
 
 __all__ = ["ShownInput", "check_shown", "open_pictures", "orbit_pictures"]
 
@@ -115,7 +116,7 @@ def _check_same(data: str | Path, result: Result, samples: Samples) -> None:
     available, indices = result["data"]["available"], result["data"]["indices"]
     if len(samples) != available:
         raise GeedError(
-            f"--data {data}: has {len(samples)} samples, but the result was measured on "
+            f"--data {data}: has {counted(len(samples), 'sample')}, but the result was measured on "
             f"{available} from {result['data']['source']}; give the same data"
         )
     names = result["data"]["names"]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.report.coloured_cells import cells
 from onnx_geed.report.picture import FINE, Picture, fine_path, svg
+from onnx_geed.text import counted
 
 __all__ = ["waveforms"]
 
@@ -33,7 +34,7 @@ def waveforms(orbit: F64) -> list[Picture]:
     orbit = orbit[:, None] if orbit.ndim == 2 else orbit
     channels, length = orbit.shape[1:]
     if channels > _MORE:
-        what = f"{channels} channels along a line of {length}"
+        what = f"{counted(channels, 'channel')} along a line of {length}"
         return cells(orbit, what, (32, _WIDTH), (72, _WIDTH))
     what = "waveform" if channels == 1 else f"waveforms of {channels} channels"
     row = _HEIGHT if channels <= _FEW else _LOW

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group, turns_of
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import descriptor_of, told_ends
 from onnx_geed.results import (
     HARDLY,
     ROUNDED,
@@ -23,7 +23,7 @@ from onnx_geed.results import (
     mean_interval,
     read_record,
 )
-from onnx_geed.text import interval, number, span
+from onnx_geed.text import counted, interval, number, span
 
 __all__ = [
     "at_elements",
@@ -330,9 +330,13 @@ def foreground_words(record: Record) -> str:
     others = f"without class {part['background']} ({whose}{percent(part['share'])} of places left)"
     if part["value"] is None:
         return f"{others}: no sample has other classes"
-    few = f", over the {part['samples']} samples with other classes"
+    few = f", over the {counted(part['samples'], 'sample')} with other classes"
     few *= part["samples"] < record["samples"]
-    half = "" if part["ci95"] is None else f" ({interval(part['ci95'])})"
+    half = (
+        ""
+        if part["ci95"] is None
+        else f" ({interval(told_ends(descriptor_of(record['measure']), part['ci95']))})"
+    )
     return f"{others}: {number(part['value'])}{half}{few}"
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from onnx_geed.results.schema import Result
+from onnx_geed.text import counted
 
 __all__ = ["disagreement"]
 
@@ -58,7 +59,7 @@ def _disagreements(result: Result) -> Iterator[str]:
         if record["samples"] > len(data["indices"]):
             yield (
                 f"{where}.samples is {record['samples']}, and data.indices has "
-                f"{len(data['indices'])} entries"
+                f"{counted(len(data['indices']), 'entry', 'entries')}"
             )
         yield from _of_record(where, cast(Fields, record), elements)
 

@@ -98,7 +98,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
         raise GeedError(
             f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so "
             "their values do not show which model is more equivariant; measure both in the same "
-            "way, or compare them anyway with --force (in Python, force=True)"
+            "way, or compare them anyway with --force"
         )
     first, second = records_of(a), records_of(b)
     pairs = _matched(first, second)

@@ -216,9 +216,11 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
     if reading.ci95:
         ends = f" (95 % interval {reading.ci95[0]:.6g} to {reading.ci95[1]:.6g})"
     scale = "" if reading.normalised else ", unnormalised"
+    # Limits are on what files hold, of which tables show the cosine.
+    sign = " (minus the cosine)" if reading.similarity else ""
     noun = "member" if is_family(group) else "element"
     lines = [
-        f"  {reading.measure}@{reading.layer}{scale}: {reading.value:.6g} > {limit:g}{ends}",
+        f"  {reading.measure}@{reading.layer}{scale}: {reading.value:.6g} > {limit:g}{sign}{ends}",
         f"    worst {noun} {named(worst)}: {per_element[worst]:.6g}",
         f"    worst sample {called}: {reading.per_sample[sample]:.6g}, largest for "
         f"{named(element)}: {reading.deviations[sample, element]:.6g}",

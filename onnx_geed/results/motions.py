@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import FitKind
-from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.measures import Descriptor, descriptor_of, told, told_ends
 from onnx_geed.results.comparability import Key, same_samples
 from onnx_geed.results.findings import Finding
 from onnx_geed.results.intervals import decisive_kind, mean_interval
@@ -149,7 +149,11 @@ class LayerMotion:
 
     def told(self, value: float) -> float:
         """Return a value as sentences tell it: the cosine of a negative one."""
-        return 0.0 - value if self.descriptor.similarity else value
+        return told(self.descriptor, value)
+
+    def told_ends(self, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Return an interval as sentences tell it, within the measure's range."""
+        return told_ends(self.descriptor, ends)
 
     @property
     def null(self) -> float | None:
@@ -353,15 +357,15 @@ def fitted_motion(result: Result) -> Iterator[Finding]:
     motions = layer_motions([result])
     if not motions:
         return
-    told = [m for m in motions if m.measure == motions[0].measure]
-    unsure = all(m.motion == "cannot be told" for m in told)
+    shown = [m for m in motions if m.measure == motions[0].measure]
+    unsure = all(m.motion == "cannot be told" for m in shown)
     yield Finding(
         MOTION,
         "caution" if unsure else "likely",
-        motion_sentence(told),
-        f"By {told[0].measure}: " + "; ".join(map(_evidence, told[:4])) + ".",
+        motion_sentence(shown),
+        f"By {shown[0].measure}: " + "; ".join(map(_evidence, shown[:4])) + ".",
         HONEST,
-        tuple(m.layer for m in told),
+        tuple(m.layer for m in shown),
     )
 
 

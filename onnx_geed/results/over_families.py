@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import Descriptor, Scale, descriptor_of, within
 from onnx_geed.results.families import is_family
 from onnx_geed.results.reading import read_record
 from onnx_geed.results.schema import Predictions, Result
@@ -72,12 +72,11 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
             reading = read_record(record)
             accuracy = accuracy or moved_accuracy(record.get("predictions"))
             if reading.descriptor.view == "classes":
-                found.append(
-                    FamilyValue(model, family, reading.measure, reading.value, reading.ci95)
-                )
+                ends = _within(reading.descriptor, reading.ci95)
+                found.append(FamilyValue(model, family, reading.measure, reading.value, ends))
             elif reading.relative is not None:
                 quantity = f"{reading.measure}, relative"
-                ends = reading.relative_ci95
+                ends = _within(reading.descriptor, reading.relative_ci95, "relative")
                 found.append(FamilyValue(model, family, quantity, reading.relative, ends))
             gain = record.get("gain")
             if gain and gain["value"] is not None:
@@ -145,12 +144,18 @@ def moved_accuracy(predictions: Predictions | None) -> MovedAccuracy | None:
     unmoved, *moved = predictions["right"]["per_element"].values()
     # Files of earlier versions have no interval.
     told = predictions["right"].get("moved")
-    ends = _pair(told["ci95"]) if told else None
+    ends = _share(told["ci95"]) if told else None
     return MovedAccuracy(float(np.mean(moved)), unmoved, ends) if moved else None
 
 
-def _pair(ends: Sequence[float] | None) -> tuple[float, float] | None:
-    return (ends[0], ends[1]) if ends else None
+def _within(
+    measure: Descriptor, ends: Sequence[float] | None, scale: Scale = "value"
+) -> tuple[float, float] | None:
+    return within(measure, ends, scale) if ends else None
+
+
+def _share(ends: Sequence[float] | None) -> tuple[float, float] | None:
+    return (max(0.0, ends[0]), min(1.0, ends[1])) if ends else None
 
 
 def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
@@ -177,21 +182,24 @@ def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
     told: set[tuple[str, str]] = set()
     for model, family, measure in sorted(last, key=lambda key: _is_hidden(key[2])):
         row = last[model, family, measure]
-        if descriptor_of(measure).view == "classes":
+        known = descriptor_of(measure)
+        if known.view == "classes":
             quantity, value = measure, row["mean"]
-            ends = row["ci95_over_models"] or row["ci95_over_samples"]
+            kept = _within(known, row["ci95_over_models"] or row["ci95_over_samples"])
         else:
             quantity, value = f"{measure}, relative", row["relative_mean"]
             ends = row["relative_ci95_over_models"] or row["relative_ci95_over_samples"]
+            kept = _within(known, ends, "relative")
         if value is not None:
-            found.append(FamilyValue(model, family, quantity, value, _pair(ends)))
+            found.append(FamilyValue(model, family, quantity, value, kept))
         if (gain := row.get("gain_mean")) is not None:
-            ends = row.get("gain_ci95_over_models")
-            found.append(FamilyValue(model, family, "gain", gain, _pair(ends)))
+            # A quotient of two distances, and so not below 0 either.
+            kept = _within(known, row.get("gain_ci95_over_models"), "relative")
+            found.append(FamilyValue(model, family, "gain", gain, kept))
         moved, unmoved = row.get("right_mean"), row.get("right_unmoved_mean")
         if moved is not None and unmoved is not None and (model, family) not in told:
             told.add((model, family))
             ends = row.get("right_ci95_over_models") or row.get("right_ci95_over_samples")
-            accuracy = MovedAccuracy(moved, unmoved, _pair(ends))
+            accuracy = MovedAccuracy(moved, unmoved, _share(ends))
             found.append(_of_accuracy(model, family, accuracy))
     return found

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from onnx_geed.errors import GeedError
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import descriptor_of, sign_words, told
 from onnx_geed.results.comparability import (
     Key,
     action_differences,
@@ -173,7 +173,7 @@ def _fit_over_models(parts: Sequence[FitPart | None]) -> AggregateFit | None:
 
 
 def perfect_notes(measures: Iterable[str]) -> list[str]:
-    """Say of which measures the normalised value is perfect at another number for each model.
+    """Say what is perfect and which way is better, and where that differs from model to model.
 
     Parameters
     ----------
@@ -183,11 +183,15 @@ def perfect_notes(measures: Iterable[str]) -> list[str]:
     Returns
     -------
     list of str
-        A note a measure, to stand under a table of several models.
+        Notes to stand under a table of several models.
     """
+    names = list(dict.fromkeys(measures))
     return [
-        f"{d.name}: the perfect value is {d.perfect:g}/M, which differs between models; compare "
-        "relative or unnormalised values"
-        for d in map(descriptor_of, dict.fromkeys(measures))
-        if d.perfect_over_m
+        *([sign_words((name, "value") for name in names)] if names else []),
+        *(
+            f"{d.name}: the perfect value is {told(d, d.perfect):g}/M, which differs between "
+            "models; compare relative or unnormalised values"
+            for d in map(descriptor_of, names)
+            if d.perfect_over_m
+        ),
     ]

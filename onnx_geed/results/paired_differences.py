@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import Scale, descriptor_of, gap_within, told, told_gap
 from onnx_geed.results.comparability import action_name
 from onnx_geed.results.intervals import decisive_kind, mean_interval
 from onnx_geed.results.reading import Reading, on_one_scale, read_record
 from onnx_geed.results.records import ROUNDING
-from onnx_geed.results.schema import ComparisonEntry, Record, Scale
-from onnx_geed.text import span
+from onnx_geed.results.schema import ComparisonEntry, Record
+from onnx_geed.text import counted, span
 
 __all__ = ["no_conclusion", "paired"]
 
@@ -132,7 +132,7 @@ def _doubts_of_maps(a: Record, b: Record) -> list[str]:
         )
     counts = [len(r["per_element"]) for r in (a, b)]
     if counts[0] != counts[1]:
-        doubts.append(f"A is a mean over {counts[0]} elements, B over {counts[1]}")
+        doubts.append(f"A is a mean over {counted(counts[0], 'element')}, B over {counts[1]}")
     return doubts
 
 
@@ -146,7 +146,7 @@ def _size(x: Reading, y: Reading) -> float:
 
 
 def _doubts(
-    own: tuple[Reading, Reading], scale: str, difference: float, ends: Ends, rounding: float
+    own: tuple[Reading, Reading], scale: Scale, difference: float, ends: Ends, rounding: float
 ) -> list[str]:
     descriptor = own[0].descriptor
     if scale == "unnormalised":
@@ -154,7 +154,7 @@ def _doubts(
             doubt = (
                 f"{_unrelated(own)}, so unnormalised values are compared, whose perfect value is "
             )
-            doubt += f"{descriptor.perfect:g}"
+            doubt += f"{told(descriptor, descriptor.perfect, scale):g}"
         else:
             doubt = "M is negative, 0 or missing, so unnormalised values are compared"
             doubt += ", each in the units of its own latent space"
@@ -189,7 +189,7 @@ def _unrelated(own: tuple[Reading, Reading]) -> str:
 def _verdict(
     a: Record,
     b: Record,
-    scale: str,
+    scale: Scale,
     difference: float,
     gaps: F64 | None,
     ends: Ends,
@@ -198,7 +198,8 @@ def _verdict(
 ) -> str:
     """Return the only words that are said of a comparison, wherever it is shown."""
     unit = " of the difference between samples" if scale == "relative" else ""
-    size = f"A - B = {difference:.3g}{unit}"
+    measure = descriptor_of(a["measure"])
+    size = f"A - B = {told(measure, difference, scale):.3g}{unit}"
     if gaps is None:
         return f"different samples, so there is no paired interval ({size})"
     if ends is None:
@@ -212,8 +213,9 @@ def _verdict(
     if level:
         return "A and B are the same within rounding"
     if low <= 0 <= high:
+        low, high = told_gap(measure, ends, scale) or ends
         return f"no clear difference ({size}, 95 % interval {low:.3g} to {high:.3g})"
-    low, high = sorted((abs(low), abs(high)))
+    low, high = sorted(map(abs, gap_within(measure, ends, scale)))
     by = f"by {abs(difference):.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
     named = [("A", a), ("B", b)] if difference < 0 else [("B", b), ("A", a)]
     if maps:

@@ -12,6 +12,7 @@ from onnx_geed.groups import Action
 from onnx_geed.measures import descriptor_of, moved_classes
 from onnx_geed.results.intervals import share_interval
 from onnx_geed.results.schema import MovedShare, Predictions, Record, Share
+from onnx_geed.text import counted
 
 __all__ = ["Predicted", "add_predictions", "places_of_labels"]
 
@@ -116,7 +117,8 @@ def places_of_labels(
         if len(names) != count:
             return (
                 None,
-                f"the metadata onnx_geed.classes names {len(names)} classes, but the output has "
+                "the metadata onnx_geed.classes names "
+                f"{counted(len(names), 'class', 'classes')}, but the output has "
                 f"{count}",
                 "name all classes with onnx-geed annotate --classes",
             )

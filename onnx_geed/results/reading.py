@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.measures import Descriptor, Scale, descriptor_of, told, told_ends, within
 from onnx_geed.results.intervals import mean_interval
 from onnx_geed.results.records import ROUNDING, ranking_value
-from onnx_geed.results.schema import Record, Scale, Statistics
+from onnx_geed.results.schema import Record, Statistics
 
 __all__ = ["HARDLY", "RELATIVE", "Reading", "on_one_scale", "read_record"]
 
@@ -162,9 +162,24 @@ class Reading:
             return value - self.perfect
         return (value - self.perfect) / (self.between - self.perfect)
 
+    @property
+    def scale(self) -> Scale:
+        """Which of a record's scales the numbers are on."""
+        if self.unit == RELATIVE:
+            return "relative"
+        return "value" if self.normalised else "unnormalised"
+
     def told(self, value: float) -> float:
-        """Return a value as sentences tell it: the cosine of a negative one."""
-        return -value if self.similarity else value
+        """Return a value as people read it: the cosine of a negative one."""
+        return told(self.descriptor, value, self.scale)
+
+    def told_ends(self, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Return an interval as people read it: of cosines, and within the measure's range."""
+        return told_ends(self.descriptor, ends, self.scale)
+
+    def within(self, ends: tuple[float, float]) -> tuple[float, float]:
+        """Return an interval without what lies outside the measure's range."""
+        return within(self.descriptor, ends, self.scale)
 
     def as_relative(self) -> Reading:
         """Return it relative to different samples: 0 perfect, 1 no closer than they are.

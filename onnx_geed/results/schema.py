@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.groups import FitKind
+from onnx_geed.measures import Scale
 from onnx_geed.results.intervals import IntervalKind
 from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.results.parts import PartPart
@@ -44,9 +45,6 @@ __all__ = [
     "Statistics",
     "SuiteSettings",
 ]
-
-#: On which scale records of several models are compared.
-Scale = Literal["value", "relative", "unnormalised"]
 
 
 class Statistics(TypedDict):

@@ -91,6 +91,10 @@ if TYPE_CHECKING:
     from onnx_geed.run.metric import (
         EquivarianceMetric as EquivarianceMetric,
     )
+    from onnx_geed.run.on_machine import (
+        machine_notes as machine_notes,
+        without_machine_notes as without_machine_notes,
+    )
     from onnx_geed.run.options import (
         Options as Options,
         check_option as check_option,

@@ -16,6 +16,7 @@ from onnx_geed.errors import GeedError, nearest
 from onnx_geed.held import ALLOWED, array_head, check_held
 from onnx_geed.model import Input, Model, inputs
 from onnx_geed.ordinary import open_ordinary
+from onnx_geed.text import counted
 
 __all__ = ["Feed", "feeds_of"]
 
@@ -116,7 +117,7 @@ def feeds_of(
         else:
             raise GeedError(
                 f"--feed {name}: the input is {other.shape}, but the file holds {values.shape} "
-                f"for {available} samples; give one row per sample, or one value for all"
+                f"for {counted(available, 'sample')}; give one row per sample, or one value for all"
             )
         feeds[name] = Feed(values, rows)
     return feeds

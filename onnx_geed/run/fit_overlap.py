@@ -8,6 +8,7 @@ from onnx_geed.data import mark_of
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Fit, Table
 from onnx_geed.run.source import Source
+from onnx_geed.text import counted
 
 __all__ = ["check_overlap", "copies_notes", "refuse_overlap"]
 
@@ -83,7 +84,7 @@ def refuse_overlap(
             if _was_seen(fit, index, mark, mark_at)
         ]
         if both:
-            count = f"{len(both)} of the {len(marks)} samples of D are among those"
+            count = f"{len(both)} of the {counted(len(marks), 'sample')} of D are among those"
             first = f"{label(both[0])} is the first" if len(both) > 1 else label(both[0])
             raise GeedError(
                 f"--output-action {layer}={table.source}: {count} it was fitted to ({first}), so "
@@ -115,7 +116,8 @@ def copies_notes(fits: Mapping[str, Fit | None], marks: Sequence[str]) -> list[s
         seen = {*fit.marks} if fit is not None else set()
         if count := sum(mark in seen for mark in marks):
             notes.append(
-                f"{layer}: the data contain duplicates: {count} samples of D have a copy among "
+                f"{layer}: the data contain duplicates: {counted(count, 'sample')} of D have a "
+                "copy among "
                 "those the action was fitted to, so its value is too good"
             )
     return notes

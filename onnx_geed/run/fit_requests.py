@@ -22,6 +22,7 @@ from onnx_geed.groups import (
 from onnx_geed.measures import MOST_PERMUTED, Layer, Plan, judge_of_fits
 from onnx_geed.model import Tensor, resolve
 from onnx_geed.run.options import Options
+from onnx_geed.text import counted
 
 __all__ = [
     "FitRequest",
@@ -240,7 +241,8 @@ def _doubt(
         if samples < options.fit_samples:
             more = f"it needs {needed}, and no more exist outside D: give fewer --samples"
         return (
-            f"{bound} is a vector of {channels} entries, for which {samples} samples are too few "
+            f"{bound} is a vector of {counted(channels, 'entry', 'entries')}, for which "
+            f"{counted(samples, 'sample')} are too few "
             f"to fit to: {more}"
         )
     return None

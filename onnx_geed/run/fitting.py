@@ -10,7 +10,7 @@ from onnx_geed.groups import LayoutAction, Trivial
 from onnx_geed.measures import Plan, fit_bytes
 from onnx_geed.run.fit_requests import FitRequest, fit_action
 from onnx_geed.run.options import Options
-from onnx_geed.text import format_bytes, parse_bytes
+from onnx_geed.text import counted, format_bytes, parse_bytes
 
 __all__ = ["Fitting"]
 
@@ -82,6 +82,6 @@ class Fitting:
         layers = f"{len(self.requests)} layer{'s' * (len(self.requests) > 1)}"
         passes = f" in {len(self.passes)} passes" if len(self.passes) > 1 else ""
         return (
-            f"fitting {layers} to {len(self.indices)} samples{passes} "
+            f"fitting {layers} to {counted(len(self.indices), 'sample')}{passes} "
             f"({format_bytes(held)} of memory)"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from onnx_geed.measures import Plan
 from onnx_geed.results import InputDistances
 from onnx_geed.run.source import Source
+from onnx_geed.text import counted
 
 __all__ = ["apart", "gain_is_taken", "gain_notes", "input_distances", "moved_by"]
+__all__ += ["SeenInputs"]
 
 F64 = NDArray[np.float64]
 
@@ -65,10 +68,48 @@ def moved_by(source: Source, positions: Sequence[int]) -> F64:
 
 def apart(source: Source, norm_samples: int) -> F64:
     """Return how far the inputs of the points for M are apart, (P, P), of as many as are held."""
-    points = min(norm_samples, len(source.indices))
     size = sum(int(np.prod(own.samples.shape)) for own in source.moved)
-    points = min(points, max(2, _HELD // (4 * size)))
+    points = min(_most_points(norm_samples, size), len(source.indices))
     return _between(lambda i: _input(source, i), points)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenInputs:
+    """Of samples that come by: how far they were moved, and the first ones as the points for M.
+
+    Parameters
+    ----------
+    moved : ndarray of float64, shape (N, n)
+        ‖gx − x‖₂ of all samples.
+    points : ndarray of float32, shape (P, k)
+        Inputs of the first ones, before mean and std.
+    """
+
+    moved: F64
+    points: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, source: Source, positions: Sequence[int], norm_samples: int) -> SeenInputs:
+        """Return those of some samples, of which the first ``norm_samples`` of all are kept."""
+        size = sum(int(np.prod(own.samples.shape)) for own in source.moved)
+        most = _most_points(norm_samples, size)
+        kept = [_input(source, p) for p in positions if p < most]
+        points = np.stack(kept) if kept else np.zeros((0, size), np.float32)
+        return cls(moved_by(source, positions), points)
+
+    def plus(self, later: SeenInputs, norm_samples: int) -> SeenInputs:
+        """Return those of both, as if samples of the other had come after these."""
+        points = np.concatenate([self.points, later.points])
+        most = _most_points(norm_samples, points.shape[1])
+        return SeenInputs(np.concatenate([self.moved, later.moved]), points[:most])
+
+    def distances(self) -> InputDistances:
+        """Return how far inputs are moved and apart."""
+        return InputDistances(self.moved, _between(lambda i: self.points[i], len(self.points)))
+
+
+def _most_points(norm_samples: int, size: int) -> int:
+    return min(norm_samples, max(2, _HELD // (4 * size)))
 
 
 def gain_notes(inputs: InputDistances, points: int) -> list[str]:
@@ -90,7 +131,8 @@ def gain_notes(inputs: InputDistances, points: int) -> list[str]:
     if held >= points:
         return []
     return [
-        f"gain: distances between inputs are taken over {held} of the {points} points for M, "
+        f"gain: distances between inputs are taken over {held} of the {counted(points, 'point')} "
+        "for M, "
         f"since at most {_HELD >> 20} MiB of inputs are kept"
     ]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_geed.groups import Exactness, parse_layout, without_row
 from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
+from onnx_geed.text import counted
 
 __all__ = ["MeasuredAs", "measured_as"]
 
@@ -148,7 +149,10 @@ def _layout_and_notes(
         return layout, []
     if measure.places is not None:
         places = measure.places.inside.shape[1]
-        notes = [f"mean over {places} places, f(gx) moved back to those of x", _read_as(measure)]
+        notes = [
+            f"mean over {counted(places, 'place')}, f(gx) moved back to those of x",
+            _read_as(measure),
+        ]
         if left := int((~measure.places.inside).any(axis=0).sum()):
             notes.append(
                 f"up to {left} places are left out, where values come from outside the grid"
@@ -171,7 +175,8 @@ def _error_notes(measure: Measure) -> list[str]:
     notes = ["squared error of f(gx), moved back, against its target"]
     if resampled := sum(kind is Exactness.RESAMPLED for kind in measure.action.exact()):
         notes.append(
-            f"moved back by inverse elements; for {resampled} elements these resample, which is "
+            f"moved back by inverse elements; for {counted(resampled, 'element')} these "
+            "resample, which is "
             "not an exact inverse"
         )
     return notes

@@ -28,6 +28,7 @@ from onnx_geed.run.orbit_statistics import OrbitStatistics, join_closed
 from onnx_geed.run.part import PART_VERSION
 from onnx_geed.run.part_content import array_from, evidence_from
 from onnx_geed.run.references import TRIPS, Trips
+from onnx_geed.text import counted
 from onnx_geed.typed_json import Count, check_json
 
 __all__ = ["merge"]
@@ -154,7 +155,7 @@ def _check_all_there(opened: Sequence[tuple[str, Result]]) -> None:
     for other, theirs in others:
         if theirs["part"]["of"] != of:
             raise GeedError(
-                f"merge: {name} is one of {of} parts, but {other} is one of "
+                f"merge: {name} is one of {counted(of, 'part')}, but {other} is one of "
                 f"{theirs['part']['of']}: give the parts of one run"
             )
     by_number: dict[int, str] = {}
@@ -319,12 +320,14 @@ def _joined_statistics(
     keys = [told.key for told in evidence.measures]
     statistics = join_closed(keys, [*(orbits for orbits, _ in parts), *(p for _, p in parts)])
     if statistics.orbits != range(evidence.count):
-        raise ValueError(f"they have {statistics.orbits} of {evidence.count} orbits")
+        raise ValueError(f"they have {statistics.orbits} of {counted(evidence.count, 'orbit')}")
     held = {layer: len(rows) for layer, rows in statistics.points.items()}
     held |= {"@".join(key): spread.added for key, spread in statistics.spreads.items()}
     for name, count in held.items():
         if count != evidence.pointed:
-            raise ValueError(f"they have {count} of {evidence.pointed} points for M of {name}")
+            raise ValueError(
+                f"they have {count} of {counted(evidence.pointed, 'point')} for M of {name}"
+            )
     for told in evidence.measures:
         pairs = neighbours(evidence.count) if told.descriptor.beside_others else []
         own = statistics.measures[told.key]

@@ -1,4 +1,4 @@
-"""The measurement as a metric of a training loop: batches come by, and no sample is kept."""
+"""The measurement as a metric of a training loop, over batches as they come by."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from onnx_geed.errors import GeedError, refuse_unknown, shown
 from onnx_geed.groups import Group, parse_group
 from onnx_geed.measures import Plan, descriptor_of, parse_request
 from onnx_geed.model import Model, find_input
-from onnx_geed.results import Record, add_class_values, add_predictions, has_gain
+from onnx_geed.results import Record, add_class_values, add_gain, add_predictions, has_gain
 from onnx_geed.run.between_samples import MOST_PAIRS, Pairs, around, neighbours
 from onnx_geed.run.called import Function, to_host
-from onnx_geed.run.how_far import gain_is_taken
+from onnx_geed.run.how_far import SeenInputs, gain_is_taken, gain_notes
 from onnx_geed.run.job import Job, Task, job_orbits
 from onnx_geed.run.kernel_engine import KernelEngine
 from onnx_geed.run.measured_as import measured_as
@@ -36,6 +36,7 @@ from onnx_geed.run.orbit_statistics import (
 from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.source import Source, make_source
 from onnx_geed.run.truths import with_truths
+from onnx_geed.text import counted
 
 __all__ = ["EquivarianceMetric"]
 
@@ -43,10 +44,6 @@ __all__ = ["EquivarianceMetric"]
 _OPTIONS = (
     *("norm_samples", "interval", "seed", "interpolation", "support", "components", "clip"),
     *("batch_size", "memory", "input_layout", "output", "output_kind", "latent", "layout"),
-)
-
-_NO_GAIN = (
-    "no gain: it takes how far samples are apart, and a metric keeps none; onnx_geed.measure has it"
 )
 
 # Pairs of neighbours among samples whose number is not known yet.
@@ -90,8 +87,9 @@ class EquivarianceMetric:
     is computed from the first ``norm_samples`` latents of both, M₂ from the points of both, and
     ``between_samples`` from neighbours in the first metric.
 
-    A family's ``gain`` is left out, and the records say so, because it needs the samples
-    themselves. The metric can be pickled; functions and samples are not part of it.
+    For the ``gain`` of ``latent-l2`` under a family the inputs of the first ``norm_samples``
+    samples are kept too, up to 512 MiB of them; no others are. It can be pickled: functions are not
+    part of it.
 
     Examples
     --------
@@ -114,6 +112,7 @@ class EquivarianceMetric:
         self._setting: _Setting | None = None
         self._statistics = OrbitStatistics()
         self._labels: tuple[int, ...] | None = None
+        self._inputs: SeenInputs | None = None
         # Of added metrics the number of samples whose neighbours are compared.
         self._compared: int | None = None
 
@@ -124,7 +123,7 @@ class EquivarianceMetric:
 
     def __repr__(self) -> str:
         """Return one line: the group, and how many samples there were."""
-        return f"<EquivarianceMetric under {self._group.name}: {self.samples} samples>"
+        return f"<EquivarianceMetric under {self._group.name}: {counted(self.samples, 'sample')}>"
 
     def update(self, f: Callable[[Any], Any], batch: Any, labels: Any = None) -> None:
         """Measure a function on a batch.
@@ -152,7 +151,15 @@ class EquivarianceMetric:
         """
         if not callable(f):
             raise GeedError(f"update: the first argument is a function, found {shown(f)}")
-        array = to_host(batch)
+        try:
+            array = to_host(batch)
+        except GeedError:
+            raise
+        except Exception as error:
+            raise GeedError(
+                f"update: the batch is no array: {reason_of(error)}; give an array of NumPy, or a "
+                "tensor that is on the host or can be copied there"
+            ) from None
         if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
             raise GeedError(
                 f"update: a batch is numbers (B, ...) of at least one sample, found {array.dtype} "
@@ -178,6 +185,10 @@ class EquivarianceMetric:
         joined = gather(task.plan, [self._statistics, *parts], start + len(array))
         kept = {name: rows[: self._options.norm_samples] for name, rows in joined.points.items()}
         self._statistics = replace(joined, points=kept)
+        if gain_is_taken(task.plan):
+            most = self._options.norm_samples
+            came = SeenInputs.of(source, range(start, start + len(array)), most)
+            self._inputs = came if self._inputs is None else self._inputs.plus(came, most)
         self._setting, self._labels = setting, seen
 
     def _check_labels(self, labels: Sequence[int] | None) -> None:
@@ -266,9 +277,11 @@ class EquivarianceMetric:
         )
         add_class_values(records, self._labels, seed=options.seed)
         add_predictions(records, self._labels, predictions_of(plan, self._statistics), None)
-        for record in records if gain_is_taken(plan) else ():
-            if has_gain(record):
-                record["notes"] += [_NO_GAIN]
+        if self._inputs is not None:
+            inputs = self._inputs.distances()
+            add_gain(records, inputs, plan.group.elements)
+            for record in filter(has_gain, records):
+                record["notes"] += gain_notes(inputs, min(options.norm_samples, self.samples))
         return records
 
     def compute(self) -> dict[str, float]:
@@ -325,6 +338,8 @@ class EquivarianceMetric:
         most = self._options.norm_samples
         cut = {name: rows[:most] for name, rows in total._statistics.points.items()}
         total._statistics = replace(total._statistics, points=cut)
+        if first._inputs is not None and second._inputs is not None:
+            total._inputs = first._inputs.plus(second._inputs, most)
         return total
 
     def __radd__(self, other: object) -> EquivarianceMetric:
@@ -356,7 +371,8 @@ def _check_range(plan: Plan, labels: Sequence[int]) -> None:
     for layer in (plan.layers[name] for name in scores):
         if odd := [label for label in labels if not 0 <= label < layer.classes]:
             raise GeedError(
-                f"update: {layer.name} has {layer.classes} classes, found the label {odd[0]}: give "
+                f"update: {layer.name} has {counted(layer.classes, 'class', 'classes')}, found "
+                f"the label {odd[0]}: give "
                 f"whole numbers from 0 to {layer.classes - 1}"
             )
 

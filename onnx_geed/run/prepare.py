@@ -49,6 +49,8 @@ from onnx_geed.run.footprint import Footprint, footprint_of
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
+from onnx_geed.run.on_group import group_notes
+from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.place_labels import bind_background
@@ -59,6 +61,7 @@ from onnx_geed.run.source import Source, layouts_of_inputs, make_source
 from onnx_geed.run.trial import Opener, Trial, further_rows, try_out
 from onnx_geed.run.truths import targeted, with_truths
 from onnx_geed.run.worker import Worker
+from onnx_geed.text import counted
 
 __all__ = ["Prepared", "check_inputs", "prepare_run"]
 
@@ -206,9 +209,7 @@ def prepare_run(
     acting = source.action.group  # small motions are known on the input's grid alone
     if options.references:
         _check_trips(source)
-    notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
-    if acting.changes_values and options.interpolation != Options.interpolation:
-        notes.append(f"--interpolation has no effect: {acting.name} resamples nothing")
+    notes += group_notes(acting, options)
     listed = list_as_stated(
         loaded,
         acted.name,
@@ -230,9 +231,8 @@ def prepare_run(
     check_labour(loaded, acted, listed, options, footprint)
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
-    if options.provider == "auto" and loaded.function is None:
-        gpu = trial.session.provider == "cuda"
-        notes.append("Running on the GPU (CUDA)" if gpu else "Running on CPU (no usable GPU)")
+    if loaded.function is None:
+        notes += machine_notes(trial.session.provider, options.provider)
     if conflict := runtime_conflict():
         notes.append(conflict)
     layers = layers_of(selection, listed, trial.rows, options)
@@ -365,7 +365,7 @@ def _share(
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
-        reason = f"{limit} allows {share.batch} rows, fewer than the {n} of an orbit"
+        reason = f"{limit} allows {counted(share.batch, 'row')}, fewer than the {n} of an orbit"
         engine, notes = without_graph(options, reason)
         share = fit_memory(plan, source, trial, options, footprint, graph=False)
     rows = min(options.batch_size or 0, n * len(source.indices))

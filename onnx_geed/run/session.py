@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.model import Model, expose_tensors, has_loops
 from onnx_geed.overrun import watched
+from onnx_geed.text import counted
 from onnx_geed.whole import awaited, whole
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ class Session:
                 )
             if self.fixed and array.ndim and array.shape[0] != self.fixed:
                 raise GeedError(
-                    f"tensor {name!r} has shape {array.shape} for the {self.fixed} rows that the "
+                    f"tensor {name!r} has shape {array.shape} for the "
+                    f"{counted(self.fixed, 'row')} that the "
                     "model takes: its axis 0 is not the batch; name another tensor (onnx-geed "
                     "layers lists them)"
                 )
@@ -190,7 +192,8 @@ class Session:
         """Repeat the last row of what has one row a sample."""
         if rows > self.fixed:
             raise GeedError(
-                f"the model takes {self.fixed} rows, not {rows}: use --batch-size {self.fixed}"
+                f"the model takes {counted(self.fixed, 'row')}, not {rows}: use --batch-size "
+                f"{self.fixed}"
             )
         pick = np.minimum(np.arange(self.fixed), rows - 1)
         declared = {i.name: i.shape for i in self.runtime.get_inputs()}

@@ -52,6 +52,7 @@ from onnx_geed.run.mask import Mask, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
+from onnx_geed.text import counted
 
 __all__ = ["Source", "chosen_preprocess", "layouts_of_inputs", "make_source", "source_of"]
 
@@ -393,7 +394,7 @@ def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list
     wanted = available if options.wanted is None else options.wanted
     indices = tuple(int(i) for i in drawn[: max(wanted, options.norm_samples)])
     if available < wanted:
-        notes.append(f"only {available} of the {wanted} samples asked for exist")
+        notes.append(f"only {available} of the {counted(wanted, 'sample')} asked for exist")
     if available < options.norm_samples:
         notes.append(f"only {available} of the {options.norm_samples} samples wanted for M exist")
     return indices, min(wanted, available), notes

@@ -32,6 +32,7 @@ from onnx_geed.run.probe import (
 )
 from onnx_geed.run.session import EndlessError, Session, open_exposed
 from onnx_geed.run.source import Source
+from onnx_geed.text import counted
 from onnx_geed.threads import Threads
 
 __all__ = ["Opener", "Trial", "further_rows", "try_out"]
@@ -285,7 +286,7 @@ def _single_rows(
             )
     if not session.fixed:
         return session, True, f"run one by one, since in a batch {reason}", once
-    takes = f"the model takes exactly {session.fixed} rows"
+    takes = f"the model takes exactly {counted(session.fixed, 'row')}"
     apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
     if isinstance(apart, Apart):
         reason = probe_places(session, rows)

@@ -21,6 +21,8 @@ from onnx_geed.cache import (
     store as cache,
     write as caching,
 )
+from onnx_geed.cache.write_and_measure import measure_through_cache
+from onnx_geed.report import info_table
 from onnx_geed.run import KernelEngine
 
 DEMO = Path(str(files("onnx_geed.demo")))
@@ -370,3 +372,24 @@ assert right and all(right)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_result_from_a_cache_does_not_say_where_it_runs_and_one_beside_a_cache_does(tmp_path):
+    few = {"samples": 3, "norm_samples": 3, "measures": ["softmax-kl"]}
+    told = []
+    caching.write_cache(MODEL, DIGITS, "C4", tmp_path / "a.geed", notify=told.append, **few)
+    result = offline.measure_cache(tmp_path / "a.geed")
+    assert not any("Running on" in note for note in result["notes"])
+    both = measure_through_cache(MODEL, DIGITS, "C4", tmp_path / "b.geed", **few)
+    running = [note for note in both["notes"] if "Running on" in note]
+    assert running == [n for n in measure(MODEL, DIGITS, "C4", **few)["notes"] if n in running]
+    assert len(running) == 1
+    assert both["measurements"] == result["measurements"]
+
+
+def test_one_shard_is_one(tmp_path):
+    few = {"samples": 3, "norm_samples": 3, "measures": ["softmax-kl"]}
+    info = caching.write_cache(MODEL, DIGITS, "C4", tmp_path / "a.geed", **few)
+    assert info["shards"] == 1
+    assert " 1 shard, " in info_table(info)
+    assert " 2 shards, " in info_table({**info, "shards": 2})

@@ -422,6 +422,61 @@ def test_a_stated_kind_settles_what_the_latent_is(tmp_path, stated):
     assert [m["layer"] for m in result["measurements"] if m["measure"] == "softmax-kl"] == ["y"]
 
 
+DECODED = [
+    *TRUNK,
+    node("Concat", "map x", "cat", axis=1),
+    node("Conv", "cat wide", "mixed", pads=[1, 1, 1, 1]),
+    node("Relu", "mixed", "dec"),
+]
+WIDE = [
+    random("wide", 4, 9, 3, 3),
+    # Small, so that no probability is 0.
+    weights("k1", np.random.default_rng(0).normal(0, 1e-3, (3, 4, 1, 1))),
+    weights("k3", np.random.default_rng(0).normal(0, 1e-3, (3, 4, 3, 3))),
+]
+
+
+@pytest.mark.parametrize(("kernel", "pad"), [("k1", 0), ("k3", 1)])
+@pytest.mark.parametrize("end", [None, "Tanh", "Softmax"])
+def test_a_dense_output_is_one_whatever_the_kernel_of_its_last_convolution(
+    tmp_path, listed, kernel, pad, end
+):
+    """A U-Net that ends in a 3×3 convolution was taken for a trunk, its output for the latent."""
+    more = [*DECODED[len(TRUNK) :], node("Conv", f"dec {kernel}", "maps", pads=[pad] * 4)]
+    more += (
+        [node(end, "maps", "scores", **({"axis": 1} if end == "Softmax" else {}))] if end else []
+    )
+    made = net(more, WIDE, pool=False)
+    assert latents(listed(made)) == ["dec"]
+    path = models.save(made, tmp_path / "net.onnx")
+    result = measure(path, images((3, 6, 6), 3), "C4", **FEW)
+    taken = {(r["measure"], r["layer"]): r["output_action"] for r in result["measurements"]}
+    output = more[-1].output[0]
+    assert taken["channel-cos", output] != "trivial"
+    assert taken["softmax-kl", output] != "trivial"
+    assert taken["latent-l2", "dec"] == "trivial"
+    assert ("latent-l2", output) not in taken
+
+
+@pytest.mark.parametrize("trunk", [[], TRUNK])
+def test_an_image_made_of_an_image_is_no_latent_and_no_scores(tmp_path, trunk):
+    read = "map" if trunk else "x"
+    first = random("n0", 4, 6 if trunk else 3, 3, 3)
+    more = [
+        node("Conv", f"{read} n0", "n1", pads=[1, 1, 1, 1]),
+        node("Relu", "n1", "n2"),
+        node("Conv", "n2 n3", "noise", pads=[1, 1, 1, 1]),
+        node("Sub", "x noise", "clean"),
+    ]
+    inputs, outputs = [("x", FLOAT, ["N", 3, 6, 6])], [("clean", FLOAT, None)]
+    held = [first, random("n3", 3, 4, 3, 3), *(HELD[:2] if trunk else [])]
+    path = models.save(models.build([*trunk, *more], held, inputs, outputs), tmp_path / "net.onnx")
+    result = measure(path, images((3, 6, 6), 3), "C4", **FEW)
+    assert {r["measure"] for r in result["measurements"]} == {"channel-cos"}
+    assert "clean" in {r["layer"] for r in result["measurements"]}
+    assert any("values for every place of the input" in note for note in result["notes"])
+
+
 def test_a_classifier_of_the_input_itself_keeps_its_scores(tmp_path):
     nodes = [
         node("Conv", "x whole b", "m"),

@@ -17,8 +17,11 @@ from recording import measurement
 
 import onnx_geed
 from onnx_geed import GeedError, Result
-from onnx_geed.results import Result as Content, result, to_csv
+from onnx_geed.measures import descriptor_of, perfect_words, told
+from onnx_geed.report import compare_table
+from onnx_geed.results import Result as Content, compare as compare_results, result, to_csv
 from onnx_geed.testing import assert_equivariant
+from onnx_geed.text import number
 
 TESTS = Path(__file__).parent.parent
 DEMO = Path(onnx_geed.__file__).parent / "demo"
@@ -322,3 +325,36 @@ def test_a_result_is_compared_with_a_file(plain, tmp_path):
     with pytest.raises(GeedError, match="the second argument is not a result: found 3"):
         first.compare(3)
     assert onnx_geed.Comparison.__required_keys__ >= comparison.keys()
+
+
+def test_a_comparison_shows_itself_as_the_commands_table_and_is_a_dict(plain):
+    a, b = Result(plain), Result(plain | {"model": {**plain["model"], "path": "<script>"}})
+    shown = onnx_geed.compare(a, b)
+    assert isinstance(shown, dict)
+    assert shown == compare_results(a, b)
+    assert repr(a.compare(b)) == repr(shown) == compare_table(shown)
+    assert json.loads(json.dumps(shown)) == shown
+    page = shown._repr_html_()
+    assert page.startswith("<pre>")
+    assert "<script" not in page
+
+
+def test_a_field_that_is_read_as_an_attribute_says_how(plain):
+    own = Result(plain)
+    with pytest.raises(AttributeError, match=r"a result is a dict: write result\['measurements'\]"):
+        _ = own.measurements
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+        _ = own.nothing
+    assert pickle.loads(pickle.dumps(own)) == own
+
+
+def test_completion_shows_what_is_public():
+    assert {name for name in dir(onnx_geed) if not name.startswith("__")} == set(onnx_geed.__all__)
+
+
+def test_the_table_of_a_notebook_shows_cosines_and_says_which_way_is_better(plain):
+    own = Result(plain)
+    for row, record in zip(own._repr_html_().split("<tr>")[2:], own["measurements"], strict=True):
+        measure = descriptor_of(record["measure"])
+        assert f"<td>{number(told(measure, record['value']))}</td>" in row
+        assert perfect_words(measure).replace(" is perfect", "") in row

@@ -61,10 +61,10 @@ def test_a_table_worked_by_hand():
     )
     assert table(result_of(record(), latent)).splitlines() == [
         "m.onnx   C4 (4 elements)   x.npy",
-        "measure      layer    value  95 % (samples)       M  n",
-        "channel-cos  relu   -0.7750  ± 0.9530                2",
-        "latent-l2    flat    0.5000  ± 0.0000        4.0000  2",
-        "range: channel-cos -1 (equivariant) to 1; latent-l2 0 (invariant) or more",
+        "measure      layer   value  95 % (samples)       M  n",
+        "channel-cos  relu   0.7750  ± 0.9530                2",
+        "latent-l2    flat   0.5000  ± 0.0000        4.0000  2",
+        "range: channel-cos 1 (equivariant) to -1; latent-l2 0 (invariant) or more",
     ]
 
 
@@ -73,7 +73,7 @@ def test_the_exact_part_stands_beside_the_value_with_its_own_interval():
     text = table(result_of(record(exact=((0, 2), part)), exact=(True, False, True, False)))
     assert "C4 (4 elements, 2 exact; bilinear)" in text
     assert "exact part" in text
-    assert "-0.9250 ± 0.3177" in text
+    assert "0.9250 ± 0.3177" in text
 
 
 def test_without_exact_parts_normalisers_and_notes_there_are_no_such_columns():
@@ -82,9 +82,11 @@ def test_without_exact_parts_normalisers_and_notes_there_are_no_such_columns():
 
 
 def test_a_bootstrap_interval_shows_both_ends():
-    deviations = np.random.default_rng(0).lognormal(0, 1, (20, 4))
+    deviations = np.random.default_rng(0).lognormal(-2, 1, (20, 4)) - 1
     entry = record(deviations=deviations, interval="bootstrap")
-    assert interval(entry["ci95"]) in table(result_of(entry))
+    low, high = entry["ci95"]
+    assert -1 < low < high < 0
+    assert interval((-high, -low)) in table(result_of(entry))
     assert "±" not in table(result_of(entry))
 
 
@@ -119,7 +121,7 @@ def test_where_there_is_no_value_the_unnormalised_one_is_said():
 @pytest.mark.parametrize(
     ("measure", "action", "says"),
     [
-        ("channel-cos", "grid", "channel-cos -1 (equivariant) to 1"),
+        ("channel-cos", "grid", "channel-cos 1 (equivariant) to -1"),
         ("softmax-kl", "trivial", "softmax-kl 0 (invariant) to 1.386"),
         ("softmax-kl", "permutation", "softmax-kl 0 (equivariant) or more"),
         ("output-l2", "matrices", "output-l2 0 (equivariant) or more"),

@@ -183,7 +183,7 @@ class TestAggregate:
         text = aggregate_table(aggregate(results))
         assert max(map(len, text.splitlines())) <= 100
         assert "95 % (models)" in text
-        assert "[-2.4266, 3.9266]" in text  # 0.75 ± 12.7062 · 0.25
+        assert "[0.0000, 3.9266]" in text  # 0.75 ± 12.7062 · 0.25, and no distance is below 0
         assert text.startswith("over   2 models\ngroup  C2\ndata   …yyy")
 
 
@@ -293,7 +293,7 @@ class TestCompare:
         assert (one["a"], one["b"]) == (-0.75, -0.75)
         assert one["warnings"] == [
             "A and B have no value relative to the difference between samples, so unnormalised "
-            "values are compared, whose perfect value is -1"
+            "values are compared, whose perfect value is 1"
         ]
 
     @pytest.mark.parametrize(("changes", "says"), DIFFERENT)

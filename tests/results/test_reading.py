@@ -187,7 +187,7 @@ class TestLatentCosine:
         entry = only(total)
         assert entry["relative"] == [0.0, 0.0]
         assert (entry["relative_mean"], entry["relative_ci95_over_models"]) == (0.0, [0.0, 0.0])
-        assert "the perfect value is -1/M, which differs between models" in " ".join(
+        assert "the perfect value is 1/M, which differs between models" in " ".join(
             aggregate_table(total).split()
         )
         rows = [

@@ -283,6 +283,38 @@ def test_tensors_of_other_frameworks_go_in_and_come_out(framework):
     assert own.compute() == pytest.approx(plain.compute(), rel=1e-4, abs=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["meta", "sparse", "pair", "list"])
+def test_a_batch_that_is_nowhere_or_no_array_is_one_line(kind):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    rows = torch.rand(4, 3, 8, 8)
+    batch = {
+        "meta": rows.to("meta"),  # a device without data: nothing copies it to the host
+        "sparse": rows.to_sparse(),
+        "pair": (rows, torch.zeros(4)),
+        "list": [rows[0], rows[1, :2]],
+    }[kind]
+    metric = EquivarianceMetric("C4", ["output-l2@output"])
+    with pytest.raises(GeedError, match=r"^update: ") as error:
+        metric.update(lambda x: x.mean((2, 3)), batch)
+    assert "\n" not in str(error.value)
+    assert metric.samples == 0
+
+
+def test_an_interrupted_cell_leaves_the_metric_as_it_was():
+    rows = drawn(6)[1]
+    metric = fed(metric_of(), rows[:4], [4])
+    before = metric.compute()
+
+    def interrupted(batch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        metric.update(interrupted, rows[4:])
+    assert (metric.samples, metric.compute()) == (4, before)
+    metric.update(net, rows[4:])
+    assert metric.compute() == fed(metric_of(), rows, [6]).compute()
+
+
 def test_it_is_public():
     assert onnx_geed.EquivarianceMetric is EquivarianceMetric
     assert repr(EquivarianceMetric("C4")) == "<EquivarianceMetric under C4: 0 samples>"

@@ -1,6 +1,9 @@
 """The metric of a training loop against its slow twin, with labels, and under sampled groups."""
 
+import pickle
+
 import naive
+import naive_families
 import naive_letters
 import naive_shares
 import numpy as np
@@ -255,13 +258,57 @@ def test_noise_does_not_depend_on_batches():
     assert found[0] == found[1]
 
 
-def test_a_familys_gain_is_left_out_and_says_so():
-    own = EquivarianceMetric("brightness:-30..30/3", ["latent-l2@z", "softmax-kl@logits"], **LAYERS)
-    own.update(net, np.random.default_rng(0).random((4, *SHAPE)).astype(np.float32))
-    latent, scores = own.records()
-    assert latent.get("gain") is None
-    assert any("onnx_geed.measure has it" in note for note in latent["notes"])
-    assert not any("gain" in note for note in scores["notes"])
+FAMILY = "brightness:-30..30/3"
+
+
+def bright(n):
+    return np.random.default_rng(0).random((n, *SHAPE)).astype(np.float32)
+
+
+def of_family(rows, sizes, **options):
+    own, at = EquivarianceMetric(FAMILY, ["latent-l2@z"], **LAYERS, **options), 0
+    for size in sizes:
+        own.update(net, rows[at : at + size])
+        at += size
+    return own
+
+
+@pytest.mark.parametrize("norm_samples", [200, 4])
+@pytest.mark.parametrize("sizes", [[9], [1] * 9, [2, 6, 1]])
+def test_a_familys_gain_is_that_of_measure_and_its_slow_twin(sizes, norm_samples):
+    data = bright(9)
+    rows = data[np.random.default_rng(0).permutation(9)]
+    options = {"samples": 9, "norm_samples": norm_samples}
+    whole = measure(net, data, FAMILY, measures=["latent-l2@z"], **options, **LAYERS)
+    (record,) = of_family(rows, sizes, norm_samples=norm_samples).records()
+    assert record["gain"] == whole["measurements"][0]["gain"]
+    inputs = [[x, *(naive_families.change("brightness", x, v) for v in (-30, 30))] for x in rows]
+    inputs = [np.asarray(orbit, dtype=np.float64) for orbit in inputs]
+    latents = [slow_net(orbit)["z"].astype(np.float64) for orbit in inputs]
+    known = naive_families.gain(latents, inputs, 9, min(9, norm_samples))
+    assert record["gain"]["value"] == pytest.approx(known, rel=1e-4)
+
+
+def test_the_gain_of_added_metrics_is_that_over_all_samples():
+    rows = bright(9)
+    (whole,) = of_family(rows, [9], norm_samples=6).records()
+    parts = [of_family(part, [len(part)], norm_samples=6) for part in (rows[:4], rows[4:])]
+    (added,) = (pickle.loads(pickle.dumps(parts[0])) + parts[1]).records()
+    assert added["gain"]["value"] == pytest.approx(whole["gain"]["value"], rel=1e-9)
+    (twice,) = (
+        EquivarianceMetric(FAMILY, ["latent-l2@z"], norm_samples=6, **LAYERS) + parts[0]
+    ).records()
+    assert twice["gain"] == parts[0].records()[0]["gain"]
+
+
+def test_inputs_are_kept_for_a_gain_alone():
+    own = of_family(bright(5), [5], norm_samples=3)
+    assert own._inputs.points.shape == (3, np.prod(SHAPE))
+    own.reset()
+    assert own._inputs is None
+    other = EquivarianceMetric("C4", ["latent-l2@z"], **LAYERS)
+    other.update(net, bright(2))
+    assert other._inputs is None
 
 
 def test_update_takes_labels_in_public():

@@ -1,0 +1,54 @@
+"""Notes on the group that a run is under, before anything is run."""
+
+from __future__ import annotations
+
+from onnx_geed.groups import Group
+from onnx_geed.run.options import Options
+
+__all__ = ["group_notes"]
+
+# Numbers up to this many 255ths change nothing that is seen; they are meant as factors or shares.
+_UNSEEN = 2.0
+
+
+def group_notes(group: Group, options: Options) -> list[str]:
+    """Say what the elements do where that is not obvious, and which options do not matter.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    options : Options
+        The options of the run.
+
+    Returns
+    -------
+    list of str
+    """
+    notes = [] if group.small is None else [f"{group.name}: {group.small.told()}"]
+    if group.changes_values and options.interpolation != Options.interpolation:
+        notes.append(f"--interpolation has no effect: {group.name} resamples nothing")
+    return [*notes, *_unseen(group)]
+
+
+def _unseen(group: Group) -> list[str]:
+    """Say of a family in 255ths that all of its numbers are small, as if they were factors."""
+    family = group.family
+    if family is None or family.unit != "/255":
+        return []
+    values = [v for v in family.values[1:] if v is not None]
+    if not values or max(map(abs, values)) > _UNSEEN:
+        return []
+    factor = "" if family.name != "brightness" else f", for a factor {_as_contrast(group.name)}"
+    low, high = (round(255 * v) for v in (min(values), max(values)))
+    share = f"{family.name}:{low}..{high}" if low != high else f"{family.name}:{low}"
+    return [
+        f"{group.name}: the numbers are 255ths, so at most {max(map(abs, values)):g}/255 is "
+        f"{'added' if family.name == 'brightness' else 'the σ'}, which nobody sees; for shares of "
+        f"1 write {share}{factor}"
+    ]
+
+
+def _as_contrast(name: str) -> str:
+    """Return the group that multiplies by the same numbers."""
+    return f"contrast:{name.partition(':')[2]}"
