@@ -321,6 +321,13 @@ run_options = _in_order(
     ),
     click.option("--batch-size", type=int, metavar="N", help="Largest batch for the model."),
     memory_option,
+    click.option(
+        "--time-per-sample",
+        type=float,
+        metavar="SECONDS",
+        help="Time that a model may need per sample, on one core, by its shapes.  [default: 2.5, "
+        "more for many weights and large samples]",
+    ),
 )
 
 
