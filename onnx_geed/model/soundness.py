@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 # Nodes of a model, its functions being inlined and bodies counted in: several times the most that
 # any known network has.
-_MOST_NODES = 100_000
+_MOST_NODES = 50_000
 
 # Tensors that nodes read and make, and attributes that they state, all together and one alone.
 _MOST_ENDS, _MOST_ENDS_OF_ONE = 1_000_000, 10_000

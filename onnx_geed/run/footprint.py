@@ -15,6 +15,10 @@ __all__ = ["Footprint", "footprint_of"]
 # A smaller budget divides a run, and refuses nothing.
 _LEAST = 256 << 20
 
+# What a process holds beside: libraries, samples and what is made of outputs. Of a small budget
+# nothing is taken for it.
+_BESIDE, _LARGE = 512 << 20, 2 << 30
+
 # Rows that a trial holds at once, in its two batches and alone.
 _TRIED = 8
 
@@ -28,14 +32,17 @@ class Footprint:
     row : int
         Most bytes that are held at once while one row is run; 0 where nothing is known.
     room : int
-        The budget.
+        The budget, without what the process holds beside.
     largest : str
         The largest tensor, or the node that takes more than that, as a sentence names it.
+    memory : int
+        The budget as it was given.
     """
 
     row: int
     room: int
     largest: str
+    memory: int
 
     @property
     def rows(self) -> int:
@@ -59,9 +66,13 @@ class Footprint:
             of = "one row" if rows == 1 else f"the {rows} rows of a run"
             raise GeedError(
                 f"the activations of {of} take {format_bytes(rows * self.row)}, the largest being "
-                f"{self.largest}; --memory allows {format_bytes(self.room)}: raise it, or use "
-                "smaller samples"
+                f"{self.largest}; {self._allowed()}: raise it, or use smaller samples"
             )
+
+    def _allowed(self) -> str:
+        if self.room >= self.memory:
+            return f"--memory allows {format_bytes(self.room)}"
+        return f"--memory {format_bytes(self.memory)} allows {format_bytes(self.room)} of them"
 
 
 def footprint_of(
@@ -107,8 +118,9 @@ def footprint_of(
         most = max(most, held + alone + working)
         held -= sum(sizes.get(name, 0) for name in gone)
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
-    room = max(parse_bytes(options.memory), _LEAST)
-    footprint = Footprint(-(-most // batch), room, _largest(made))
+    memory = max(parse_bytes(options.memory), _LEAST)
+    room = memory - _BESIDE if memory >= _LARGE else min(memory, _LARGE - _BESIDE)
+    footprint = Footprint(-(-most // batch), room, _largest(made), memory)
     footprint.check()
     return footprint
 

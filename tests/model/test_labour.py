@@ -447,8 +447,8 @@ def test_what_was_reckoned_with_may_be_taken_several_times_over():
     try:
         overrun.expect(10.0, 1 << 30, 2 << 30)
         run = [(0.0, 0.0, 1 << 30, 2)]
-        assert not overrun._fault(run, 4 << 30, 100.0, 100.0)
-        assert "of memory" in overrun._fault(run, 6 << 30, 100.0, 100.0)
+        assert not overrun._fault(run, 3 << 30, 100.0, 100.0)
+        assert "of memory" in overrun._fault(run, 4 << 30, 100.0, 100.0)
         assert "after 200 s of work" in overrun._fault(run, 1 << 30, 201.0, 201.0)
         # A process that was stopped, or that others left no core, has not computed.
         assert not overrun._fault(run, 1 << 30, 9000.0, 199.0)
