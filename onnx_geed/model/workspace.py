@@ -75,7 +75,7 @@ def _convolution(node: onnx.NodeProto, inputs: Shapes, outputs: Shapes) -> int:
     if len(kernel) != 4:
         return 0
     group = integer_of(node, "group", 1)
-    each = group == given[1] and made[1] == given[1]
+    each = 1 < group == given[1] == made[1]
     if group > 1 and not (each and group >= _BLOCK // 2) and kernel[1] % _BLOCK:
         return 0
     after = 4 * made[0] * _blocked(made[1]) * math.prod(made[2:])
