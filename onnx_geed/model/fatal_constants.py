@@ -24,6 +24,7 @@ _NOT_EMPTY: dict[str, _Places] = {
     "Loop": lambda i: i < 2,
     "OneHot": lambda i: i == 1,
     "QLinearConcat": lambda i: i % 3 != 2,
+    "QLinearSoftmax": lambda i: i > 0,
     "QLinearWhere": lambda i: i not in (0, 1, 4),
 }
 

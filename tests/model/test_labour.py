@@ -529,3 +529,34 @@ def test_a_division_in_an_opset_without_the_means_is_refused(tmp_path):
     models.save(divided("Div", "int64", "inputs", opset=8), tmp_path / "m.onnx")
     with pytest.raises(GeedError, match=r"node y \(Div\) divides whole numbers by computed ones"):
         expose_tensors(load_model(tmp_path / "m.onnx"), ["y"])
+
+
+FRAMED = """
+import sys, numpy as np, onnxruntime as ort
+s = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+x = np.arange(16, dtype=np.float32).reshape(1, 16, 1)
+print(s.run(None, {"x": x, "n": np.array(int(sys.argv[2]), np.int64)})[0].shape)
+"""
+
+
+@pytest.mark.parametrize(("length", "shape"), [(0, "(1, 16, 1, 2)"), (4, "(1, 13, 3, 2)")])
+def test_a_computed_length_of_frames_of_0_ends_no_process(length, shape, tmp_path):
+    stft = helper.make_node("STFT", ["x", "one", "", "n"], ["y"])
+    infos = [
+        helper.make_tensor_value_info("x", FLOAT, [1, 16, 1]),
+        helper.make_tensor_value_info("n", INT64, []),
+    ]
+    out = helper.make_tensor_value_info("y", FLOAT, None)
+    graph = helper.make_graph([stft], "g", infos, [out], [ints("one", 1)])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 10
+    models.save(made, tmp_path / "m.onnx")
+    exposed = expose_tensors(load_model(tmp_path / "m.onnx"), ["y"])
+    (tmp_path / "e.onnx").write_bytes(exposed.SerializeToString())
+    run = subprocess.run(
+        [sys.executable, "-c", FRAMED, tmp_path / "e.onnx", str(length)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == shape
