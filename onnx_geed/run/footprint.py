@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnx
+
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.model import Input, Model, Tensor, reads
 from onnx_geed.run.options import Options
@@ -18,6 +20,21 @@ _LEAST = 256 << 20
 # What a process holds beside: libraries, samples and what is made of outputs. Of a small budget
 # nothing is taken for it.
 _BESIDE, _LARGE = 512 << 20, 2 << 30
+
+# What the runtime works out as it opens a model, unless chance has a part in it, it holds twice: as
+# a weight of the model, and as what nodes read. Weights of whole numbers it leaves as they are.
+_TWICE = 2
+_LEFT = frozenset(
+    [
+        "Bernoulli",
+        "DequantizeLinear",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    ]
+)
 
 # Rows that a trial holds at once, in its two batches and alone.
 _TRIED = 8
@@ -37,17 +54,20 @@ class Footprint:
         The largest tensor, or the node that takes more than that, as a sentence names it.
     memory : int
         The budget as it was given.
+    fixed : int
+        Bytes of what is made of constants alone, whatever the rows.
     """
 
     row: int
     room: int
     largest: str
     memory: int
+    fixed: int = 0
 
     @property
     def rows(self) -> int:
         """Rows that may be run at once, at least one."""
-        return max(1, self.room // max(1, self.row))
+        return max(1, (self.room - self.fixed) // max(1, self.row))
 
     @property
     def tight(self) -> bool:
@@ -62,10 +82,11 @@ class Footprint:
         GeedError
             If it does not.
         """
-        if rows * self.row > self.room:
+        taken = self.fixed + rows * self.row
+        if taken > self.room:
             of = "one row" if rows == 1 else f"the {rows} rows of a run"
             raise GeedError(
-                f"the activations of {of} take {format_bytes(rows * self.row)}, the largest being "
+                f"the activations of {of} take {format_bytes(taken)}, the largest being "
                 f"{self.largest}; {self._allowed()}: raise it, or use smaller samples"
             )
 
@@ -104,6 +125,8 @@ def footprint_of(
     sizes = {tensor.name: tensor.held for tensor in made}
     beside = {tensor.name: tensor.beside for tensor in made}
     nodes = model.proto.graph.node
+    constant = _constants(model.proto.graph)
+    fixed = _TWICE * sum(sizes.pop(name, 0) for name in constant)
     ends: dict[str, int] = {}
     for i, node in enumerate(nodes):
         ends |= dict.fromkeys(reads(node), i)
@@ -120,9 +143,21 @@ def footprint_of(
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
     memory = max(parse_bytes(options.memory), _LEAST)
     room = memory - _BESIDE if memory >= _LARGE else min(memory, _LARGE - _BESIDE)
-    footprint = Footprint(-(-most // batch), room, _largest(made), memory)
+    footprint = Footprint(-(-most // batch), room, _largest(made), memory, fixed)
     footprint.check()
     return footprint
+
+
+def _constants(graph: onnx.GraphProto) -> set[str]:
+    """Return what nodes make of weights and constants alone, without these."""
+    fed = {info.name for info in graph.input}
+    known = {"", *(tensor.name for tensor in graph.initializer if tensor.name not in fed)}
+    made: set[str] = set()
+    for node in graph.node:
+        if node.op_type not in _LEFT and known.issuperset(reads(node)):
+            known.update(node.output)
+            made.update(node.output if node.op_type != "Constant" else ())
+    return made
 
 
 def _largest(made: Sequence[Tensor]) -> str:

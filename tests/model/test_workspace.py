@@ -263,6 +263,28 @@ def test_of_the_memory_a_share_is_kept_for_what_the_process_holds_beside(memory,
         measure(tmp_path / "m.onnx", images, "C4", samples=3, provider="cpu", memory=memory)
 
 
+def filled(count):
+    """A model that adds large constants, worked out as it is opened, one after the other."""
+    nodes = [node("Tile", "x times", "t0")]
+    weights = [ints("times", [1, 1, 64, 64]), ints("shape", [1, 3, 512, 512])]
+    for i in range(count):
+        weights.append(floats(f"v{i}", [i]))
+        nodes.append(node("Expand", f"v{i} shape", f"c{i}"))
+        nodes.append(node("Add", f"t{i} c{i}", f"t{i + 1}"))
+    last = [node("ReduceMean", f"t{count}", "all", keepdims=0), node("Add", "x all", "z")]
+    return hostile_models.net([*nodes, *last], weights, end="z")
+
+
+def test_what_is_made_of_constants_is_held_all_the_time(tmp_path):
+    images = np.random.default_rng(0).random((4, 3, 8, 8), dtype=np.float32)
+    options = {"samples": 3, "norm_samples": 3, "provider": "cpu", "memory": "500MiB"}
+    models.save(filled(60), tmp_path / "m.onnx")
+    with pytest.raises(GeedError, match=r"the activations of one row take 36\d\.. MiB") as refused:
+        measure(tmp_path / "m.onnx", images, "C4", **options | {"memory": "256MiB"})
+    assert "--memory allows 256.0 MiB" in str(refused.value)
+    assert measure(tmp_path / "m.onnx", images, "C4", measures=["output-l2"], **options)
+
+
 def test_compile_counts_the_rows_of_an_orbit(tmp_path):
     # One row takes 100 MiB, four and what the graph computes more than a GiB.
     wide = hostile_models.net(
