@@ -1058,6 +1058,30 @@ def fatal_attribute(case: tuple[str, str, str, dict[str, Any]]) -> Made:
     return net(nodes, weights, end="z")
 
 
+@hostile(300_000_000, 10**9, 10**12)
+def sparse_weights_of(length: int) -> Made:
+    """One value, and as many zeros."""
+    nodes = [node("ReduceMean", "s", "mean", keepdims=0), node("Add", "x mean", "z")]
+    model = net(nodes, end="z")
+    sparse = model.graph.sparse_initializer.add(dims=[length])
+    sparse.values.CopyFrom(floats("s", [1.0]))
+    sparse.indices.CopyFrom(ints("at", [0]))
+    return model
+
+
+@hostile(many=(3_000_000, 1), long=(1, 100_000_000), attribute=(0, 100_000_000))
+def texts(case: tuple[int, int]) -> Made:
+    count, length = case
+    model = net([node("Shape", "t", "s"), *added("s")], end="x_with")
+    words = [b"x" * length] * max(1, count)
+    model.graph.initializer.add(name="t", data_type=8, dims=[len(words)], string_data=words)
+    if not count:
+        model = net(
+            [node("Constant", "", "t", value_string=words[0]), *model.graph.node[:4]], end="x_with"
+        )
+    return model
+
+
 @hostile(
     depth=("OneHot", "at none pair", "without a value"),
     depth_by_shape=("OneHot", "at filled pair", "without a value"),

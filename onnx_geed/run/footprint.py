@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,20 +22,16 @@ _LEAST = 256 << 20
 # nothing is taken for it.
 _BESIDE, _LARGE = 512 << 20, 2 << 30
 
-# What the runtime works out as it opens a model, unless chance has a part in it, it holds twice: as
-# a weight of the model, and as what nodes read. Weights of whole numbers it leaves as they are.
+# What the runtime works out as it opens a model it holds twice: as a weight of the model, and as
+# what nodes read. What is drawn by chance, and weights of whole numbers, it leaves as they are.
 _TWICE = 2
-_LEFT = frozenset(
-    [
-        "Bernoulli",
-        "DequantizeLinear",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    ]
+_LEFT = (
+    *("Bernoulli", "DequantizeLinear", "Multinomial", "RandomNormal", "RandomNormalLike"),
+    *("RandomUniform", "RandomUniformLike"),
 )
+
+# Bytes of a number of a sparse weight.
+_NUMBER = 4
 
 # Rows that a trial holds at once, in its two batches and alone.
 _TRIED = 8
@@ -126,10 +123,13 @@ def footprint_of(
     beside = {tensor.name: tensor.beside for tensor in made}
     nodes = model.proto.graph.node
     constant = _constants(model.proto.graph)
-    fixed = _TWICE * sum(sizes.pop(name, 0) for name in constant)
     ends: dict[str, int] = {}
     for i, node in enumerate(nodes):
         ends |= dict.fromkeys(reads(node), i)
+    fixed = sum(sizes.pop(name, 0) for name in constant)
+    # Of sparse weights all that is not 0, and all that is.
+    sparse = {s.values.name: s.dims for s in model.proto.graph.sparse_initializer}
+    fixed += sum(_NUMBER * math.prod(dims) for name, dims in sparse.items() if name in ends)
     over: list[list[str]] = [[] for _ in nodes]
     for name, i in ends.items():
         over[i].append(name)
@@ -143,7 +143,7 @@ def footprint_of(
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
     memory = max(parse_bytes(options.memory), _LEAST)
     room = memory - _BESIDE if memory >= _LARGE else min(memory, _LARGE - _BESIDE)
-    footprint = Footprint(-(-most // batch), room, _largest(made), memory, fixed)
+    footprint = Footprint(-(-most // batch), room, _largest(made), memory, _TWICE * fixed)
     footprint.check()
     return footprint
 

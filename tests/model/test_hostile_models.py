@@ -31,6 +31,7 @@ _MEASURED = (
     "large_range[10000000000] large_constant_of_shape[[10000000000]] growing[OneHot] "
     "shape_that_doubles text_that_doubles regex_that_backtracks functions[mutual] functions[bomb] "
     "einsum_that_sums_over_everything sparse_weights tensors_in_a[sequence] opset[1000000000] "
+    "sparse_weights_of[300000000] texts[many] texts[long] texts[attribute] "
     "metadata[action_deep] metadata[preprocess_deep] metadata[classes_deep] tensor_called[newline]"
 )
 
