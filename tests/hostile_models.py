@@ -1089,6 +1089,8 @@ def texts(case: tuple[int, int]) -> Made:
     parts=("SplitToSequence", "x nil", "of 0"),
     parts_by_constant=("SplitToSequence", "x stated", "of 0"),
     frame=("STFT", "signal one  nil", "of 0"),
+    window=("STFT", "signal one no_scale", "without a value"),
+    window_of_one=("STFT", "signal one number", "without an axis"),
     scale=("QLinearConcat", "no_scale zero byte", "without a value"),
 )
 def fatal_constant(case: tuple[str, str, str]) -> Made:
@@ -1122,6 +1124,7 @@ def fatal_constant(case: tuple[str, str, str]) -> Made:
         floats("pair", [0, 1]),
         floats("signal", np.ones((1, 16, 1))),
         floats("no_scale", []),
+        floats("number", 1.0),
         numpy_helper.from_array(np.array(True), "yes"),
         numpy_helper.from_array(np.uint8(0), "zero"),
         numpy_helper.from_array(np.ones(3, np.uint8), "byte"),

@@ -26,6 +26,7 @@ _NOT_EMPTY: dict[str, _Places] = {
     "QLinearConcat": lambda i: i % 3 != 2,
     "QLinearSoftmax": lambda i: i > 0,
     "QLinearWhere": lambda i: i not in (0, 1, 4),
+    "STFT": lambda i: i == 2,
 }
 
 _NOT_ZERO: dict[str, _Places] = {
@@ -80,6 +81,8 @@ def _fault(graph: onnx.GraphProto, outer: Mapping[str, onnx.TensorProto]) -> str
 def _why(op: str, place: int, value: onnx.TensorProto) -> str:
     if op in _NOT_EMPTY and _NOT_EMPTY[op](place) and not math.prod(value.dims):
         return "without a value"
+    if op == "STFT" and place == 2 and not value.dims:
+        return "without an axis"
     if op in _NOT_ZERO and _NOT_ZERO[op](place) and _has_zero(value):
         return "of 0"
     return ""

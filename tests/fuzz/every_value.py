@@ -232,6 +232,7 @@ def try_all(start: int, status: str) -> None:
     """Try cases from the ``start``-th on, and keep in a file which one it is at."""
     import onnxruntime as ort
 
+    from onnx_geed.model.divisions import guard_divisions
     from onnx_geed.model.fatal_attributes import check_attributes
     from onnx_geed.model.fatal_constants import check_constants
     from onnx_geed.model.labour import seconds_of
@@ -258,6 +259,7 @@ def try_all(start: int, status: str) -> None:
             check_nodes(model.graph, opset, path)
             check_attributes(model.graph, path)
             check_constants(model.graph, path)
+            guard_divisions(model.graph, opset)
             os.pwrite(file, b"%9d infer" % number, 0)
             first = next(iter(model.graph.input), None)
             if first is not None:
