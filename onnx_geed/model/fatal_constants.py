@@ -21,6 +21,7 @@ __all__ = ["check_constants"]
 _Places = Callable[[int], bool]
 
 _NOT_EMPTY: dict[str, _Places] = {
+    "AttnLSTM": lambda i: True,
     "Loop": lambda i: i < 2,
     "OneHot": lambda i: i == 1,
     "QLinearConcat": lambda i: i % 3 != 2,
