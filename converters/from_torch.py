@@ -58,14 +58,14 @@ def arguments() -> argparse.ArgumentParser:
         "--pretrained", action="store_true", help="torchvision, timm: download trained weights"
     )
     group.add_argument(
-        "--take", metavar="KEY", help="which output, where the model puts out a dict or tuple"
+        "--take", metavar="KEY", help="the output to use, if the model returns a dict or tuple"
     )
     group = command_parser.add_argument_group("the export")
     group.add_argument(
         "--exporter",
         choices=("auto", "dynamo", "torchscript"),
         default="auto",
-        help="dynamo is the newer one; auto: it first, the older where it fails",
+        help="dynamo is the newer exporter; auto tries it first, then the older one",
     )
     group.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
     return command_parser
@@ -73,7 +73,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def add_weights(group: Any) -> None:
     group.add_argument(
-        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
+        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as a JSON object"
     )
     add_input_shape(group, "C,H,W")
     group.add_argument(
@@ -82,15 +82,19 @@ def add_weights(group: Any) -> None:
         help="weights: .pt/.pth (never unpickled), .safetensors, .npz",
     )
     group.add_argument(
-        "--checkpoint-key", metavar="KEY", help="the entry that holds them, such as teacher"
+        "--checkpoint-key",
+        metavar="KEY",
+        help="the entry of the checkpoint with the weights, such as teacher",
     )
-    group.add_argument("--prefix", metavar="PREFIX", help="take the keys that begin so, without it")
+    group.add_argument(
+        "--prefix", metavar="PREFIX", help="use the keys with this prefix, and remove it"
+    )
     group.add_argument(
         "--identity",
         metavar="MODULE",
         action="append",
         default=[],
-        help="replace a module by the identity first: a head, for a feature extractor",
+        help="replace a module by the identity before the export: removes a head",
     )
     for keys in ("missing", "unexpected"):
         group.add_argument(
@@ -118,7 +122,7 @@ def convert(settings: argparse.Namespace) -> None:
         if not inputs and "shape" in known:
             inputs = [Input("input", known["shape"])]
         if not inputs:
-            raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
+            raise Problem("--input-shape is needed: the shape of one sample, such as 3,224,224")
         known["preprocess"] = fitted(known.get("preprocess"), inputs[0].shape)
         source = from_module(net, inputs, settings, known)
     finish(source, settings)
@@ -172,7 +176,7 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         raise Problem(f"--kwargs {settings.kwargs}: not a JSON object")
     where, colon, name = settings.model.rpartition(":")
     if not colon or not where or not name:
-        raise Problem(f"{settings.model}: no such file, and not of the form MODULE:CALLABLE")
+        raise Problem(f"{settings.model}: neither a file nor MODULE:CALLABLE")
     known: dict[str, Any] = {}
     if where == "torchvision":
         make, known = torchvision_model(name, settings.pretrained)
@@ -192,7 +196,7 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
                 f"{settings.model} cannot be made: {reason_of(error)}; see --kwargs"
             ) from None
     if not isinstance(net, nn.Module):
-        raise Problem(f"{settings.model}: gives {type(net).__name__}, not a torch.nn.Module")
+        raise Problem(f"{settings.model}: returns {type(net).__name__}, not a torch.nn.Module")
     if where == "timm":
         known = timm_knows(net)
     if any(nn.parameter.is_lazy(p) for p in (*net.parameters(), *net.buffers())):
@@ -203,7 +207,7 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     if settings.checkpoint:
         load_weights(net, settings)
     elif not settings.pretrained and not isinstance(make, nn.Module):
-        note("no --checkpoint: the weights are what the callable makes, random ones as a rule")
+        note("no --checkpoint given: the weights are those that the callable makes, usually random")
     return net.float().eval().requires_grad_(False), known
 
 
@@ -215,7 +219,9 @@ def fill_lazy(net: Any, settings: argparse.Namespace, known: dict[str, Any]) -> 
     if not inputs and "shape" in known:
         inputs = [Input("input", known["shape"])]
     if not inputs:
-        raise Problem("--input-shape is needed: lazy layers take their shapes from a sample")
+        raise Problem(
+            "--input-shape is needed, because lazy layers take their shapes from a sample"
+        )
     inputs = described(inputs, net, parameters_of(net.forward))
     try:
         with torch.no_grad():
@@ -259,7 +265,7 @@ def look_up(where: str, name: str, model: str) -> Any:
             raise Problem(f"{model}: {where} has no {name}; it has {', '.join(here[:12])}")
         target = getattr(target, part)
     if not callable(target):
-        raise Problem(f"{model}: is a {type(target).__name__}, not a callable")
+        raise Problem(f"{model}: this is a {type(target).__name__}, not a callable")
     return target
 
 
@@ -375,7 +381,7 @@ def replace_by_identity(net: Any, path: str) -> None:
         net.get_submodule(path)
     except AttributeError:
         raise Problem(
-            f"--identity {path}: no such module; there are "
+            f"--identity {path}: no such module; the modules are "
             f"{', '.join(n for n, _ in net.named_children())}"
         ) from None
     parent, _, name = path.rpartition(".")
@@ -456,7 +462,9 @@ def annotated(net: Any, inputs: list[Input]) -> tuple[list[Input], dict[str, str
 
 def text_of(layout: Any, called: str) -> str:
     if not isinstance(layout, str):
-        raise Problem(f"{called}: is {layout!r}; give text, a letter an axis, such as 'NPC'")
+        raise Problem(
+            f"{called}: is {layout!r}; give a text with one letter per axis, such as 'NPC'"
+        )
     return layout
 
 
@@ -467,7 +475,7 @@ def take_output(net: Any, key: str) -> None:
     def forward(self: Any, *x: Any) -> Any:
         options = tensors_of(kind.forward(self, *x))
         if key not in options:
-            raise Problem(f"--take {key}: the model puts out {listing(options)}")
+            raise Problem(f"--take {key}: the outputs are {listing(options)}")
         return options[key]
 
     net.__class__ = type(
@@ -502,7 +510,7 @@ def run(net: Callable[..., Any], *x: Any) -> Any:
         value = net(*(torch.from_numpy(a.copy()) for a in x))  # which the model may change in place
     if not isinstance(value, torch.Tensor):
         raise Problem(
-            f"the model puts out a {type(value).__name__}: choose with --take KEY from "
+            f"the model returns a {type(value).__name__}; choose an output with --take KEY from "
             f"{listing(tensors_of(value))}"
         )
     return value.float().numpy()
@@ -607,7 +615,7 @@ def older(net: Any, inputs: Sequence[Input], opset: int | None) -> Any:
     if frozen:
         # Parity on a few batches does not show what another input would have taken.
         where = f"{Path(frozen[0].filename).name}:{frozen[0].lineno}"
-        note(f"the trace froze a decision that may depend on the data, at {where}")
+        note(f"the exported file has a fixed decision that may depend on the data, at {where}")
     return inlined(onnx.load_from_string(buffer.getvalue()))
 
 
@@ -629,7 +637,7 @@ def _exported(path: str, inside: list[str]) -> Any:
 
     if any("opaque_obj" in name for name in inside):
         raise Problem(
-            f"{path}: holds pickled Python objects, which could run code; save it without them"
+            f"{path}: has pickled Python objects, which could run code; save it without them"
         )
     force = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(force)
@@ -639,8 +647,8 @@ def _exported(path: str, inside: list[str]) -> Any:
             return torch.export.load(path)
     except pickle.UnpicklingError:
         raise Problem(
-            f"{path}: holds pickled objects, which could run code; save the program again with "
-            "torch.export.save, with tensors alone as example inputs"
+            f"{path}: has pickled objects, which could run code; save the program again with "
+            "torch.export.save, with only tensors as example inputs"
         ) from None
     finally:
         os.environ.pop(force)
@@ -654,7 +662,7 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
 
     if settings.checkpoint or settings.identity or settings.take or settings.kwargs != "{}":
         raise Problem(
-            f"{settings.model}: is a program; --checkpoint, --identity, --take, --kwargs are for modules"
+            f"{settings.model}: is an exported program; --checkpoint, --identity, --take and --kwargs only work for modules"
         )
     path = settings.model
     inside = archive_names(path)
@@ -675,7 +683,7 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
         raise Problem(f"{path}: cannot be read ({reason_of(error)})") from None
     if script is not None:
         if not inputs:
-            raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
+            raise Problem("--input-shape is needed: the shape of one sample, such as 3,224,224")
         script = script.float().eval()
         names = [a.name for a in script.forward.schema.arguments[1:]]
         inputs = described(inputs, script, names)
@@ -688,7 +696,7 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     user = set(program.graph_signature.user_inputs)
     nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in user]
     if kwargs or not args or len(nodes) != len(args):
-        raise Problem(f"{path}: is to be called with more than tensors by position; wrap the model")
+        raise Problem(f"{path}: has arguments other than tensors by position; wrap the model")
     for node in nodes:
         if isinstance(node.meta["val"].shape[0], int):
             raise Problem(
