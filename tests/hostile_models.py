@@ -1090,7 +1090,7 @@ def texts(case: tuple[int, int]) -> Made:
     parts_by_constant=("SplitToSequence", "x stated", "of 0"),
     frame=("STFT", "signal one  nil", "of 0"),
     window=("STFT", "signal one no_scale", "without a value"),
-    window_of_one=("STFT", "signal one number", "without an axis"),
+    window_of_one=("STFT", "signal one number", "of 0 axes, not 1"),
     scale=("QLinearConcat", "no_scale zero byte", "without a value"),
 )
 def fatal_constant(case: tuple[str, str, str]) -> Made:

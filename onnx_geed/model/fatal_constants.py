@@ -35,6 +35,9 @@ _NOT_ZERO: dict[str, _Places] = {
     "SplitToSequence": lambda i: i == 1,
 }
 
+# The axes of inputs whose shape is taken for granted.
+_AXES = {("AttnLSTM", 0): 3, ("STFT", 2): 1}
+
 _MADE = ops("Constant ConstantOfShape Identity")
 
 _KNOWN = ("", "ai.onnx", "com.microsoft")
@@ -82,8 +85,8 @@ def _fault(graph: onnx.GraphProto, outer: Mapping[str, onnx.TensorProto]) -> str
 def _why(op: str, place: int, value: onnx.TensorProto) -> str:
     if op in _NOT_EMPTY and _NOT_EMPTY[op](place) and not math.prod(value.dims):
         return "without a value"
-    if op == "STFT" and place == 2 and not value.dims:
-        return "without an axis"
+    if (axes := len(value.dims)) != _AXES.get((op, place), axes):
+        return f"of {axes} axes, not {_AXES[op, place]}"
     if op in _NOT_ZERO and _NOT_ZERO[op](place) and _has_zero(value):
         return "of 0"
     return ""
