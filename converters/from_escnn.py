@@ -25,15 +25,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 if __package__:
+    from ._exporters import older, zeros
     from ._finish import Source, finish
     from ._inputs import Input, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import add_weights, annotated, build, described, older, run, watch, zeros
+    from ._torch_modules import build, described
+    from ._torch_outputs import run, watch
+    from .from_torch import add_weights, annotated
 else:
+    from _exporters import older, zeros
     from _finish import Source, finish
     from _inputs import Input, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import add_weights, annotated, build, described, older, run, watch, zeros
+    from _torch_modules import build, described
+    from _torch_outputs import run, watch
+    from from_torch import add_weights, annotated
 
 INSTALL = "pip install torch scipy joblib, then pip install --no-deps escnn==1.0.11"
 # How far a matrix may be from a permutation: they are computed in floating point.

@@ -32,17 +32,19 @@ from types import SimpleNamespace
 from typing import Any
 
 if __package__:
+    from ._callables import look_up, parameters_of
+    from ._exporters import inlined, quiet
     from ._finish import Source, finish
     from ._graph import fingerprint
     from ._inputs import Input, add_input_shape, in_order, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import inlined, look_up, parameters_of, quiet
 else:
+    from _callables import look_up, parameters_of
+    from _exporters import inlined, quiet
     from _finish import Source, finish
     from _graph import fingerprint
     from _inputs import Input, add_input_shape, in_order, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import inlined, look_up, parameters_of, quiet
 
 INSTALL = "pip install jax jax2onnx flax equinox onnxruntime"
 

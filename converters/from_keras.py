@@ -27,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
+    from ._callables import look_up
+    from ._exporters import newer, older, quiet
     from ._finish import Source, finish
     from ._graph import fingerprint
     from ._inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import look_up, newer, older, quiet
 else:
+    from _callables import look_up
+    from _exporters import newer, older, quiet
     from _finish import Source, finish
     from _graph import fingerprint
     from _inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import look_up, newer, older, quiet
 
 MODEL = "a .keras or .h5 file, a SavedModel folder, or MODULE:CALLABLE / FILE.py:CALLABLE"
 INSTALL = "pip install keras torch onnx onnxscript onnxruntime"

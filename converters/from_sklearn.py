@@ -27,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
+    from ._callables import look_up
+    from ._exporters import quiet
     from ._finish import Source, finish
     from ._graph import fingerprint, keep_outputs
     from ._inputs import add_input_shape, read_inputs
     from ._options import Problem, command, missing, parser, reason_of
-    from .from_torch import look_up, quiet
 else:
+    from _callables import look_up
+    from _exporters import quiet
     from _finish import Source, finish
     from _graph import fingerprint, keep_outputs
     from _inputs import add_input_shape, read_inputs
     from _options import Problem, command, missing, parser, reason_of
-    from from_torch import look_up, quiet
 
 MODEL = "a .skops, .joblib or .pkl file, or MODULE:CALLABLE / FILE.py:CALLABLE (or an estimator)"
 # skl2onnx would take different versions of ONNX for different estimators.
