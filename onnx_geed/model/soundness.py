@@ -42,8 +42,8 @@ _MOST_ENDS, _MOST_ENDS_OF_ONE = 1_000_000, 10_000
 # Texts that one is joined of.
 _MOST_TEXTS = 10_000
 
-# Texts of tensors and attributes, and their bytes, all together: vocabularies have a million words.
-_MOST_WORDS, _MOST_TEXT = 2_000_000, 64 << 20
+# Texts of tensors and attributes, and their bytes, all together: vocabularies have fewer words.
+_MOST_WORDS, _MOST_TEXT = 1_000_000, 64 << 20
 
 # Functions that call functions, one in the other: the inliner recurses.
 _MOST_DEEP = 100
