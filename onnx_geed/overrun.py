@@ -23,11 +23,13 @@ __all__ = ["end_by", "expect", "watched"]
 # Seconds between two looks.
 _LOOK = 0.02
 
-# Seconds that any run may take, and how many times as long as reckoned; and bytes likewise.
+# Seconds that any run may take, and how many times as long as reckoned.
 _SECONDS, _TIMES = 45.0, 10.0
-_BYTES, _HELD = 1280 << 20, 1.5
 
-_SMALL = 2 << 30
+# Bytes that any run may hold, and how many times as many as reckoned; but only so many more than
+# there is room for, so that the process keeps to its memory.
+_BYTES, _HELD = 1280 << 20, 1.5
+_LESS, _MORE = 256 << 20, 192 << 20
 
 
 @dataclass
@@ -130,7 +132,8 @@ def _look() -> None:
 def _fault(runs: list[tuple[float, float, int, int]], held: int, now: float, worked: float) -> str:
     began, before, held_before = (min(run[i] for run in runs) for i in range(3))
     rows = sum(run[3] for run in runs)
-    most = int(_HELD * _WATCH.bytes * rows) + max(_BYTES, _WATCH.room - (_SMALL - _BYTES))
+    reckoned = int(_HELD * _WATCH.bytes * rows) + _LESS
+    most = max(_BYTES, _WATCH.room - _LESS, min(reckoned, _WATCH.room + _MORE))
     if held - held_before > most:
         return (
             f"a run of the model needs over {format_bytes(most)} of memory, more than its shapes "

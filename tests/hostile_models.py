@@ -99,12 +99,12 @@ def tail_of(model: onnx.ModelProto, op: str) -> onnx.NodeProto:
 
 def graph_of(
     nodes: Sequence[onnx.NodeProto],
-    inputs: Sequence[tuple[str, int, Sequence[object]]],
-    outputs: Sequence[tuple[str, int, Sequence[object]]],
+    inputs: Sequence[tuple[str, int, Sequence[object] | None]],
+    outputs: Sequence[tuple[str, int, Sequence[object] | None]],
     weights: Sequence[onnx.TensorProto] = (),
 ) -> onnx.GraphProto:
     infos = [
-        [helper.make_tensor_value_info(n, t, list(s)) for n, t, s in side]
+        [helper.make_tensor_value_info(n, t, s if s is None else list(s)) for n, t, s in side]
         for side in (inputs, outputs)
     ]
     return helper.make_graph(list(nodes), "body", *infos, list(weights))
@@ -1027,6 +1027,14 @@ _PHRASES = {
     low=("low 1 and high 0", "RandomUniform", "", {"shape": [1], "low": 1.0, "high": 0.0}),
     high=("low 0 and high -1", "RandomUniform", "", {"shape": [1], "high": -1.0}),
     low_nan=("low nan and high 1", "RandomUniformLike", "x", {"low": float("nan")}),
+    dots=("equation a....b", "Einsum", "x", {"equation": "a....b"}),
+    parts=("num_outputs 2", "Split", "x", {"num_outputs": 2}),
+    skips=(
+        "max_skip_count 2147483648",
+        "TfIdfVectorizer",
+        "whole",
+        _PHRASES | {"max_skip_count": 1 << 31, "ngram_indexes": list(range(7))},
+    ),
     phrases=("ngram_indexes of 1", "TfIdfVectorizer", "whole", _PHRASES | {"ngram_indexes": [1]}),
 )
 def fatal_attribute(case: tuple[str, str, str, dict[str, Any]]) -> Made:
@@ -1048,6 +1056,80 @@ def fatal_attribute(case: tuple[str, str, str, dict[str, Any]]) -> Made:
         ints("rest", [-1]),
     ]
     return net(nodes, weights, end="z")
+
+
+@hostile(300_000_000, 10**9, 10**12)
+def sparse_weights_of(length: int) -> Made:
+    """One value, and as many zeros."""
+    nodes = [node("ReduceMean", "s", "mean", keepdims=0), node("Add", "x mean", "z")]
+    model = net(nodes, end="z")
+    sparse = model.graph.sparse_initializer.add(dims=[length])
+    sparse.values.CopyFrom(floats("s", [1.0]))
+    sparse.indices.CopyFrom(ints("at", [0]))
+    return model
+
+
+@hostile(many=(3_000_000, 1), long=(1, 100_000_000), attribute=(0, 100_000_000))
+def texts(case: tuple[int, int]) -> Made:
+    count, length = case
+    model = net([node("Shape", "t", "s"), *added("s")], end="x_with")
+    words = [b"x" * length] * max(1, count)
+    model.graph.initializer.add(name="t", data_type=8, dims=[len(words)], string_data=words)
+    if not count:
+        model = net(
+            [node("Constant", "", "t", value_string=words[0]), *model.graph.node[:4]], end="x_with"
+        )
+    return model
+
+
+@hostile(
+    depth=("OneHot", "at none pair", "without a value"),
+    depth_by_shape=("OneHot", "at filled pair", "without a value"),
+    trips=("Loop", "none yes x", "without a value"),
+    parts=("SplitToSequence", "x nil", "of 0"),
+    parts_by_constant=("SplitToSequence", "x stated", "of 0"),
+    frame=("STFT", "signal one  nil", "of 0"),
+    window=("STFT", "signal one no_scale", "without a value"),
+    window_of_one=("STFT", "signal one number", "of 0 axes, not 1"),
+    scale=("QLinearConcat", "no_scale zero byte", "without a value"),
+)
+def fatal_constant(case: tuple[str, str, str]) -> Made:
+    op, inputs, _ = case
+    body = graph_of(
+        [node("Identity", "go", "go_on"), node("Identity", "carried", "carried_on")],
+        [("i", INT64, []), ("go", TensorProto.BOOL, []), ("carried", FLOAT, None)],
+        [("go_on", TensorProto.BOOL, []), ("carried_on", FLOAT, None)],
+    )
+    stated = {"Loop": {"body": body}, "QLinearConcat": {"axis": 0}}.get(op, {})
+    own = helper.make_node(op, inputs.split(" "), ["fatal"], name="the_node", **stated)
+    own.domain = "com.microsoft" if op == "QLinearConcat" else ""
+    nodes = [
+        node("Constant", "", "stated", value_int=0),
+        node("ConstantOfShape", "nil_long", "filled", value=ints("v", [1])),
+        own,
+    ]
+    if op == "SplitToSequence":
+        nodes.append(node("SequenceAt", "fatal nil", "one_of"))
+    elif op == "QLinearConcat":
+        nodes.append(node("Cast", "fatal", "one_of", to=FLOAT))
+    else:
+        nodes.append(node("Identity", "fatal", "one_of"))
+    nodes += [node("ReduceMean", "one_of", "mean", keepdims=0), node("Add", "x mean", "z")]
+    weights = [
+        ints("at", [0, 0]),
+        ints("none", []),
+        ints("nil", 0),
+        ints("nil_long", [0]),
+        ints("one", 1),
+        floats("pair", [0, 1]),
+        floats("signal", np.ones((1, 16, 1))),
+        floats("no_scale", []),
+        floats("number", 1.0),
+        numpy_helper.from_array(np.array(True), "yes"),
+        numpy_helper.from_array(np.uint8(0), "zero"),
+        numpy_helper.from_array(np.ones(3, np.uint8), "byte"),
+    ]
+    return net(nodes, weights, end="z", domains=[own.domain] if own.domain else [])
 
 
 # ------------------------------------------------------------------------------------------------

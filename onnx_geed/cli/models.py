@@ -23,6 +23,7 @@ from onnx_geed.cli.options import (
     model_argument,
     out_option,
     output_action_option,
+    time_option,
 )
 from onnx_geed.cli.terminal import show, show_as, tell
 from onnx_geed.errors import GeedError
@@ -89,6 +90,7 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @input_options
 @action_options
 @memory_option
+@time_option
 @isolate_options
 def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
     """Write a measurement as an ONNX file that takes samples and returns deviations.

@@ -35,6 +35,7 @@ __all__ = [
     "quiet_option",
     "results_argument",
     "run_options",
+    "time_option",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -289,6 +290,15 @@ memory_option = click.option(
 )
 
 
+time_option = click.option(
+    "--time-per-sample",
+    type=float,
+    metavar="SECONDS",
+    help="Time that a model may need per sample, on one core, by its shapes.  [default: 2.5, "
+    "more for many weights and large samples]",
+)
+
+
 # Options that say how to run.
 run_options = _in_order(
     click.option(
@@ -321,6 +331,7 @@ run_options = _in_order(
     ),
     click.option("--batch-size", type=int, metavar="N", help="Largest batch for the model."),
     memory_option,
+    time_option,
 )
 
 

@@ -7,6 +7,7 @@ axis do.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ def from_letters(text: str, shape: Shape | None) -> Axes:
     return tuple((Part(x if x in "NHW?" else "C", n, 1, n),) for x, n in pairs)
 
 
+@functools.lru_cache(maxsize=1 << 12)  # of a deep network most tensors have the same
 def letters(axes: Axes | None) -> str | None:
     """Return one letter an axis, where the axes are those of a map.
 

@@ -4,6 +4,9 @@ The smallest whole number divided by -1 has no quotient, and a processor that is
 the process; by 0 the runtime refuses by itself. What a constant is, is looked at when a model is
 read. Where a divisor is computed, 1 stands for every -1, and the quotient is negated:
 
+A short-time Fourier transform divides by the length of its frames, for which the larger of it and
+1 stands.
+
 Before: Div(a, b) → y
 After:  Equal(b, -1) → m;  Where(m, 1, b) → c;  Div(a, c) → q;  Neg(a) → n;  Where(m, n, q) → y
 """
@@ -58,7 +61,7 @@ def guard_divisions(graph: onnx.GraphProto, opset: int) -> None:
 
 def _has_divisions(graph: onnx.GraphProto) -> bool:
     return any(
-        node.op_type in ("Div", "Mod") or any(map(_has_divisions, subgraphs(node)))
+        node.op_type in ("Div", "Mod", "STFT") or any(map(_has_divisions, subgraphs(node)))
         for node in graph.node
     )
 
@@ -80,7 +83,10 @@ def _guard(
         kind = _kind(node, kinds)
         kinds |= dict.fromkeys(node.output[1:], TensorProto.INT64)
         kinds |= dict.fromkeys(node.output[:1], kind)
-        nodes += _safe(node, kinds, opset) if _may_end(node, kinds, known) else [node]
+        if _has_frames(node, known):
+            nodes += _framed(node)
+        else:
+            nodes += _safe(node, kinds, opset) if _may_end(node, kinds, known) else [node]
     if len(nodes) > len(graph.node):
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
@@ -118,6 +124,25 @@ def _may_end(node: onnx.NodeProto, kinds: Mapping[str, int], known: frozenset[st
         return False
     there = [kind for name in node.input if (kind := kinds.get(name, 0))]
     return not there or there[0] in _DIVIDED
+
+
+def _has_frames(node: onnx.NodeProto, known: frozenset[str]) -> bool:
+    if node.domain not in ("", "ai.onnx") or node.op_type != "STFT":
+        return False
+    return len(node.input) > 3 and bool(node.input[3]) and node.input[3] not in known
+
+
+def _framed(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    length, own = node.input[3], f"{_PREFIX}/{node.output[0]}"
+    one = onnx.helper.make_tensor("value", TensorProto.INT64, [], [1])
+    changed = onnx.NodeProto.FromString(node.SerializeToString())
+    changed.input[3] = f"{own}/length"
+    return [
+        _node("Constant", [], f"{own}/one/whole", value=one),
+        _node("CastLike", [f"{own}/one/whole", length], f"{own}/one"),
+        _node("Max", [length, f"{own}/one"], f"{own}/length"),
+        changed,
+    ]
 
 
 def _safe(node: onnx.NodeProto, kinds: Mapping[str, int], opset: int) -> list[onnx.NodeProto]:

@@ -1,13 +1,15 @@
 """Attributes on which a library ends the process are refused as a model is read.
 
 ONNX Runtime and the shape inference of ONNX divide by some of what a node states, count with it in
-32 bits, or assert it: of a value that no operator allows they raise no error, they end the process.
+32 bits, or assert it: of a value that no operator allows they raise no error, they end the process
+or work for ever. ``tests/fuzz/every_value.py`` tries them all.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.model.nodes import attribute, ops
+from onnx_geed.model.nodes import attribute, integers_of, ops
 from onnx_geed.model.soundness import bodies
 
 __all__ = ["check_attributes"]
@@ -46,10 +48,17 @@ _WHOLE = (
     _Rule(ops("num_heads rotary_embedding_dim"), 0, _MOST, at=ops("RotaryEmbedding")),
     # The squares of this many points are listed, on a thread that no lack of memory may reach.
     _Rule(ops("sampling_ratio"), 0, 256),
+    # As many gaps are tried at every word, whether or not there are words.
+    _Rule(ops("max_skip_count"), 0, 10_000),
 )
 
+# Letters, and at most one ellipsis a term: inference reads a fourth dot for ever.
+_TERM = r"[A-Za-z]*(?:\.\.\.)?[A-Za-z]*"
+_EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
+_LONGEST_EQUATION = 10_000
+
 # Operators of whoever wrote a model mean by these names what they like.
-_KNOWN = ("", "ai.onnx", "com.microsoft")
+_KNOWN = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
 def check_attributes(graph: onnx.GraphProto, path: Path) -> None:
@@ -128,10 +137,40 @@ def _fault_of_phrases(node: onnx.NodeProto) -> str:
     )
 
 
+def _fault_of_parts(node: onnx.NodeProto) -> str:
+    made = len(node.output)
+    stated = _number(node, "num_outputs", made)
+    return "" if stated == made else f"num_outputs {stated:.0f} (allowed: {made}, its outputs)"
+
+
+def _fault_of_equation(node: onnx.NodeProto) -> str:
+    equation = attribute(node, "equation", "")
+    text = equation.replace(" ", "") if isinstance(equation, str) else "?"
+    if len(text) <= _LONGEST_EQUATION and _EQUATION.fullmatch(text):
+        return ""
+    return f"equation {shown(text)} (allowed: letters, commas, an arrow, an ellipsis a term)"
+
+
+def _fault_of_widths(node: onnx.NodeProto) -> str:
+    widths = integers_of(node, "inputdimensions") or []
+    wrong = next((width for width in widths if not 0 <= width <= _MOST), None)
+    return "" if wrong is None else f"inputdimensions {wrong} (allowed: 0 to {_MOST})"
+
+
+def _fault_of_limit(node: onnx.NodeProto) -> str:
+    limit = _number(node, "swiglu_limit", math.inf)
+    return "" if limit >= 0 else f"swiglu_limit {limit:g} (allowed: 0 or more)"
+
+
 _BY_OPERATOR: dict[str, Callable[[onnx.NodeProto], str]] = {
+    "Einsum": _fault_of_equation,
+    "FeatureVectorizer": _fault_of_widths,
+    "MoE": _fault_of_limit,
+    "QMoE": _fault_of_limit,
     "RandomNormal": _fault_of_normal,
     "RandomNormalLike": _fault_of_normal,
     "RandomUniform": _fault_of_uniform,
     "RandomUniformLike": _fault_of_uniform,
+    "Split": _fault_of_parts,
     "TfIdfVectorizer": _fault_of_phrases,
 }

@@ -21,6 +21,7 @@ from onnx_geed.copies import Copy, copy_file
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fatal_attributes import check_attributes
+from onnx_geed.model.fatal_constants import check_constants
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
@@ -166,6 +167,7 @@ def load_model(path: str | Path) -> Model:
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     check_nodes(proto.graph, opset, path)
     check_attributes(proto.graph, path)
+    check_constants(proto.graph, path)
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {p.key: p.value for p in proto.metadata_props}
     return Model(path, proto, fingerprint, opset, producer, metadata, weights)

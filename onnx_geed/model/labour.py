@@ -176,7 +176,7 @@ def _distances(node: onnx.NodeProto, inputs: Shapes, outputs: Shapes) -> float:
 
 
 def _resized(node: onnx.NodeProto, inputs: Shapes, outputs: Shapes) -> float:
-    return (45.0 if attribute(node, "mode") == "cubic" else 5.0) * math.prod(outputs[0])
+    return (150.0 if attribute(node, "mode") == "cubic" else 5.0) * math.prod(outputs[0])
 
 
 def _transform(node: onnx.NodeProto, inputs: Shapes, outputs: Shapes) -> float:

@@ -34,13 +34,16 @@ Result = TypeVar("Result")
 
 # Nodes of a model, its functions being inlined and bodies counted in: several times the most that
 # any known network has.
-_MOST_NODES = 100_000
+_MOST_NODES = 50_000
 
 # Tensors that nodes read and make, and attributes that they state, all together and one alone.
 _MOST_ENDS, _MOST_ENDS_OF_ONE = 1_000_000, 10_000
 
 # Texts that one is joined of.
 _MOST_TEXTS = 10_000
+
+# Texts of tensors and attributes, and their bytes, all together: vocabularies have fewer words.
+_MOST_WORDS, _MOST_TEXT = 1_000_000, 64 << 20
 
 # Functions that call functions, one in the other: the inliner recurses.
 _MOST_DEEP = 100
@@ -126,6 +129,7 @@ def check_sound(proto: onnx.ModelProto, path: Path) -> None:
         If it has too many nodes, or a node has too many inputs, outputs or attributes.
         If its functions call themselves, or come to too many nodes.
         If a name is not UTF-8.
+        If texts of tensors and attributes are too many or too long.
         If a tensor's lengths are negative, too many or too large, or its data do not fill them.
     """
     try:
@@ -147,6 +151,7 @@ def _check(proto: onnx.ModelProto) -> None:
         raise _UnsoundError("a node outside its functions refers to an attribute of a function")
     _check_nodes([*graphs, *(f for own in proto.functions for f in _function_bodies(own))])
     _check_functions(proto)
+    _check_amount_of_text(graphs)
     for graph in graphs:
         _check_infos([*graph.input, *graph.output, *graph.value_info])
         for tensor in graph.initializer:
@@ -332,6 +337,21 @@ def _check_texts(texts: Iterable[str | bytes], what: str) -> None:
     for text in texts:
         if isinstance(text, bytes):
             raise _UnsoundError(f"{what} bytes that are not UTF-8: {shown(text)}")
+
+
+def _check_amount_of_text(graphs: Iterable[onnx.GraphProto]) -> None:
+    count = size = 0
+    for graph in graphs:
+        stated = [a for node in graph.node for a in node.attribute]
+        tensors = [*graph.initializer, *(a.t for a in stated if a.HasField("t"))]
+        size += sum(len(a.s) for a in stated)
+        for texts in (*(a.strings for a in stated), *(t.string_data for t in tensors)):
+            count += len(texts)
+            if count > _MOST_WORDS:
+                raise _UnsoundError(f"its tensors hold over {_MOST_WORDS:,} texts")
+            size += sum(map(len, texts))
+        if size > _MOST_TEXT:
+            raise _UnsoundError(f"its tensors hold texts of over {_MOST_TEXT >> 20} MiB")
 
 
 def _check_functions(proto: onnx.ModelProto) -> None:

@@ -152,8 +152,13 @@ class _Reader:
         return b"".join(parts)
 
     def _tensor(self, end: int) -> bytes:
-        parts = []
+        parts: list[bytes] = []
         while self._file.tell() < end:
+            if len(parts) > 2 * _MOST_PARTS:
+                raise GeedError(
+                    f"{self._name}: a tensor has more than {_MOST_PARTS:,} parts, such as texts; "
+                    "export it again"
+                )
             head, number, length = self._field(end)
             if number == _RAW_DATA and length is not None and length >= _LARGE:
                 place = {"location": self._name, "offset": self._file.tell(), "length": length}

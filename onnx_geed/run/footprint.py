@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import onnx
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.model import Input, Model, Tensor, reads
@@ -14,6 +17,21 @@ __all__ = ["Footprint", "footprint_of"]
 
 # A smaller budget divides a run, and refuses nothing.
 _LEAST = 256 << 20
+
+# What a process holds beside: libraries, samples and what is made of outputs. Of a small budget
+# nothing is taken for it.
+_BESIDE, _LARGE = 512 << 20, 2 << 30
+
+# What the runtime works out as it opens a model it holds twice: as a weight of the model, and as
+# what nodes read. What is drawn by chance, and weights of whole numbers, it leaves as they are.
+_TWICE = 2
+_LEFT = (
+    *("Bernoulli", "DequantizeLinear", "Multinomial", "RandomNormal", "RandomNormalLike"),
+    *("RandomUniform", "RandomUniformLike"),
+)
+
+# Bytes of a number of a sparse weight.
+_NUMBER = 4
 
 # Rows that a trial holds at once, in its two batches and alone.
 _TRIED = 8
@@ -28,19 +46,25 @@ class Footprint:
     row : int
         Most bytes that are held at once while one row is run; 0 where nothing is known.
     room : int
-        The budget.
+        The budget, without what the process holds beside.
     largest : str
         The largest tensor, or the node that takes more than that, as a sentence names it.
+    memory : int
+        The budget as it was given.
+    fixed : int
+        Bytes of what is made of constants alone, whatever the rows.
     """
 
     row: int
     room: int
     largest: str
+    memory: int
+    fixed: int = 0
 
     @property
     def rows(self) -> int:
         """Rows that may be run at once, at least one."""
-        return max(1, self.room // max(1, self.row))
+        return max(1, (self.room - self.fixed) // max(1, self.row))
 
     @property
     def tight(self) -> bool:
@@ -55,13 +79,18 @@ class Footprint:
         GeedError
             If it does not.
         """
-        if rows * self.row > self.room:
+        taken = self.fixed + rows * self.row
+        if taken > self.room:
             of = "one row" if rows == 1 else f"the {rows} rows of a run"
             raise GeedError(
-                f"the activations of {of} take {format_bytes(rows * self.row)}, the largest being "
-                f"{self.largest}; --memory allows {format_bytes(self.room)}: raise it, or use "
-                "smaller samples"
+                f"the activations of {of} take {format_bytes(taken)}, the largest being "
+                f"{self.largest}; {self._allowed()}: raise it, or use smaller samples"
             )
+
+    def _allowed(self) -> str:
+        if self.room >= self.memory:
+            return f"--memory allows {format_bytes(self.room)}"
+        return f"--memory {format_bytes(self.memory)} allows {format_bytes(self.room)} of them"
 
 
 def footprint_of(
@@ -93,9 +122,14 @@ def footprint_of(
     sizes = {tensor.name: tensor.held for tensor in made}
     beside = {tensor.name: tensor.beside for tensor in made}
     nodes = model.proto.graph.node
+    constant = _constants(model.proto.graph)
     ends: dict[str, int] = {}
     for i, node in enumerate(nodes):
         ends |= dict.fromkeys(reads(node), i)
+    fixed = sum(sizes.pop(name, 0) for name in constant)
+    # Of sparse weights all that is not 0, and all that is.
+    sparse = {s.values.name: s.dims for s in model.proto.graph.sparse_initializer}
+    fixed += sum(_NUMBER * math.prod(dims) for name, dims in sparse.items() if name in ends)
     over: list[list[str]] = [[] for _ in nodes]
     for name, i in ends.items():
         over[i].append(name)
@@ -107,10 +141,23 @@ def footprint_of(
         most = max(most, held + alone + working)
         held -= sum(sizes.get(name, 0) for name in gone)
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
-    room = max(parse_bytes(options.memory), _LEAST)
-    footprint = Footprint(-(-most // batch), room, _largest(made))
+    memory = max(parse_bytes(options.memory), _LEAST)
+    room = memory - _BESIDE if memory >= _LARGE else min(memory, _LARGE - _BESIDE)
+    footprint = Footprint(-(-most // batch), room, _largest(made), memory, _TWICE * fixed)
     footprint.check()
     return footprint
+
+
+def _constants(graph: onnx.GraphProto) -> set[str]:
+    """Return what nodes make of weights and constants alone, without these."""
+    fed = {info.name for info in graph.input}
+    known = {"", *(tensor.name for tensor in graph.initializer if tensor.name not in fed)}
+    made: set[str] = set()
+    for node in graph.node:
+        if node.op_type not in _LEFT and known.issuperset(reads(node)):
+            known.update(node.output)
+            made.update(node.output if node.op_type != "Constant" else ())
+    return made
 
 
 def _largest(made: Sequence[Tensor]) -> str:

@@ -1,7 +1,8 @@
 """A model that would compute out of all proportion is refused before it is run.
 
 No known network takes a minute of a processor for one sample, and a small one takes much less:
-what its weights are used for, at every place of a large image, is what it computes.
+what its weights are used for, at every place of a large image, is what it computes. Filters of few
+weights compute so much of each value that they are given. A user allows what else a model takes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from onnx_geed.model import Input, Model, Tensor
 from onnx_geed.overrun import expect
 from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.options import Options
+from onnx_geed.run.source import Source
 
 __all__ = ["check_labour"]
 
@@ -26,6 +28,9 @@ _MOST, _ANY = 120.0, 2.5
 
 # Of a weight: it is multiplied at each of 3e7 places, such as of an image of 5,000 by 6,000.
 _A_WEIGHT = 6e-4
+
+# Of a value of the sample: 1e5 multiplications, or a window of 60 by 60 that is copied.
+_A_VALUE = 2e-6
 
 # Bytes of a weight at most.
 _BYTES = 8
@@ -42,6 +47,7 @@ def check_labour(
     listed: Sequence[Tensor],
     options: Options,
     footprint: Footprint,
+    source: Source,
 ) -> None:
     """Refuse a model that takes too long for one row.
 
@@ -54,9 +60,11 @@ def check_labour(
     listed : sequence of Tensor
         Its tensors, at the real sizes of samples.
     options : Options
-        Where it runs.
+        Where it runs, and how long it may.
     footprint : Footprint
         What a row takes of memory.
+    source : Source
+        The samples.
 
     Raises
     ------
@@ -66,21 +74,31 @@ def check_labour(
     taken = sum(tensor.seconds for tensor in listed)
     weights = _weights(model.proto.graph)
     # Weights that are mapped are read by the first run.
-    expect(taken, footprint.row, footprint.room + _BYTES * weights)
-    if confined() is not None or model.function is not None:
-        return  # the first process ends it
-    rows = acted.shape[0] if acted.shape and isinstance(acted.shape[0], int) else 1
-    allowed = max(_ANY, min(_MOST, _A_WEIGHT * weights) * max(1, rows))
+    expect(taken, footprint.row, footprint.room - footprint.fixed + _BYTES * weights)
+    asked = options.time_per_sample
+    if model.function is not None or (confined() is not None and asked is None):
+        return  # it is no model, or the first process ends it
+    batch = acted.shape[0] if acted.shape and isinstance(acted.shape[0], int) else 1
+    rows = max(1, batch)
+    values = sum(math.prod(moved.row_shape) for moved in source.moved)
+    allowed = _allowed(weights, values, rows) if asked is None else asked * rows
     if options.provider != "cpu" and _DRIVER.exists():
         allowed *= _CARD
     if taken <= allowed:
         return
     most = max(listed, key=lambda tensor: tensor.seconds)
+    why = " for so few weights and values" if asked is None else ""
     raise GeedError(
-        f"one sample takes about {_told(taken)} of one core, {_told(most.seconds)} of it in node "
-        f"{shown(most.node)} ({shown(most.op)}); {_told(allowed)} are allowed for so few weights: "
-        "use smaller samples, or --isolate on the command line, where --time-limit decides"
+        f"one sample takes about {_told(taken / rows)} of one core, "
+        f"{_told(most.seconds / rows)} of it in node {shown(most.node)} ({shown(most.op)}); "
+        f"{_told(allowed / rows)} are allowed{why}: use smaller samples, --time-per-sample "
+        "SECONDS, or --isolate on the command line, where --time-limit decides"
     )
+
+
+def _allowed(weights: int, values: int, rows: int) -> float:
+    """Return the seconds that so many rows may take where nobody says."""
+    return max(_ANY, rows * min(_MOST, max(_A_WEIGHT * weights, _A_VALUE * values)))
 
 
 def _weights(graph: onnx.GraphProto) -> int:

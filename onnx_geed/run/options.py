@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -54,6 +55,9 @@ class Options:
         Largest number of rows in one run; by default computed from ``memory``.
     memory : str or int
         Budget for activations, such as ``2GiB``, or a number of bytes.
+    time_per_sample : float, optional
+        Most seconds of one core that the shapes of a model may ask for, for a sample; by default
+        2.5, and more for many weights and for large samples.
     interval : {"t", "bootstrap"}
         Interval over samples.
     precision : float, optional
@@ -127,6 +131,7 @@ class Options:
     provider: Provider = "auto"
     batch_size: int | None = None
     memory: str | int = "2GiB"
+    time_per_sample: float | None = None
     interval: Interval = "t"
     precision: float | None = None
     references: bool = False
@@ -166,6 +171,10 @@ class Options:
             raise GeedError(f"--fit-samples {self.fit_samples}: fit to at least two samples")
         if self.batch_size is not None and self.batch_size < 1:
             raise GeedError(f"--batch-size {self.batch_size}: a batch needs at least one row")
+        if self.time_per_sample is not None and not 0 < self.time_per_sample < math.inf:
+            raise GeedError(
+                f"--time-per-sample {self.time_per_sample:g}: give a number of seconds above 0"
+            )
         for layout in self.layout.values():
             check_layout(layout)
         parse_bytes(self.memory)

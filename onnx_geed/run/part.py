@@ -49,7 +49,7 @@ PART_VERSION = 1
 _COMPUTING = ("onnx-geed", "onnxruntime", "onnxruntime-gpu", "numpy", "numba")
 
 # Options that say where and how fast, or whose outcome is told by itself.
-_ELSEWHERE = ("memory", "provider", "batch_size", "engine", "precision")
+_ELSEWHERE = ("memory", "time_per_sample", "provider", "batch_size", "engine", "precision")
 
 
 def check_divisible(prepared: Prepared, limits: Sequence[str]) -> None:

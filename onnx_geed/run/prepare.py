@@ -228,7 +228,7 @@ def prepare_run(
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     footprint = footprint_of(loaded, acted, listed, options)
-    check_labour(loaded, acted, listed, options, footprint)
+    check_labour(loaded, acted, listed, options, footprint, source)
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
     if loaded.function is None:

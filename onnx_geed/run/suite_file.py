@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import itertools
 import os
@@ -29,6 +28,7 @@ from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.held import ALLOWED, read_held
 from onnx_geed.run.options import Options, check_option, names_files
+from onnx_geed.run.path_pattern import PLACE, PathPattern
 from onnx_geed.safe_names import file_name
 
 __all__ = ["Cell", "Suite", "read_suite"]
@@ -57,13 +57,6 @@ _MOST_FILES, _LONGEST_SEARCH = 100_000, 20.0
 
 # Where points separate no keys: texts and remarks.
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'|#.*")
-
-
-_PLACE = re.compile(r"\{(\w+)\}")
-
-
-# What Python puts around the expression of a glob, so that all of a text fits.
-_WHOLE_GLOB = re.compile(r"\(\?s:(.*)\)\\[zZ]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -341,8 +334,8 @@ def _files(
 ) -> list[tuple[str, int | None, int | None, str]]:
     """Return name, seed, step and file of whatever fits a model's path."""
     pattern, name = entry["path"], entry["name"]
-    places = set(_PLACE.findall(pattern))
-    for place in _PLACE.findall(name):
+    places = set(PLACE.findall(pattern))
+    for place in PLACE.findall(name):
         if place not in places or place in ("seed", "step"):
             raise GeedError(
                 f"{path}: {key}.name has {{{place}}}, but {key}.path has no such placeholder; it "
@@ -370,18 +363,18 @@ def _matches(suite: str | Path, pattern: str) -> Iterator[tuple[str, dict[str, s
     """Yield the files that fit a path with places, and what stands in these."""
     address = address_of(pattern) or address_of(sibling(suite, pattern))
     if address is None:
-        expression = re.compile(_path_expression(Path(pattern).as_posix()))
-        for file in _found(suite, _PLACE.sub("*", pattern)):
-            if match := expression.fullmatch(Path(file).as_posix()):
-                yield str(_home(suite) / file), match.groupdict()
+        form = PathPattern(Path(pattern).as_posix())
+        for file in _found(suite, PLACE.sub("*", pattern)):
+            if (parts := form.match(Path(file).as_posix())) is not None:
+                yield str(_home(suite) / file), parts
         return
     system, path = opened(address)
-    expression = re.compile(_path_expression(path))
+    form = PathPattern(path)
     with asking(address, system, path):
-        found = system.glob(_PLACE.sub("*", path))
+        found = system.glob(PLACE.sub("*", path))
     for file in found:
-        if match := expression.fullmatch(str(file)):
-            yield str(system.unstrip_protocol(file)), match.groupdict()
+        if (parts := form.match(str(file))) is not None:
+            yield str(system.unstrip_protocol(file)), parts
 
 
 def _found(suite: str | Path, pattern: str) -> list[str]:
@@ -410,28 +403,7 @@ def _found(suite: str | Path, pattern: str) -> list[str]:
 
 
 def _fill_places(name: str, parts: Mapping[str, str]) -> str:
-    return _PLACE.sub(lambda place: parts[place[1]], name)
-
-
-def _path_expression(pattern: str) -> str:
-    """Return the regular expression of a path with places and globs in it."""
-    expression, seen = "", set()
-    # A bracket that nothing closes, or that has a place in it, stands for itself.
-    for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[!?[^]{}/][^]{}/]*\])", pattern):
-        place = _PLACE.fullmatch(token)
-        if place and place[1] in seen:
-            expression += f"(?P={place[1]})"
-        elif place:
-            seen.add(place[1])
-            digits = place[1] in ("seed", "step")
-            expression += f"(?P<{place[1]}>{r'[0-9]+' if digits else '[^/]+'})"
-        elif len(token) > 2 and token.startswith("["):
-            # A class of letters as a shell reads it, its ranges and backslashes too.
-            expression += _WHOLE_GLOB.sub(r"\1", fnmatch.translate(token))
-        else:
-            globs = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-            expression += globs.get(token, re.escape(token))
-    return expression
+    return PLACE.sub(lambda place: parts[place[1]], name)
 
 
 def _check_names_differ(path: str | Path, cells: Sequence[Cell]) -> None:

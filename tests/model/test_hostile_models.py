@@ -31,10 +31,12 @@ _MEASURED = (
     "large_range[10000000000] large_constant_of_shape[[10000000000]] growing[OneHot] "
     "shape_that_doubles text_that_doubles regex_that_backtracks functions[mutual] functions[bomb] "
     "einsum_that_sums_over_everything sparse_weights tensors_in_a[sequence] opset[1000000000] "
+    "sparse_weights_of[300000000] texts[many] texts[long] texts[attribute] "
     "metadata[action_deep] metadata[preprocess_deep] metadata[classes_deep] tensor_called[newline]"
 )
 
 _FATAL = [name for name in hostile_models.CASES if name.startswith("fatal_attribute[")]
+_CONSTANT = [name for name in hostile_models.CASES if name.startswith("fatal_constant[")]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_a_hostile_model_is_listed_or_refused_in_one_line(bounded, tmp_path, nam
     assert not ended.fault(), ended
 
 
-@pytest.mark.parametrize("name", [*_MEASURED.split(), *_FATAL])
+@pytest.mark.parametrize("name", [*_MEASURED.split(), *_FATAL, *_CONSTANT])
 def test_a_hostile_model_is_measured_or_refused_in_one_line(bounded, tmp_path, name):
     write(tmp_path, name)
     line = "measure model.onnx --data x.npy --group C4 --samples 3 --norm-samples 3 --out r.json"
@@ -163,6 +165,32 @@ def test_an_attribute_that_ends_the_process_is_refused_by_its_node(tmp_path, nam
         list_layers(tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("name", _CONSTANT)
+def test_a_constant_that_ends_the_process_is_refused_by_its_node(tmp_path, name):
+    write(tmp_path, name)
+    op, _, why = hostile_models.CASES[name].args[0]
+    with pytest.raises(GeedError, match=rf"its node {op} the_node has a constant input \S+ {why},"):
+        list_layers(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("op", "stated", "told"),
+    [
+        ("MoE", {"swiglu_limit": -1.0}, "swiglu_limit -1"),
+        ("QMoE", {"swiglu_limit": float("nan")}, "swiglu_limit nan"),
+        ("FeatureVectorizer", {"inputdimensions": [3, -1]}, "inputdimensions -1"),
+        ("Einsum", {"equation": "a" * 20_000}, "equation aaa"),
+        ("Einsum", {"equation": "ij,jk->i1"}, "equation"),
+        ("Split", {"num_outputs": 0}, "num_outputs 0"),
+    ],
+)
+def test_attributes_that_no_operator_allows_are_refused(op, stated, told):
+    graph = onnx.GraphProto(node=[onnx.helper.make_node(op, ["x"], ["y"], **stated)])
+    with pytest.raises(GeedError, match=f"has {told}") as refused:
+        check_attributes(graph, Path("m.onnx"))
+    assert len(str(refused.value)) < 350
+
+
 @pytest.mark.parametrize("inside", ["body", "function"])
 def test_fatal_attributes_are_found_in_bodies_and_functions(tmp_path, inside):
     fatal = hostile_models.node("RandomNormal", "", "r", name="n", shape=[1], scale=-1.0)
@@ -195,6 +223,10 @@ def test_fatal_attributes_are_found_in_bodies_and_functions(tmp_path, inside):
         ("RotaryEmbedding", {"num_heads": 0}),
         ("RandomUniform", {"low": 1.0, "high": 1.0}),
         ("RandomNormal", {}),
+        ("Einsum", {"equation": "...ij, ...jk -> ...ik"}),
+        ("Einsum", {"equation": "bhid,bhjd"}),
+        ("Split", {"num_outputs": 1}),
+        ("MoE", {"swiglu_limit": 7.0}),
         (
             "TfIdfVectorizer",
             {"ngram_counts": [0, 2], "pool_int64s": [5, 6, 7, 8], "ngram_indexes": [0, 1, 2]},

@@ -59,8 +59,47 @@ CASES = {
         [ones("w", 3, 4, 7, 7, 7)],
         (1, 3, 24, 24, 24),
     ),
+    "conv of an image of one channel": (
+        [node("Conv", "x w", "y", pads=[2] * 4)],
+        [ones("w", 1, 1, 5, 5)],
+        (1, 1, 1200, 1200),
+    ),
+    "conv of few channels": (
+        [node("Conv", "x w", "y", pads=[1] * 4)],
+        [ones("w", 20, 20, 3, 3)],
+        (1, 20, 700, 700),
+    ),
+    "conv of each channel": (
+        [node("Conv", "x w", "y", pads=[1] * 4, group=8)],
+        [ones("w", 8, 1, 3, 3)],
+        (1, 8, 900, 900),
+    ),
+    "mean and variance": ([node("MeanVarianceNormalization", "x", "y")], [], (1, 16, 600, 600)),
+    "transform": ([node("DFT", "x", "y", axis=1)], [], (1, 1_000_003, 2)),
+    "turned": ([node("Einsum", "x", "y", equation="ijk->kji")], [], (200, 300, 200)),
+    "places": ([node("NonZero", "x", "p"), node("Cast", "p", "y", to=1)], [], (5_000_000,)),
+    "cubic": (
+        [helper.make_node("Resize", ["x", "", "s"], ["y"], mode="cubic")],
+        [floats("s", [1, 1, 2, 4])],
+        (1, 1, 800, 800),
+    ),
     "lrn": ([node("LRN", "x", "y", size=50001)], [], (1, 3, 32, 32)),
     "lstm": ([node("LSTM", "x w r", "y", hidden_size=256)], LSTM, (8000, 2, 16)),
+    "lstm there and back": (
+        [node("LSTM", "x w r", "y", hidden_size=16, direction="bidirectional")],
+        [ones("w", 2, 64, 256), ones("r", 2, 64, 16)],
+        (200_000, 1, 256),
+    ),
+    "lstm of many rows": (
+        [node("LSTM", "x w r", "y", hidden_size=8, direction="reverse")],
+        [ones("w", 1, 32, 16), ones("r", 1, 32, 8)],
+        (2, 500_000, 16),
+    ),
+    "gru of many rows": (
+        [node("GRU", "x w r", "y", hidden_size=8, direction="bidirectional")],
+        [ones("w", 2, 24, 16), ones("r", 2, 24, 8)],
+        (2, 400_000, 16),
+    ),
     "gru": (
         [
             helper.make_node(
@@ -204,6 +243,46 @@ def test_a_node_that_takes_more_than_the_budget_is_refused_by_name(make, size, n
     with pytest.raises(GeedError) as refused:
         measure(tmp_path / "m.onnx", images, "C4", **budget)
     assert words in str(refused.value)
+
+
+def tiled(bytes_of_one):
+    """A model that holds a tensor of so many bytes, and no other."""
+    times = [1, 1, 1, bytes_of_one // (4 * 3 * 8 * 8)]
+    nodes = [node("Tile", "x n", "g"), node("ReduceMean", "g", "r", axes=[2, 3])]
+    return hostile_models.net([*nodes, node("Add", "x r", "z")], [ints("n", times)], end="z")
+
+
+@pytest.mark.parametrize(
+    ("memory", "allowed"), [("2GiB", "1.5 GiB"), ("4GiB", "3.5 GiB"), ("1GiB", "1.0 GiB")]
+)
+def test_of_the_memory_a_share_is_kept_for_what_the_process_holds_beside(memory, allowed, tmp_path):
+    size = float(allowed.split()[0]) * 2**30
+    models.save(tiled(int(size * 1.05)), tmp_path / "m.onnx")
+    images = np.random.default_rng(0).random((4, 3, 8, 8), dtype=np.float32)
+    with pytest.raises(GeedError, match=rf"tensor g .*allows {allowed}( of them)?: raise it"):
+        measure(tmp_path / "m.onnx", images, "C4", samples=3, provider="cpu", memory=memory)
+
+
+def filled(count):
+    """A model that adds large constants, worked out as it is opened, one after the other."""
+    nodes = [node("Tile", "x times", "t0")]
+    weights = [ints("times", [1, 1, 64, 64]), ints("shape", [1, 3, 512, 512])]
+    for i in range(count):
+        weights.append(floats(f"v{i}", [i]))
+        nodes.append(node("Expand", f"v{i} shape", f"c{i}"))
+        nodes.append(node("Add", f"t{i} c{i}", f"t{i + 1}"))
+    last = [node("ReduceMean", f"t{count}", "all", keepdims=0), node("Add", "x all", "z")]
+    return hostile_models.net([*nodes, *last], weights, end="z")
+
+
+def test_what_is_made_of_constants_is_held_all_the_time(tmp_path):
+    images = np.random.default_rng(0).random((4, 3, 8, 8), dtype=np.float32)
+    options = {"samples": 3, "norm_samples": 3, "provider": "cpu", "memory": "500MiB"}
+    models.save(filled(60), tmp_path / "m.onnx")
+    with pytest.raises(GeedError, match=r"the activations of one row take 36\d\.. MiB") as refused:
+        measure(tmp_path / "m.onnx", images, "C4", **options | {"memory": "256MiB"})
+    assert "--memory allows 256.0 MiB" in str(refused.value)
+    assert measure(tmp_path / "m.onnx", images, "C4", measures=["output-l2"], **options)
 
 
 def test_compile_counts_the_rows_of_an_orbit(tmp_path):
