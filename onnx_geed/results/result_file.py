@@ -22,7 +22,7 @@ from onnx_geed.results.schema import (
 from onnx_geed.safe_names import csv_cell
 from onnx_geed.typed_json import check_json
 
-__all__ = ["SCHEMA", "read_result", "result", "rows_of", "to_csv"]
+__all__ = ["SCHEMA", "check_result", "read_result", "result", "rows_of", "to_csv"]
 
 SCHEMA = "onnx-geed/result/1"
 
@@ -105,18 +105,37 @@ def read_result(path: str | Path) -> Result:
         if isinstance(schema, str) and schema.startswith("onnx-geed/suite/"):
             cure = "give the suite's folder to onnx-geed report, or results of its cells/"
         raise GeedError(f"{path}: is {kind}, expected {SCHEMA!r}; {cure}")
-    check_json(content, Result, str(path), _AGAIN)
+    check_result(content, str(path))
+    content["file"] = without_secrets(str(path))
+    return cast(Result, content)
+
+
+def check_result(content: Any, source: str) -> None:
+    """Refuse what is no result that could have been measured.
+
+    Parameters
+    ----------
+    content : object
+        A result, maybe.
+    source : str
+        The file, for messages.
+
+    Raises
+    ------
+    GeedError
+        If a field is missing, of another type than the schema's, or contradicts another.
+        If it holds a measure that this version does not know.
+    """
+    check_json(content, Result, source, _AGAIN)
     for i, record in enumerate(content["measurements"]):
         if record["measure"] not in CATALOGUE:
             raise GeedError(
-                f"{path}: measurements[{i}] is of a measure that this version does not know, "
+                f"{source}: measurements[{i}] is of a measure that this version does not know, "
                 f"{shown(record['measure'])!r} (it knows {known_names(tuple(CATALOGUE))}); upgrade "
                 "onnx-geed"
             )
     if wrong := disagreement(content):
-        raise GeedError(f"{path}: {wrong}; {_AGAIN}")
-    content["file"] = without_secrets(str(path))
-    return cast(Result, content)
+        raise GeedError(f"{source}: {wrong}; {_AGAIN}")
 
 
 def to_csv(*results: Result) -> str:

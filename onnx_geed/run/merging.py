@@ -19,6 +19,7 @@ from onnx_geed.results import (
     Result,
     RuntimePart,
     check_measured,
+    check_result,
     read_result,
     result,
 )
@@ -26,6 +27,7 @@ from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.conclusion import Evidence, conclude, records_from
 from onnx_geed.run.orbit_statistics import OrbitStatistics, join_closed
 from onnx_geed.run.part import PART_VERSION
+from onnx_geed.run.part_agreement import contradiction, differing, strange_sums
 from onnx_geed.run.part_content import array_from, evidence_from
 from onnx_geed.run.references import TRIPS, Trips
 from onnx_geed.typed_json import Count, check_json
@@ -144,6 +146,10 @@ def _opened(number: int, given: str | Path | AnyResult) -> tuple[str, Result]:
     check_json(part, PartPart, f"merge: {name}: is damaged", "measure it again", "part")
     if not 1 <= part["number"] <= part["of"]:
         raise GeedError(f"merge: {name}: is damaged: part {part['number']} of {part['of']}")
+    if isinstance(given, Mapping):
+        check_result(content, f"merge: {name}: is damaged")
+    if wrong := contradiction(content):
+        raise GeedError(f"merge: {name}: is damaged ({wrong}); measure it again")
     return name, content
 
 
@@ -191,6 +197,11 @@ def _check_one_run(opened: Sequence[tuple[str, Result]]) -> None:
             key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)
         ]
         if not differ:
+            if told := differing(content, result_):
+                raise GeedError(
+                    f"merge: {other} and {name} say that they are of one run, but differ in part."
+                    f"{told}; one is damaged: measure it again"
+                )
             continue
         first = differ[0]
         held = " there, ".join(str(one.get(first, "nothing"))[:60] for one in (ours, theirs))
@@ -223,6 +234,9 @@ def _read(name: str, content: Result) -> _Read:
             raise ValueError("its orbits are not those that it names")
         if any(len(each) != sum(map(len, said)) for each in part["marks"].values()):
             raise ValueError("its samples have not one mark each")
+        for each in filter(None, ((evidence, orbits, points), read.untrained)):
+            if strange := strange_sums(*each):
+                raise ValueError(strange)
     except _DAMAGES as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise GeedError(f"merge: {name}: is damaged ({what}); measure it again") from None
