@@ -10,7 +10,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.results import (
     AnyResult,
     DataPart,
@@ -111,7 +111,9 @@ def merge(
         records = records_from(evidence)
         notes = conclude(evidence, records, data, first.part["classes"])
     except _DAMAGES as error:
-        raise GeedError(f"merge: the parts do not fit together ({error}); measure again") from None
+        raise GeedError(
+            f"merge: the parts do not fit together ({reason_of(error)}); measure again"
+        ) from None
     outcome = result(
         command=command or f"onnx_geed.merge({len(read)} parts)",
         software=first.result["software"],
@@ -238,8 +240,9 @@ def _read(name: str, content: Result) -> _Read:
             if strange := strange_sums(*each):
                 raise ValueError(strange)
     except _DAMAGES as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise GeedError(f"merge: {name}: is damaged ({what}); measure it again") from None
+        raise GeedError(
+            f"merge: {name}: is damaged ({reason_of(error)}); measure it again"
+        ) from None
     return read
 
 
@@ -333,7 +336,7 @@ def _joined_statistics(
     keys = [told.key for told in evidence.measures]
     statistics = join_closed(keys, [*(orbits for orbits, _ in parts), *(p for _, p in parts)])
     if statistics.orbits != range(evidence.count):
-        raise ValueError(f"they have {statistics.orbits} of {evidence.count} orbits")
+        raise ValueError(f"they have {_stretch(statistics.orbits)} of {evidence.count}")
     held = {layer: len(rows) for layer, rows in statistics.points.items()}
     held |= {"@".join(key): spread.added for key, spread in statistics.spreads.items()}
     for name, count in held.items():
@@ -347,6 +350,10 @@ def _joined_statistics(
         if own.channels is not None and own.channels.added != evidence.count:
             raise ValueError(f"channels of {told.layer} are not of all orbits")
     return statistics
+
+
+def _stretch(samples: range) -> str:
+    return f"samples {samples[0]} to {samples[-1]}" if samples else "no samples"
 
 
 class _Ran(TypedDict):

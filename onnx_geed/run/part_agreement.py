@@ -15,8 +15,8 @@ from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
 __all__ = ["contradiction", "differing", "strange_sums"]
 
 # What all parts of a run say alike of what was taken in; of statistics each has its own.
-_ALIKE = ("group", "elements", "count", "norm_samples", "pointed", "interval", "seed")
-_ALIKE += ("on_untrained", "fits")
+_ALIKE: tuple[str, ...] = ("group", "elements", "count", "norm_samples", "pointed", "interval")
+_ALIKE += ("seed", "on_untrained", "fits")
 
 
 def contradiction(result: Result) -> str:
@@ -44,7 +44,8 @@ def differing(one: Result, other: Result) -> str:
         Results with a part.
     """
     for network in ("evidence", "untrained"):
-        ours, theirs = one["part"][network], other["part"][network]
+        parts: list[Mapping[str, Any]] = [one["part"], other["part"]]
+        ours, theirs = (part[network] for part in parts)
         if ours is None or theirs is None:
             if ours is not theirs:
                 return network

@@ -231,8 +231,12 @@ def _check_keys(path: str | Path, table: Any, allowed: Sequence[str], where: str
 
 
 def _found_kind(value: Any) -> str:
-    names = {dict: "a table", list: "a list", bool: "true or false", str: "a text"}
-    return names.get(type(value), f"the {type(value).__name__} {value}")
+    if isinstance(value, str):
+        return f"the text {shown(value)!r}" if value else "an empty text"
+    names = {dict: "a table", list: "a list", bool: "true or false"}
+    # What is none of these is a date or a time.
+    kind = "number" if isinstance(value, int | float) else "time"
+    return names.get(type(value), f"the {kind} {str(value)[:60]}")
 
 
 def _text(path: str | Path, value: Any, where: str) -> str:

@@ -82,6 +82,10 @@ WRONG = {
     "points": [0, 2**62],
     "of": 2**62,
     "number": 1.0,
+}
+
+# Of the right types, but nothing that could have been measured.
+IMPOSSIBLE = {
     "samples": 10**12,
     "orbits": [6, 0],
     "evidence.count": 10**12,
@@ -108,11 +112,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("where", WRONG)
-def test_a_value_that_is_wrong_deep_inside_is_refused_in_a_line(two, where):
+@pytest.mark.parametrize(("where", "value"), [*WRONG.items(), *IMPOSSIBLE.items()])
+def test_a_value_that_is_wrong_deep_inside_is_refused_in_a_line(two, where, value):
     *path, last = (int(s) if s.isdigit() else s for s in where.split("."))
     parts = copy.deepcopy(two)
-    at(parts[0]["part"], path)[last] = WRONG[where]
+    at(parts[0]["part"], path)[last] = value
     assert any(
         word in refused(parts) for word in ("damaged", "fit together", "the parts of one run")
     )

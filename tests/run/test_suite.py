@@ -303,7 +303,7 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("samples = 6", "engine = 1", "options.engine 1: choose auto, kernels or graph"),
         ("samples = 6", 'layout = ["a"]', "options.layout is a mapping of texts to texts, found"),
         ("samples = 6", "feed = {a = 1}", "options.feed is a mapping of texts to texts"),
-        ("samples = 6", "input = 3", "options.input is a text, found the int 3"),
+        ("samples = 6", "input = 3", "options.input is a text, found the number 3"),
         ("samples = 6", 'layers = ["a"]', "unknown key options.layers"),
         ("norm-samples = 9", "norm_samples = 1\nnorm-samples = 9", "there twice"),
         ('["C4"]', '"C4"', "groups is a list of texts"),
@@ -312,7 +312,7 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("[[data]]", "[data]", r"data is a list of tables, each headed \[\[data\]\]"),
         ('path = "noise.npy"', "", r"data\[0\].path is missing"),
         ("noise.npy", "noize.npy", r"data\[0\].path: there is nothing at .*'noise.npy'"),
-        ('name = "noise"', "name = 3", r"data\[0\].name is a text in quotes, found the int 3"),
+        ('name = "noise"', "name = 3", r"data\[0\].name is a text in quotes, found the number 3"),
         ("runs/", "run/", r"models\[0\].path: no file matches run/"),
         ('"{kind}"', '"{sort}"', r"models\[0\].name has {sort}, .*it has kind"),
         (
