@@ -207,7 +207,7 @@ def test_images_of_bytes_are_known_by_their_shape(read, shape, layout):
     ],
 )
 @pytest.mark.parametrize("name", [None, "pixels"])
-def test_whole_numbers_are_refused_with_the_option_that_states_them(
+def test_whole_numbers_are_refused_with_their_option(
     read, shape, dtype, option, name
 ):
     model = read(of_bytes(shape, dtype))
