@@ -54,6 +54,9 @@ _LONGEST, _LONGEST_LINE, _MOST_PARTS = 1 << 20, 1 << 16, 30
 # Files that a pattern may fit, and seconds of looking for them.
 _MOST_FILES, _LONGEST_SEARCH = 100_000, 20.0
 
+# Runs of a suite: a second each, they take more than a day.
+_MOST_CELLS = 100_000
+
 
 # Where points separate no keys: texts and remarks.
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'|#.*")
@@ -161,10 +164,17 @@ def read_suite(path: str | Path) -> Suite:
         (entry["name"], _data_path(path, entry["path"], f"{key}.path"), data_options)
         for key, entry, data_options in _entries(path, content, "data")
     ]
-    cells = []
+    cells: list[Cell] = []
     for key, entry, model_options in _entries(path, content, "models"):
         measures = _texts(path, entry.get("measures", common), f"{key}.measures")
-        for name, seed, step, file in _files(path, entry, key):
+        files = _files(path, entry, key)
+        runs = len(cells) + len(files) * len(data) * len(groups)
+        if runs > _MOST_CELLS:
+            raise GeedError(
+                f"{path}: up to {key} these are {runs:,} runs (models × data × groups), but a "
+                f"suite has at most {_MOST_CELLS:,}; make several suites"
+            )
+        for name, seed, step, file in files:
             for data_name, source, data_options in data:
                 cells += [
                     Cell(

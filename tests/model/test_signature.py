@@ -207,9 +207,7 @@ def test_images_of_bytes_are_known_by_their_shape(read, shape, layout):
     ],
 )
 @pytest.mark.parametrize("name", [None, "pixels"])
-def test_whole_numbers_are_refused_with_their_option(
-    read, shape, dtype, option, name
-):
+def test_whole_numbers_are_refused_with_their_option(read, shape, dtype, option, name):
     model = read(of_bytes(shape, dtype))
     with pytest.raises(GeedError) as error:
         find_input(model, name)

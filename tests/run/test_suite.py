@@ -19,7 +19,8 @@ from onnx_geed.errors import GeedError
 from onnx_geed.report.suite_figures import suite_picture
 from onnx_geed.results import mean_interval
 from onnx_geed.run import benchmark
-from onnx_geed.run.suite_file import read_suite
+from onnx_geed.run.suite_file import Cell, read_suite
+from onnx_geed.run.suite_forecast import Forecast
 
 SUITE = """
 title = "two trainings"
@@ -411,3 +412,40 @@ def test_a_suite_with_a_precision_keeps_what_is_there(box):
     np.save(box.folder / "noise.npy", changed)
     box.run()
     assert all("the data have changed" in line for line in box.lines)
+
+
+def cells_of(count):
+    return [
+        Cell("net", "x", f"C{i}", f"C{i}", None, None, "net.onnx", "x.npy", (), {})
+        for i in range(count)
+    ]
+
+
+def test_a_long_suite_says_what_it_does_and_how_long_it_takes():
+    told, now = [], [0.0]
+    forecast = Forecast(cells_of(400), "out", told.append, lambda: now[0])
+    for _ in range(400):
+        now[0] += 10
+        forecast.add()
+    assert told[0] == (
+        "note: 400 runs (1 model file, 1 data set, 400 groups); each result is written to out, so "
+        "that the same command goes on where it was stopped"
+    )
+    assert told[1] == "note: 6 of 400 runs are done, about 66 min left"
+    assert len(told) == 1 + 4000 // 60
+    told.clear()
+    short = Forecast(cells_of(20), "out", told.append, lambda: now[0])
+    for _ in range(20):
+        now[0] += 100
+        short.add()
+    assert not told
+
+
+def test_more_runs_than_a_suite_has_are_refused_before_they_are_listed(tmp_path):
+    path = tmp_path / "s.toml"
+    groups = ", ".join(f'"shift{a}x{b}"' for a in range(2, 30) for b in range(2, 40))
+    (tmp_path / "net.onnx").write_bytes(b"")
+    data = "\n".join(f'[[data]]\nname = "d{i}"\npath = "d.npy"' for i in range(100))
+    path.write_text(f'groups = [{groups}]\n[[models]]\nname = "a"\npath = "net.onnx"\n{data}\n')
+    with pytest.raises(GeedError, match=r"are 106,400 runs .* at most 100,000; make several"):
+        read_suite(path)
