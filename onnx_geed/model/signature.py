@@ -258,10 +258,10 @@ def input_layout(model: Model, input: Input, layouts: StatedLayouts = None) -> s
     if rank < 4:
         meant = _MEANT.get(rank, "such as NK")
         raise GeedError(f"the layout of input {called} must be stated: give --input-layout {meant}")
-    layouts = _by_channels(input)
-    if len(layouts) == 1:
-        return layouts[0]
-    channels_first, channels_last = layouts
+    fitting = _by_channels(input)
+    if len(fitting) == 1:
+        return fitting[0]
+    channels_first, channels_last = fitting
     more = " (T for the frames of a video)" if rank == 5 else ""
     raise GeedError(
         f"the layout of input {called} is not clear from its shape: give --input-layout "

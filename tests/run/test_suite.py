@@ -445,6 +445,7 @@ def test_more_runs_than_a_suite_has_are_refused_before_they_are_listed(tmp_path)
     path = tmp_path / "s.toml"
     groups = ", ".join(f'"shift{a}x{b}"' for a in range(2, 30) for b in range(2, 40))
     (tmp_path / "net.onnx").write_bytes(b"")
+    (tmp_path / "d.npy").write_bytes(b"")
     data = "\n".join(f'[[data]]\nname = "d{i}"\npath = "d.npy"' for i in range(100))
     path.write_text(f'groups = [{groups}]\n[[models]]\nname = "a"\npath = "net.onnx"\n{data}\n')
     with pytest.raises(GeedError, match=r"are 106,400 runs .* at most 100,000; make several"):
