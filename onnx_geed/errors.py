@@ -72,8 +72,17 @@ def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message shows it: short, on one line."""
+    """Return a value as an error message shows it: short, on one line.
+
+    Of an array its shape is told, of a function or class its name.
+    """
     try:
+        if isinstance(shape := getattr(value, "shape", None), tuple) and shape:
+            return f"an array of shape {shape}"[:60]
+        if isinstance(named := getattr(value, "__qualname__", None), str):
+            return f"{'the class' if isinstance(value, type) else 'the function'} {plain(named)}"[
+                :60
+            ]
         text = str(value) if isinstance(value, str) else repr(value)
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__

@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from onnx_geed import GeedError, read_table
+from onnx_geed import GeedError, aggregate, read_table
 from onnx_geed.data import open_rows
-from onnx_geed.errors import reason_of
+from onnx_geed.errors import reason_of, shown
 
 # What tells a programmer, and nobody else, what something is.
 PYTHON = re.compile(
@@ -76,3 +76,42 @@ def test_heads_of_arrays_that_are_none_are_told_in_words(tmp_path, head):
         with pytest.raises(GeedError) as error:
             read()
         assert not PYTHON.search(str(error.value).replace(str(tmp_path), "")), error.value
+
+
+class Broken:
+    def __repr__(self):
+        raise RuntimeError
+
+    def __len__(self):
+        return -1
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (np.zeros((3, 4)), "an array of shape (3, 4)"),
+        (np.zeros(()), "array(0.)"),
+        (sum, "the function sum"),
+        (lambda: 1, "the function <lambda>"),
+        (int, "the class int"),
+        (object(), "<object object>"),
+        (Broken(), "Broken"),
+        ("a" * 100, "a" * 57 + "..."),
+        ("\x1b[2J", "?[2J"),
+        (1.5, "1.5"),
+    ],
+)
+def test_what_was_found_is_told_without_its_contents(value, told):
+    assert shown(value) == told
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        *(1, 1.5, True, "r.json", b"\xff", int, range(3), Broken(), {}, {"a": 1}),
+        *([None], [[]], ["r.json"], np.zeros(0), np.zeros(3)),
+    ],
+)
+def test_what_is_no_list_of_results_is_refused(results):
+    with pytest.raises(GeedError, match=r"^aggregate: takes a list of results"):
+        aggregate(results)

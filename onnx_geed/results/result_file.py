@@ -22,7 +22,7 @@ from onnx_geed.results.schema import (
 from onnx_geed.safe_names import csv_cell
 from onnx_geed.typed_json import check_json
 
-__all__ = ["SCHEMA", "check_result", "read_result", "result", "rows_of", "to_csv"]
+__all__ = ["SCHEMA", "check_result", "check_results", "read_result", "result", "rows_of", "to_csv"]
 
 SCHEMA = "onnx-geed/result/1"
 
@@ -136,6 +136,31 @@ def check_result(content: Any, source: str) -> None:
             )
     if wrong := disagreement(content):
         raise GeedError(f"{source}: {wrong}; {_AGAIN}")
+
+
+def check_results(where: str, results: Any) -> None:
+    """Refuse what is no list of results, as :func:`onnx_geed.read_result` returns them.
+
+    Parameters
+    ----------
+    where : str
+        What they were given to, for the message.
+    results : object
+        The list, maybe.
+
+    Raises
+    ------
+    GeedError
+        If it is none, or one of them is no result.
+    """
+    listed = isinstance(results, Sequence) and not isinstance(results, str | bytes)
+    for one in results if listed else [results]:
+        schema = one.get("schema") if isinstance(one, Mapping) else None
+        if not listed or schema != SCHEMA:
+            raise GeedError(
+                f"{where}: takes a list of results, as onnx_geed.measure or onnx_geed.read_result "
+                f"returns them; found {shown(one)}{'' if listed else ', which is no list'}"
+            )
 
 
 def to_csv(*results: Result) -> str:
