@@ -77,7 +77,7 @@ def _samples(
     Raises
     ------
     GeedError
-        If the data are not those that were measured.
+        If the data are not the measured ones.
     """
     chosen = headline(readings)
     values = chosen.per_sample

@@ -45,7 +45,7 @@ _OF_TWO = (
 
 
 def aggregate(results: Sequence[AnyResult]) -> Aggregate:
-    """Mean and interval over models, which is the paper's interval.
+    """Return mean and interval over models; this is the paper's interval.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def aggregate(results: Sequence[AnyResult]) -> Aggregate:
     ------
     GeedError
         If there are no results.
-        If they are of different groups, data or measures, naming what differs.
+        If their groups, data or measures differ; the message names the difference.
     """
     check_results("aggregate", results)
     results = cast(Sequence[Result], results)
