@@ -16,6 +16,7 @@ __all__ = [
     "nearest",
     "of_group",
     "one_of",
+    "reason_of",
     "refuse_unknown",
     "shown",
     "without_secrets",
@@ -24,6 +25,14 @@ __all__ = [
 
 # Letters of a message; the command line tells less.
 _LONGEST = 1000
+
+
+# Letters of what a library says.
+_LONGEST_REASON = 160
+
+
+# How parsers of Python, by which NumPy reads the heads of its files, tell that they cannot.
+_UNPARSED = ("malformed node", "cannot parse header", "could not parse dtype")
 
 
 class GeedError(Exception):
@@ -69,8 +78,17 @@ def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message shows it: short, on one line."""
+    """Return a value as an error message shows it: short, on one line.
+
+    Of an array its shape is told, of a function or class its name.
+    """
     try:
+        if isinstance(shape := getattr(value, "shape", None), tuple) and shape:
+            return f"an array of shape {shape}"[:60]
+        if isinstance(named := getattr(value, "__qualname__", None), str):
+            return f"{'the class' if isinstance(value, type) else 'the function'} {plain(named)}"[
+                :60
+            ]
         text = str(value) if isinstance(value, str) else repr(value)
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
@@ -78,6 +96,36 @@ def shown(value: object) -> str:
     text = re.sub(r" at 0x[0-9A-Fa-f]+(?=>)", "", " ".join(text[:1000].split()))
     text = plain(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error of a library says, in one short line.
+
+    Parameters
+    ----------
+    error : Exception
+        What went wrong. Its number, its tuple of arguments, the classes and addresses of objects,
+        which say nothing to people, are left out.
+
+    Returns
+    -------
+    str
+    """
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror
+    elif isinstance(error, UnicodeError):
+        said = "not UTF-8 text"
+    elif isinstance(error, KeyError):
+        said = f"{shown(error.args[0])} is missing" if error.args else "something is missing"
+    elif isinstance(error, SyntaxError) or type(error).__name__ == "TokenError":
+        said = _UNPARSED[0]
+    elif len(error.args) > 1 and said == str(error.args) and isinstance(error.args[0], str):
+        said = error.args[0]
+    if said.lower().lstrip().startswith(_UNPARSED):
+        said = "the description at its start is damaged"
+    said = re.sub(r"<[^<>]*? at 0x[0-9A-Fa-f]+>", "an object", said)
+    return (said.strip().splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
 
 
 def of_group(group: str, error: Exception) -> str:

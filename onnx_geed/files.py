@@ -31,7 +31,7 @@ from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.json_text import LONGEST, parse_json
 from onnx_geed.ordinary import check_sink, open_sink
-from onnx_geed.spared import is_read
+from onnx_geed.spared import spare
 from onnx_geed.text import json_pieces
 
 __all__ = [
@@ -74,13 +74,13 @@ def check_writable(
     option : str
         The option that named it, for the message.
     inputs : sequence of str, Path or None
-        What is read for it, which it must not replace: files, ``FILE:KEY``, and folders of samples.
+        What is read for it, which it must not change: files, ``FILE:KEY``, and folders of samples.
 
     Raises
     ------
     GeedError
         If the folder does not exist or cannot be written to, or the path is a folder.
-        If it is one of the inputs.
+        If it is one of the inputs, or lies among them or in a cache.
         If it is an address that cannot be written to.
     """
     if (address := address_of(path)) is not None:
@@ -100,11 +100,7 @@ def check_writable(
             raise GeedError(f"{option} {path}: there is no folder {parent}; make it first")
         if path.exists() and not os.access(path, os.W_OK):
             raise GeedError(f"{option} {path}: cannot be overwritten (permission denied)")
-        for source in inputs:
-            if source is not None and path.is_file() and is_read(path, str(source)):
-                raise GeedError(
-                    f"{option} {path}: would overwrite {source}, which is read; name another file"
-                )
+        spare(path, option, inputs)
         if not path.exists() or path.is_file():
             trial = _temporary(parent)
             trial.open("x").close()

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of, shown
 from onnx_geed.ordinary import open_ordinary
 from onnx_geed.text import format_bytes, parse_bytes
 
@@ -30,6 +30,7 @@ __all__ = [
     "allowed_by",
     "array_bytes",
     "array_head",
+    "array_names",
     "check_held",
     "members_of",
     "read_held",
@@ -147,7 +148,7 @@ def array_head(stream: Any) -> ArrayHead:
     try:
         shape, fortran, dtype = read(file)
     except Exception as error:  # of Python's own readers, whatever they like
-        raise ValueError(str(error) or "its head is damaged") from None
+        raise ValueError(reason_of(error)) from None
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded: pickle")
     if any(length < 0 for length in shape) or len(shape) > 64:
@@ -189,12 +190,12 @@ def members_of(file: BinaryIO, names: Sequence[str] | None = None) -> dict[str, 
     ------
     ValueError
         If one is no array, shorter than it says, or packed as numpy packs none.
+        If a name stands for two members.
     """
     found = {}
     with zipfile.ZipFile(file) as archive:
-        if names is None:
-            names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-        for name in names:
+        there = array_names(archive)
+        for name in there if names is None else names:
             info = archive.getinfo(f"{name}.npy")
             if info.compress_type not in _PACKINGS:
                 raise ValueError(f"{name} is packed in a way that numpy does not write")
@@ -213,6 +214,24 @@ def members_of(file: BinaryIO, names: Sequence[str] | None = None) -> dict[str, 
             found[name] = Member(head, packed)
     file.seek(0)
     return found
+
+
+def array_names(archive: zipfile.ZipFile) -> list[str]:
+    """Return the names of the arrays in a zip file, as numpy calls them.
+
+    Raises
+    ------
+    ValueError
+        If a name stands for two members, of which numpy would read one.
+    """
+    members: dict[str, str] = {}
+    for member in archive.namelist():
+        for name in dict.fromkeys((member, member.removesuffix(".npy"))):
+            if name in members:
+                both = "two members" if members[name] == member else "members with and without .npy"
+                raise ValueError(f"it holds {both} called {shown(name)}: one would hide the other")
+            members[name] = member
+    return [m.removesuffix(".npy") for m in archive.namelist() if m.endswith(".npy")]
 
 
 def read_held(

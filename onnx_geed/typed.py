@@ -154,4 +154,8 @@ def _value_in_words(value: object) -> str:
         return str(value)
     if isinstance(value, Mapping | Sequence | set) and not value:
         return f"an empty {type(value).__name__}"
-    return f"the {type(value).__name__} {shown(value)}"
+    if isinstance(value, int | float):
+        return f"the number {shown(value)}"
+    # Of arrays, functions and classes, what is shown says that they are.
+    named = isinstance(value, np.ndarray | type) or hasattr(value, "__qualname__")
+    return shown(value) if named else f"the {type(value).__name__} {shown(value)}"

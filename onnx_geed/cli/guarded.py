@@ -20,6 +20,7 @@ from onnx_geed.cli.places import Output, of_each_group
 from onnx_geed.confinement import out_of_reach
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable
+from onnx_geed.spared import spare_caches
 
 __all__ = ["ISOLATE", "Guarded", "files_read"]
 
@@ -37,7 +38,8 @@ class Guarded(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, here or in a child."""
         files = dict(_outputs(self, ctx, folder=False))
-        folders = [path for _, path in _outputs(self, ctx, folder=True)]
+        made = dict(_outputs(self, ctx, folder=True))
+        folders = [*made.values()]
         read = list(files_read(ctx))
         asked: Mapping[str, Any] = ctx.meta.get(ISOLATE, {})
         if asked.get("isolate"):
@@ -45,6 +47,11 @@ class Guarded(click.Command):
         for option, path in files.items():
             others = [other for name, other in files.items() if name < option]
             check_writable(path, option=option, inputs=[*read, *others])
+        for option, path in made.items():
+            if not address_of(path):
+                # A cache may be written on; files of other kinds are no part of one.
+                whole = "cache" in option
+                spare_caches(Path(path) if whole else Path(path, "any"), option)
         if asked.get("isolate"):
             model = ctx.params.get("model")
             isolate(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from onnx_geed.addresses import address_of, leaf, sibling
+from onnx_geed.errors import shown
 from onnx_geed.safe_names import file_name
 
 __all__ = ["PLACE", "Output", "is_cache", "of_each_group"]
@@ -19,6 +20,8 @@ class _Place(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return an address as a text, and all else as a path."""
+        if "\0" in str(value):
+            self.fail(f"{shown(str(value))!r} is no path: it holds the character 0.", param, ctx)
         return address_of(value) or super().convert(value, param, ctx)
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         preprocess_to_json as preprocess_to_json,
     )
     from onnx_geed.data.rows import (
-        reason_of as reason_of,
         rows_of as rows_of,
     )
     from onnx_geed.data.samples import (

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data.rows import Rows, reason_of
-from onnx_geed.errors import GeedError
+from onnx_geed.data.rows import Rows
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, check_held, read_held
 

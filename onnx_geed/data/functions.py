@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_geed.data.named_arrays import Asked, open_mapping
 from onnx_geed.data.rows import Rows, rows_of
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.own_code import importable, imported
 
 __all__ = ["result_of", "rows_of_function"]
@@ -57,7 +57,8 @@ def result_of(module: str, function: str, where: str) -> tuple[Any, Any]:
         raise
     except ModuleNotFoundError as error:
         raise GeedError(
-            f"{where}: no such file, and as module:function it cannot be imported ({error})"
+            f"{where}: no such file, and as module:function it cannot be imported "
+            f"({reason_of(error)})"
         ) from None
     except (Exception, SystemExit) as error:  # whatever the user's program raises
         reason = (str(error).strip().splitlines() or [""])[0]

@@ -26,6 +26,9 @@ F32 = NDArray[np.float32]
 # of one that is shown on black in between, and of one channel that is made of it.
 _DECODED, _SHOWN, _MADE = 12, 20, 8
 
+# Tags of TIFF: bits a sample, and whether zero is white or black.
+_BITS, _WHAT_ZERO_IS, _WHITE = 258, 262, 0
+
 _SMALLER = "make the image smaller, or raise --memory"
 
 
@@ -73,13 +76,16 @@ def decode(
     Notes
     -----
     Choice: EXIF orientation is applied, what is transparent is shown on black, 16-bit grey is
-    scaled by 1/65535, of several frames the first is taken. Images of 8 bits are resized in 8 bits.
+    scaled by 1/65535 (that of 12 bits by 1/4095), colours of 16 bits are taken with their upper 8,
+    of several frames the first is taken. Images of 8 bits are resized in 8 bits.
     """
     from PIL import Image
 
     try:
         with open_ordinary(path, name) as file:
-            image = _decoded(file, preprocess, grey=grey, name=name, allowed=allowed)
+            image, (black, white) = _decoded(
+                file, preprocess, grey=grey, name=name, allowed=allowed
+            )
     except GeedError:
         raise
     except Image.DecompressionBombError as error:
@@ -94,7 +100,7 @@ def decode(
         if image.mode != "F":
             if values.min() < 0 or values.max() > 65535:
                 raise GeedError(f"{name}: values outside 0 to 65535; save it with 8 or 16 bits")
-            values = values / np.float32(65535)
+            values = (values - np.float32(black)) / np.float32(white - black)
         x = resize_and_crop(values[None], preprocess, name=name, allowed=allowed)
         _check_made(x.shape[1:], grey=grey, name=name, allowed=allowed)
         return x if grey else np.repeat(x, 3, axis=0)
@@ -113,8 +119,11 @@ def decode(
 
 def _decoded(
     file: BinaryIO, preprocess: Preprocess, *, grey: bool, name: str, allowed: int
-) -> Image.Image:
-    """Decode an image, of which first no more is read than its head: its size is told there."""
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode an image, and return it with what black and white are in grey of 16 bits.
+
+    First no more is read of it than its head: its size is told there.
+    """
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=_FORMATS) as opened:
@@ -124,9 +133,19 @@ def _decoded(
         a_pixel += _MADE * (1 if grey else 3) if as_it_is else 0
         pixels = f"{name}: an image of {height}×{width} pixels (height × width)"
         check_held(pixels, width * height * a_pixel, allowed, _SMALLER)
+        levels = _levels(opened)
         image: Image.Image = ImageOps.exif_transpose(opened)
         image.load()
-        return image
+        # Of L*a*b* only colours can be made, of which grey can.
+        return image.convert("RGB") if image.mode == "LAB" else image, levels
+
+
+def _levels(image: Image.Image) -> tuple[int, int]:
+    """Return what black and white are in an image of 16 bits a pixel, by its tags if it is TIFF."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (16,))[0]
+    levels = 0, (1 << bits) - 1 if image.mode.startswith("I;") and 8 < bits < 16 else 65535
+    return levels[::-1] if tags.get(_WHAT_ZERO_IS) == _WHITE else levels
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onnx_geed.data.samples import MARK_BYTES, Samples, fingerprint_of, mark_of
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 
 __all__ = ["Intake"]
 
@@ -204,7 +204,7 @@ class Intake:
         except GeedError as error:
             raise GeedError(
                 f"--data {self._samples.source}: changed while it was measured ({changes[0]}), and "
-                f"cannot be opened any more ({error}); measure data that do not change"
+                f"cannot be opened any more ({reason_of(error)}); measure data that do not change"
             ) from None
         # In a folder to which files were added, the same file may have another number.
         places = {name: i for i, name in enumerate(now.names or ())}

@@ -13,7 +13,7 @@ from onnx_geed.copies import read_by_copy
 from onnx_geed.data.fetched import fetched
 from onnx_geed.data.rows import held_whole, shape_text
 from onnx_geed.data.sources import open_rows
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.held import ALLOWED, read_text
 from onnx_geed.ordinary import check_ordinary
 from onnx_geed.text import counted
@@ -114,7 +114,7 @@ def _label_file(text: str, allowed: int) -> Any:
     try:
         lines = read_text(text, f"--labels {text}", allowed).split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise GeedError(f"--labels {text}: cannot be read as text ({error})") from None
+        raise GeedError(f"--labels {text}: cannot be read as text ({reason_of(error)})") from None
     values = [line.strip() for line in lines if line.strip()]
     plain = all(v.isdecimal() and len(v) <= _DIGITS for v in values)
     return [int(v) for v in values] if plain else values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from onnx_geed.data.rows import Rows, reading, rows_of
 from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import stamp
-from onnx_geed.held import ALLOWED, array_bytes, check_held, members_of
+from onnx_geed.held import ALLOWED, array_bytes, array_names, check_held, members_of
 from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.whole import whole
 
@@ -112,7 +113,7 @@ def open_npz(path: Path, asked: Asked) -> Rows:
 def names_of_npz(path: Path) -> list[str]:
     """Return the names of the arrays in an ``.npz`` file."""
     with open_ordinary(path) as opened, zipfile.ZipFile(opened) as file:
-        return [n.removesuffix(".npy") for n in file.namelist() if n.endswith(".npy")]
+        return array_names(file)
 
 
 def open_mapping(arrays: Mapping[str, Any], asked: Asked, where: str) -> Rows:
@@ -238,7 +239,8 @@ def _choose(names: Sequence[str], asked: Asked, holder: str, prefix: str) -> str
         )
     if not names:
         raise GeedError(f"{where}: holds no arrays")
-    if asked.name in names and not asked.labels:
+    small = Counter(name.lower() for name in names)
+    if asked.name in names and not asked.labels and small[str(asked.name).lower()] == 1:
         return str(asked.name)
     # What says how long samples are is none itself.
     lengths = {f"{name}{_LENGTHS}" for name in names}

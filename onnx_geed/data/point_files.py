@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data.rows import reason_of
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import read_held, read_text

@@ -121,7 +121,7 @@ class Preprocess:
             raise GeedError("preprocess scale and std must not be zero: give other numbers")
         for name, allowed in (("channels", (None, *_CHANNELS)), ("interpolation", _RESAMPLING)):
             value = getattr(self, name)
-            if value not in allowed:
+            if not (value is None or isinstance(value, str)) or value not in allowed:
                 names = [a for a in allowed if a]
                 near = nearest(value, names) if isinstance(value, str) else ""
                 raise GeedError(

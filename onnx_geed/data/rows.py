@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.files import Stamp
 from onnx_geed.held import array_bytes, check_held
 
-__all__ = ["Rows", "held_whole", "reading", "reason_of", "rows_of", "shape_text"]
+__all__ = ["Rows", "held_whole", "reading", "rows_of", "shape_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +113,6 @@ def held_whole(rows: Rows, where: str, allowed: int) -> NDArray[Any]:
 def shape_text(shape: Sequence[int | None]) -> str:
     """Return a shape as messages show it, such as ``3×224×224``."""
     return "×".join("?" if d is None else str(d) for d in shape) or "a single number"
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what an error says, in one short line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data.rows import reason_of, shape_text
-from onnx_geed.errors import GeedError
+from onnx_geed.data.rows import shape_text
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import array_bytes, check_held, read_held

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice, nearest
+from onnx_geed.errors import GeedError, check_choice, nearest, reason_of
 from onnx_geed.groups.action import rows_known
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
@@ -108,7 +108,9 @@ def _numbers(kind: TableKind, values: Any, source: str) -> NDArray[Any]:
     try:
         return np.asarray(values, dtype=dtype)
     except (ValueError, TypeError, OverflowError) as error:
-        raise GeedError(f"{source}: {kind} is not an array of numbers ({error})") from None
+        raise GeedError(
+            f"{source}: {kind} is not an array of numbers ({reason_of(error)})"
+        ) from None
 
 
 def _check_matrices(matrices: NDArray[np.float64], source: str) -> None:

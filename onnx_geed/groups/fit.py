@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 
 __all__ = ["Fit", "FitKind", "checked_fit", "fit_content", "fit_of"]
 
@@ -101,6 +101,6 @@ def fit_of(content: Any, source: str) -> Fit:
         return checked_fit(fit)
     except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise GeedError(
-            f"{source}: 'fit' does not say how the table was fitted ({error!r}); write it with "
-            "onnx-geed fit"
+            f"{source}: 'fit' does not say how the table was fitted ({reason_of(error)}); write "
+            "it with onnx-geed fit"
         ) from None

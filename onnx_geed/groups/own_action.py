@@ -147,10 +147,11 @@ class IndexAction:
     def __post_init__(self) -> None:
         n = check_group(self.group).order
         layout = own_layout(self.name, self.layout)
-        if not self.axes or not {*self.axes} <= {*layout.letters[1:]}:
+        known = isinstance(self.axes, str) and {*self.axes} <= {*layout.letters[1:]}
+        if not known or not self.axes:
             raise GeedError(
-                f"action {self.name!r}: axes {self.axes!r} are not in layout {layout}: choose "
-                f"from {layout.letters[1:]}"
+                f"action {self.name!r}: axes {shown(self.axes)!r} are not in layout {layout}: "
+                f"choose from {layout.letters[1:]}"
             )
         try:
             table = np.asarray(self.table)

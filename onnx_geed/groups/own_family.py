@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, known_names, shown
+from onnx_geed.errors import GeedError, known_names, reason_of, shown
 from onnx_geed.own_code import importable, imported
 
 __all__ = ["OwnMembers", "members_of"]
@@ -151,7 +151,7 @@ def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
     except GeedError:
         raise
     except ModuleNotFoundError as error:
-        raise GeedError(f"{where}: cannot be imported ({error})") from None
+        raise GeedError(f"{where}: cannot be imported ({reason_of(error)})") from None
     except (Exception, SystemExit) as error:  # whatever the user's program raises
         raise GeedError(f"{where}: raised {_raised(error)}; {_CONTRACT}") from None
     if not isinstance(members, Mapping) or not members:

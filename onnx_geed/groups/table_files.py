@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.copies import Copy, copy_file, read_by_copy
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.files import write_bytes
 from onnx_geed.groups.action_tables import Table, table_of
 from onnx_geed.groups.fit import Fit, FitKind, checked_fit
@@ -162,7 +162,7 @@ def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
         return replace(table, fit=checked_fit(fit))
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise GeedError(
-            f"{table.source}: the description of its fit cannot be read ({error})"
+            f"{table.source}: the description of its fit cannot be read ({reason_of(error)})"
         ) from None
 
 
@@ -185,7 +185,7 @@ def _arrays_in(path: str | Path) -> dict[str, NDArray[Any]]:
         raise
     except (OSError, ValueError, AttributeError, EOFError) as error:
         raise GeedError(
-            f"{source}: not a readable .npz without pickled objects ({error})"
+            f"{source}: not a readable .npz without pickled objects ({reason_of(error)})"
         ) from None
     except Exception as error:  # zipfile and zlib have errors of their own
-        raise GeedError(f"{source}: not a readable .npz ({error})") from None
+        raise GeedError(f"{source}: not a readable .npz ({reason_of(error)})") from None

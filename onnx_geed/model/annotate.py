@@ -10,7 +10,7 @@ import onnx
 
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.groups import Table, read_table, table_to_json
 from onnx_geed.held import read_text
 from onnx_geed.model.io import Model, load_model, write_model
@@ -155,7 +155,7 @@ def _classes(path: str | Path) -> str:
             f"--classes {path}: no such file; give a text file with one class per line"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
+        raise GeedError(f"--classes {path}: cannot be read as text ({reason_of(error)})") from None
     text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
     if not parse_classes(text):
         raise GeedError(

@@ -99,8 +99,8 @@ def find_input(model: Model, name: str | None = None, layouts: StatedLayouts = N
     model : Model
         The model.
     name : str, optional
-        Its name; by default from the metadata, else the only float input of rank 3 to 5, else the
-        first with a stated layout.
+        Its name; by default from the metadata, else the only float input of rank 3 to 5, or of
+        images of bytes, which the model scales itself, else the first with a stated layout.
     layouts : str or mapping of str to str, optional
         Layouts as the user states them: of the acted-on input, or by the names of inputs, with an
         empty name for the acted-on one.
@@ -126,13 +126,15 @@ def find_input(model: Model, name: str | None = None, layouts: StatedLayouts = N
                 f"{nearest(wanted, every)}"
             )
         chosen = every[wanted]
-        if not (_acted_on(chosen) or chosen.name in stated or stated.get("")):
+        known = chosen.name in stated or stated.get("")
+        if not (_acted_on(chosen) or _is_image(chosen) or known):
             raise GeedError(
                 f"--input {wanted}: is {chosen.dtype} {_text(chosen.shape)}; name a float input "
-                "such as (N, C, H, W), or state the axes of this one with --input-layout"
+                f"such as (N, C, H, W), or state the axes of this one: {_option(chosen)}"
             )
         return _with_batch(chosen, stated)
     fit = [i for i in every.values() if _acted_on(i)]
+    fit = fit or [i for i in every.values() if _is_image(i)]
     if len(fit) == 1:
         return _with_batch(fit[0], stated)
     named = [every[key] for key in stated if key]
@@ -145,8 +147,8 @@ def find_input(model: Model, name: str | None = None, layouts: StatedLayouts = N
         listed = ", ".join(f"{i.name} {i.dtype} {_text(i.shape)}" for i in every.values())
         raise GeedError(
             f"found no input that a group can act on ({listed or 'the model has none'}); it must "
-            "be a float input such as (N, C, H, W), or one whose axes are stated with "
-            "--input-layout NAME=LETTERS, such as NT or NPX"
+            "be a float input such as (N, C, H, W), or one whose axes are stated"
+            + "".join(f": {_option(one)}" for one in [*every.values()][:1])
         )
     raise GeedError(
         f"the group could act on several inputs ({', '.join(i.name for i in fit)}): name one "
@@ -181,6 +183,29 @@ def _by_user(every: Collection[str], layouts: StatedLayouts) -> dict[str, str]:
 
 def _acted_on(input: Input) -> bool:
     return input.dtype.startswith("float") and 3 <= len(input.shape) <= 5
+
+
+def _is_image(input: Input) -> bool:
+    """Say whether an input is of bytes, such as images that the model itself scales."""
+    return input.dtype == "uint8" and len(input.shape) == 4 and len(_by_channels(input)) == 1
+
+
+def _option(input: Input) -> str:
+    """Return the option that states the axes of an input, as a user types it."""
+    layouts = _by_channels(input) if len(input.shape) > 3 else ()
+    if layouts:
+        return f"--input-layout {' or '.join(f'{input.name}={layout}' for layout in layouts)}"
+    meant = _MEANT.get(len(input.shape), "such as NK")
+    return f"--input-layout {input.name}=LETTERS, {meant}"
+
+
+def _by_channels(input: Input) -> tuple[str, ...]:
+    """Return the layouts that an input of four or five axes may have, by its lengths."""
+    channels_first, channels_last = usual_layouts(len(input.shape))[:2]
+    first, last = input.shape[1] in (1, 3, 4), input.shape[-1] in (1, 3, 4)
+    if first == last:
+        return channels_first, channels_last
+    return (channels_first,) if first else (channels_last,)
 
 
 def _with_batch(input: Input, stated: Mapping[str, str]) -> Input:
@@ -233,10 +258,10 @@ def input_layout(model: Model, input: Input, layouts: StatedLayouts = None) -> s
     if rank < 4:
         meant = _MEANT.get(rank, "such as NK")
         raise GeedError(f"the layout of input {called} must be stated: give --input-layout {meant}")
-    channels_first, channels_last = usual_layouts(rank)[:2]
-    first, last = input.shape[1] in (1, 3, 4), input.shape[-1] in (1, 3, 4)
-    if first != last:
-        return channels_first if first else channels_last
+    fitting = _by_channels(input)
+    if len(fitting) == 1:
+        return fitting[0]
+    channels_first, channels_last = fitting
     more = " (T for the frames of a video)" if rank == 5 else ""
     raise GeedError(
         f"the layout of input {called} is not clear from its shape: give --input-layout "

@@ -153,11 +153,13 @@ def _content(
     from onnx_geed.report.fit_sections import fit_sections
     from onnx_geed.report.glance import glance
     from onnx_geed.report.sections import sections
+    from onnx_geed.report.thinned import thinned
     from onnx_geed.report.verdicts import verdicts
 
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
     names = _result_names(results)
+    results = thinned(results, {x.layer for e in explorations if e for x in e.layers})
     if len(results) > FEW:
         order = in_natural_order(names)
         results, names = [results[i] for i in order], [names[i] for i in order]

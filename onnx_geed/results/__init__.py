@@ -122,6 +122,7 @@ if TYPE_CHECKING:
         ranking_value as ranking_value,
     )
     from onnx_geed.results.result_file import (
+        check_result as check_result,
         read_result as read_result,
         result as result,
         rows_of as rows_of,

@@ -20,6 +20,7 @@ from onnx_geed.results.comparability import (
 from onnx_geed.results.intervals import mean_interval, standard_error
 from onnx_geed.results.parts import part_words
 from onnx_geed.results.reading import read_record
+from onnx_geed.results.result_file import check_results
 from onnx_geed.results.schema import (
     Aggregate,
     AggregateEntry,
@@ -71,6 +72,7 @@ def aggregate(results: Sequence[AnyResult]) -> Aggregate:
         If there are no results.
         If their groups, data or measures differ; the message names the difference.
     """
+    check_results("aggregate", results)
     results = cast(Sequence[Result], results)
     if not results:
         raise GeedError("aggregate: give at least one result file")

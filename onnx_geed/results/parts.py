@@ -43,6 +43,7 @@ class _Told(_OfMeasure):
     background: int | None
     notes: list[str]
     on_independence: str
+    without_table: list[Count]
 
 
 class _Channels(TypedDict):

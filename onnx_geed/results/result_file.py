@@ -22,7 +22,7 @@ from onnx_geed.results.schema import (
 from onnx_geed.safe_names import csv_cell
 from onnx_geed.typed_json import check_json
 
-__all__ = ["SCHEMA", "read_result", "result", "rows_of", "to_csv"]
+__all__ = ["SCHEMA", "check_result", "check_results", "read_result", "result", "rows_of", "to_csv"]
 
 SCHEMA = "onnx-geed/result/1"
 
@@ -105,18 +105,62 @@ def read_result(path: str | Path) -> Result:
         if isinstance(schema, str) and schema.startswith("onnx-geed/suite/"):
             cure = "give the suite's folder to onnx-geed report, or results of its cells/"
         raise GeedError(f"{path}: is {kind}, expected {SCHEMA!r}; {cure}")
-    check_json(content, Result, str(path), _AGAIN)
+    check_result(content, str(path))
+    content["file"] = without_secrets(str(path))
+    return cast(Result, content)
+
+
+def check_result(content: Any, source: str) -> None:
+    """Refuse what is no result that could have been measured.
+
+    Parameters
+    ----------
+    content : object
+        A result, maybe.
+    source : str
+        The file, for messages.
+
+    Raises
+    ------
+    GeedError
+        If a field is missing, of another type than the schema's, or contradicts another.
+        If it holds a measure that this version does not know.
+    """
+    check_json(content, Result, source, _AGAIN)
     for i, record in enumerate(content["measurements"]):
         if record["measure"] not in CATALOGUE:
             raise GeedError(
-                f"{path}: measurements[{i}] is of a measure that this version does not know, "
+                f"{source}: measurements[{i}] is of a measure that this version does not know, "
                 f"{shown(record['measure'])!r} (it knows {known_names(tuple(CATALOGUE))}); upgrade "
                 "onnx-geed"
             )
     if wrong := disagreement(content):
-        raise GeedError(f"{path}: {wrong}; {_AGAIN}")
-    content["file"] = without_secrets(str(path))
-    return cast(Result, content)
+        raise GeedError(f"{source}: {wrong}; {_AGAIN}")
+
+
+def check_results(where: str, results: Any) -> None:
+    """Refuse what is no list of results, as :func:`onnx_geed.read_result` returns them.
+
+    Parameters
+    ----------
+    where : str
+        What they were given to, for the message.
+    results : object
+        The list, maybe.
+
+    Raises
+    ------
+    GeedError
+        If it is none, or one of them is no result.
+    """
+    listed = isinstance(results, Sequence) and not isinstance(results, str | bytes)
+    for one in results if listed else [results]:
+        schema = one.get("schema") if isinstance(one, Mapping) else None
+        if not listed or schema != SCHEMA:
+            raise GeedError(
+                f"{where}: takes a list of results, as onnx_geed.measure or onnx_geed.read_result "
+                f"returns them; found {shown(one)}{'' if listed else ', which is no list'}"
+            )
 
 
 def to_csv(*results: Result) -> str:

@@ -19,8 +19,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from onnx_geed.data import is_folder, open_rows, reason_of, rows_of
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.data import is_folder, open_rows, rows_of
+from onnx_geed.errors import GeedError, reason_of, shown
 from onnx_geed.groups import parse_layout
 from onnx_geed.model import Model, known_fingerprint, layout_key, load_model
 from onnx_geed.run.called_layouts import map_layouts_of, note_on_layouts

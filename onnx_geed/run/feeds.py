@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.addresses import address_of
 from onnx_geed.copies import copy_file
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, reason_of
 from onnx_geed.held import ALLOWED, array_head, check_held
 from onnx_geed.model import Input, Model, inputs
 from onnx_geed.ordinary import open_ordinary
@@ -139,7 +139,7 @@ def _loaded_array(name: str, value: str | Path | NDArray[Any], allowed: int) -> 
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise GeedError(f"{where}: not a readable .npy file ({error})") from None
+        raise GeedError(f"{where}: not a readable .npy file ({reason_of(error)})") from None
     if not isinstance(loaded, np.ndarray):
         raise GeedError(f"{where}: holds several arrays; give an .npy file")
     if loaded.dtype.kind not in "biufc":

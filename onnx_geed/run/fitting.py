@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import LayoutAction, Trivial
 from onnx_geed.measures import Plan, fit_bytes
 from onnx_geed.run.fit_requests import FitRequest, fit_action
@@ -13,6 +14,10 @@ from onnx_geed.run.options import Options
 from onnx_geed.text import counted, format_bytes, parse_bytes
 
 __all__ = ["Fitting"]
+
+
+# Bytes that a layer may take, however small the budget.
+_ALWAYS = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,23 @@ class Fitting:
 
     @cached_property
     def passes(self) -> tuple[tuple[str, ...], ...]:
-        """Layers whose sums, and whose orbits, fit into memory together."""
+        """Layers whose sums, and whose orbits, fit into memory together.
+
+        Raises
+        ------
+        GeedError
+            If one alone takes more than there is.
+        """
         budget = parse_bytes(self.options.memory)
         passes: list[list[str]] = [[]]
         filled = 0
         for name in self.requests:
             needed = self.needed_by(name)
+            if needed > max(budget, _ALWAYS):
+                raise GeedError(
+                    f"a fit of {name}, of {self.action(name)[1]:,} channels, takes "
+                    f"{format_bytes(needed)} of memory: fit a smaller layer, or raise --memory"
+                )
             if passes[-1] and filled + needed > budget:
                 passes.append([])
                 filled = 0

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.results import (
     AnyResult,
     DataPart,
@@ -19,6 +19,7 @@ from onnx_geed.results import (
     Result,
     RuntimePart,
     check_measured,
+    check_result,
     read_result,
     result,
 )
@@ -26,6 +27,7 @@ from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.conclusion import Evidence, conclude, records_from
 from onnx_geed.run.orbit_statistics import OrbitStatistics, join_closed
 from onnx_geed.run.part import PART_VERSION
+from onnx_geed.run.part_agreement import contradiction, differing, strange_sums
 from onnx_geed.run.part_content import array_from, evidence_from
 from onnx_geed.run.references import TRIPS, Trips
 from onnx_geed.text import counted
@@ -110,7 +112,9 @@ def merge(
         records = records_from(evidence)
         notes = conclude(evidence, records, data, first.part["classes"])
     except _DAMAGES as error:
-        raise GeedError(f"merge: the parts do not fit together ({error}); measure again") from None
+        raise GeedError(
+            f"merge: the parts do not fit together ({reason_of(error)}); measure again"
+        ) from None
     outcome = result(
         command=command or f"onnx_geed.merge({len(read)} parts)",
         software=first.result["software"],
@@ -145,6 +149,10 @@ def _opened(number: int, given: str | Path | AnyResult) -> tuple[str, Result]:
     check_json(part, PartPart, f"merge: {name}: is damaged", "measure it again", "part")
     if not 1 <= part["number"] <= part["of"]:
         raise GeedError(f"merge: {name}: is damaged: part {part['number']} of {part['of']}")
+    if isinstance(given, Mapping):
+        check_result(content, f"merge: {name}: is damaged")
+    if wrong := contradiction(content):
+        raise GeedError(f"merge: {name}: is damaged ({wrong}); measure it again")
     return name, content
 
 
@@ -192,6 +200,11 @@ def _check_one_run(opened: Sequence[tuple[str, Result]]) -> None:
             key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)
         ]
         if not differ:
+            if told := differing(content, result_):
+                raise GeedError(
+                    f"merge: {other} and {name} say that they are of one run, but differ in part."
+                    f"{told}; one is damaged: measure it again"
+                )
             continue
         first = differ[0]
         held = " there, ".join(str(one.get(first, "nothing"))[:60] for one in (ours, theirs))
@@ -224,9 +237,13 @@ def _read(name: str, content: Result) -> _Read:
             raise ValueError("its orbits are not those that it names")
         if any(len(each) != sum(map(len, said)) for each in part["marks"].values()):
             raise ValueError("its samples have not one mark each")
+        for each in filter(None, ((evidence, orbits, points), read.untrained)):
+            if strange := strange_sums(*each):
+                raise ValueError(strange)
     except _DAMAGES as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise GeedError(f"merge: {name}: is damaged ({what}); measure it again") from None
+        raise GeedError(
+            f"merge: {name}: is damaged ({reason_of(error)}); measure it again"
+        ) from None
     return read
 
 
@@ -320,7 +337,8 @@ def _joined_statistics(
     keys = [told.key for told in evidence.measures]
     statistics = join_closed(keys, [*(orbits for orbits, _ in parts), *(p for _, p in parts)])
     if statistics.orbits != range(evidence.count):
-        raise ValueError(f"they have {statistics.orbits} of {counted(evidence.count, 'orbit')}")
+        stretch = _stretch(statistics.orbits)
+        raise ValueError(f"they have {stretch} of {counted(evidence.count, 'orbit')}")
     held = {layer: len(rows) for layer, rows in statistics.points.items()}
     held |= {"@".join(key): spread.added for key, spread in statistics.spreads.items()}
     for name, count in held.items():
@@ -336,6 +354,10 @@ def _joined_statistics(
         if own.channels is not None and own.channels.added != evidence.count:
             raise ValueError(f"channels of {told.layer} are not of all orbits")
     return statistics
+
+
+def _stretch(samples: range) -> str:
+    return f"samples {samples[0]} to {samples[-1]}" if samples else "no samples"
 
 
 class _Ran(TypedDict):

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data import reason_of
-from onnx_geed.errors import GeedError, refuse_unknown, shown
+from onnx_geed.errors import GeedError, reason_of, refuse_unknown, shown
 from onnx_geed.groups import Group, parse_group
 from onnx_geed.measures import Plan, descriptor_of, parse_request
 from onnx_geed.model import Model, find_input

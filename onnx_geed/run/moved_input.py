@@ -20,7 +20,7 @@ from onnx_geed.data import (
     open_samples,
     rows_of,
 )
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, reason_of, shown
 from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit, parse_layout
 from onnx_geed.held import ALLOWED
 from onnx_geed.model import Input
@@ -259,8 +259,8 @@ def _check_pickles(action: PlacedAction) -> None:
         pickle.dumps(action)
     except Exception as error:  # whatever a class of one's own raises
         raise GeedError(
-            f"action: cannot be sent to another process ({error}); build it from tables, or from "
-            "a function defined in a module"
+            f"action: cannot be sent to another process ({reason_of(error)}); build it from "
+            "tables, or from a function defined in a module"
         ) from None
 
 

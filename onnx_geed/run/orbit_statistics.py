@@ -347,7 +347,9 @@ def _joined_stretches(stretches: Sequence[range]) -> range:
     present = [stretch for stretch in stretches if stretch]
     for before, after in itertools.pairwise(present):
         if before.stop != after.start:
-            raise ValueError(f"{after} does not follow on {before}")
+            raise ValueError(
+                f"what begins at {after.start} does not follow on what ends at {before.stop}"
+            )
     return range(present[0].start, present[-1].stop) if present else range(0)
 
 

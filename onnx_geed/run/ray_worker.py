@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data import reason_of
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.run.job import Task
 from onnx_geed.run.provenance import software_versions
 from onnx_geed.run.stretch import Stretch

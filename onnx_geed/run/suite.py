@@ -39,6 +39,7 @@ from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Meter, Progress, begin_run
 from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
+from onnx_geed.run.suite_forecast import Forecast
 
 __all__ = ["benchmark"]
 
@@ -169,9 +170,11 @@ class _Runs:
 
     def all(self) -> Iterator[SuiteFailure | None]:
         """Yield why cells failed, or None, in their order."""
-        beside = self.executor.runs
+        beside, forecast = self.executor.runs, Forecast(self.cells, self.folder, self.say)
         if beside == 1:
-            yield from (self._run(number, self.progress) for number in range(len(self.cells)))
+            for number in range(len(self.cells)):
+                yield self._run(number, self.progress)
+                forecast.add()
             return
         meter = Meter("cells", len(self.cells), self.progress)
         pool = ThreadPoolExecutor(beside)
@@ -179,6 +182,7 @@ class _Runs:
             for future in [pool.submit(self._run, i, None) for i in range(len(self.cells))]:
                 yield future.result()
                 meter.add(1)
+                forecast.add()
         except BaseException:
             self.executor.close()  # so that what runs ends
             raise

@@ -54,6 +54,9 @@ _LONGEST, _LONGEST_LINE, _MOST_PARTS = 1 << 20, 1 << 16, 30
 # Files that a pattern may fit, and seconds of looking for them.
 _MOST_FILES, _LONGEST_SEARCH = 100_000, 20.0
 
+# Runs of a suite: a second each, they take more than a day.
+_MOST_CELLS = 100_000
+
 
 # Where points separate no keys: texts and remarks.
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'|#.*")
@@ -154,10 +157,17 @@ def read_suite(path: str | Path) -> Suite:
         (entry["name"], _data_path(path, entry["path"], f"{key}.path"), data_options)
         for key, entry, data_options in _entries(path, content, "data")
     ]
-    cells = []
+    cells: list[Cell] = []
     for key, entry, model_options in _entries(path, content, "models"):
         measures = _texts(path, entry.get("measures", common), f"{key}.measures")
-        for name, seed, step, file in _files(path, entry, key):
+        files = _files(path, entry, key)
+        runs = len(cells) + len(files) * len(data) * len(groups)
+        if runs > _MOST_CELLS:
+            raise GeedError(
+                f"{path}: up to {key} these are {runs:,} runs (models × data × groups), but a "
+                f"suite has at most {_MOST_CELLS:,}; make several suites"
+            )
+        for name, seed, step, file in files:
             for data_name, source, data_options in data:
                 cells += [
                     Cell(
@@ -224,8 +234,12 @@ def _check_keys(path: str | Path, table: Any, allowed: Sequence[str], where: str
 
 
 def _found_kind(value: Any) -> str:
-    names = {dict: "a table", list: "a list", bool: "true or false", str: "a text"}
-    return names.get(type(value), f"the {type(value).__name__} {value}")
+    if isinstance(value, str):
+        return f"the text {shown(value)!r}" if value else "an empty text"
+    names = {dict: "a table", list: "a list", bool: "true or false"}
+    # What is none of these is a date or a time.
+    kind = "number" if isinstance(value, int | float) else "time"
+    return names.get(type(value), f"the {kind} {str(value)[:60]}")
 
 
 def _text(path: str | Path, value: Any, where: str) -> str:

@@ -131,6 +131,42 @@ def test_a_result_may_lie_beside_the_samples_and_be_written_again(place):
     assert json.loads(Path("images/r.json").read_text())["measurements"]
 
 
+def test_nothing_is_added_to_a_cache(place):
+    words = ("cache", "net.onnx", "--data=x.npy", "--group=C4", "--measure=latent-l2")
+    words += ("--samples=3", "--norm-samples=4")
+    got = CliRunner().invoke(cli, [*words, "-o", "acts.geed"])
+    assert got.exit_code == 0, got.output
+    Path("alias").symlink_to("acts.geed")
+    of_model = ("measure", "net.onnx", "--data=x.npy", *FEW)
+    Path("r.json").write_text("{}")
+    for command in (
+        ("measure", "acts.geed", "--out=acts.geed/r.json"),
+        ("measure", "acts.geed", "--out=alias/r.json"),
+        (*of_model, "--out=acts.geed/r.json"),
+        (*of_model, "--fail-above=latent-l2=1", "--junit=acts.geed/j.xml"),
+        (*of_model, "--cache=acts.geed/more"),
+        ("annotate", "net.onnx", "--latent=latent", "-o", "acts.geed/net.onnx"),
+        ("report", "r.json", "-o", "p.html", "--pictures=acts.geed"),
+        ("benchmark", "suite.toml", "-o", "acts.geed"),
+        ("benchmark", "suite.toml", "-o", "acts.geed/out"),
+    ):
+        assert "lies in the cache acts.geed, which holds activations only" in refused(*command)
+    got = CliRunner().invoke(cli, [*words, "-o", "acts.geed"])  # again
+    assert got.exit_code == 0, got.output
+
+
+@pytest.mark.parametrize("out", ["images/new.npy", "images/new.png", "images/c/new"])
+def test_nothing_new_is_added_to_samples(place, out):
+    Path("images/c").mkdir()
+    for option in ("--out", "--junit"):
+        words = ("measure", "net.onnx", "--data=images", *FEW, "--fail-above=latent-l2=1")
+        line = refused(*words, option, out)
+        assert line == (
+            f"onnx-geed: {option} {out}: would add a file to images, which is read; name a file "
+            "elsewhere"
+        )
+
+
 def test_every_option_that_names_an_output_is_known_as_one():
     """What it writes is no more than a guess from its words, but a new one is to be thought of."""
     outputs = {

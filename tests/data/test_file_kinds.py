@@ -258,7 +258,7 @@ BAD_POINTS = {
     "words": ("a.xyz", b"1 2 3\n1 b 3\n", "could not convert string 'b'"),
     "uneven": ("a.xyz", b"1 2 3\n1 2\n", "number of columns changed"),
     "cut": ("a.xyz", b"4\nwater\nO 1 2 3\nH 1 2 3\n", "its first line says 4 points, and 2 follow"),
-    "bytes": ("a.xyz", b"\xff\xfe\x00", "utf-8"),
+    "bytes": ("a.xyz", b"\xff\xfe\x00", "not UTF-8 text"),
     "ply empty": ("a.ply", b"", "cannot be read as points"),
     "ply junk": ("a.ply", b"junk", "cannot be read as points"),
     "ply no vertex": ("a.ply", b"ply\nformat ascii 1.0\nend_header\n", "cannot be read as points"),

@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -195,3 +197,79 @@ def test_a_damaged_file_is_named(tmp_path, kind):
     with pytest.raises(GeedError, match=r"^it: cannot be decoded as an image") as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def tiff(path, pixels, bits, photometric, packed, order="<", samples=1, orientation=1):
+    """Write a TIFF of one strip by hand."""
+    height, width = pixels
+    entries = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric),
+        (273, 4, 1, 8),
+        (274, 3, 1, orientation),
+        (277, 3, 1, samples),
+        (278, 4, 1, height),
+        (279, 4, 1, len(packed)),
+    ]
+    head = struct.pack(f"{order}2sHI", {"<": b"II", ">": b"MM"}[order], 42, 8 + len(packed))
+    table = struct.pack(f"{order}H", len(entries))
+    for tag, kind, count, value in entries:
+        form = "HH" if kind == 3 else "I"
+        value = (value, 0) if kind == 3 else (value,)
+        table += struct.pack(f"{order}HHI{form}", tag, kind, count, *value)
+    path.write_bytes(head + packed + table + bytes(4))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_16_bit_tiff_is_read_in_either_order_of_bytes_and_turned(tmp_path, order, orientation):
+    values = RNG.integers(0, 65536, (3, 4)).astype(f"{order}u2")
+    tiff(tmp_path / "a.tif", (3, 4), 16, 1, values.tobytes(), order, orientation=orientation)
+    upright = values[::-1, ::-1] if orientation == 3 else values
+    x = read(tmp_path / "a.tif", grey=True)
+    np.testing.assert_allclose(x[0], upright.astype(np.float32) / 65535, atol=1e-7)
+
+
+def test_zero_is_white_where_a_tiff_says_so(tmp_path):
+    values = RNG.integers(0, 65536, (3, 4)).astype("<u2")
+    tiff(tmp_path / "a.tif", (3, 4), 16, 0, values.tobytes())
+    x = read(tmp_path / "a.tif", grey=True)
+    np.testing.assert_allclose(x[0], 1 - values.astype(np.float64) / 65535, atol=1e-6)
+    small = RNG.integers(0, 256, (3, 4)).astype("u1")
+    tiff(tmp_path / "b.tif", (3, 4), 8, 0, small.tobytes())
+    np.testing.assert_allclose(read(tmp_path / "b.tif", grey=True)[0], 1 - small / 255, atol=1e-6)
+
+
+def test_white_of_12_bits_is_4095(tmp_path):
+    values = np.array([[0, 4095, 2048, 17]])
+    bits = "".join(f"{v:012b}" for v in values[0])
+    packed = int(bits, 2).to_bytes(6, "big")
+    tiff(tmp_path / "a.tif", (1, 4), 12, 1, packed)
+    np.testing.assert_allclose(read(tmp_path / "a.tif", grey=True)[0], values / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_lab_becomes_the_colours_that_it_means(tmp_path, grey):
+    # L* of 54.3, a* 81 and b* 70 (white is D50) are the red of sRGB, which is a grey of 0.299.
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    pixels[...] = (round(54.3 * 2.55), 81, 70)
+    Image.fromarray(pixels, "LAB").save(tmp_path / "a.tif")
+    x = read(tmp_path / "a.tif", grey=grey)
+    wanted = [0.299] if grey else [1, 0, 0]
+    np.testing.assert_allclose(x[:, 0, 0], wanted, atol=0.03)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_kinds_of_pixels_of_one_image_are_alike(tmp_path, mode, grey):
+    """White and black look the same in all of them, and so does a grey where there is one."""
+    pixels = np.zeros((2, 4), np.uint8)
+    pixels[:, 1:3] = (255, 128)
+    Image.fromarray(pixels).convert("RGB").convert(mode).save(tmp_path / "a.tif")
+    x = read(tmp_path / "a.tif", grey=grey)
+    shown = slice(0, 2) if mode in ("1", "P", "PA") else slice(0, 3)
+    wanted = np.broadcast_to(pixels[0, shown] / 255, x[:, 0, shown].shape)
+    np.testing.assert_allclose(x[:, 0, shown], wanted, atol=0.01)

@@ -1,10 +1,13 @@
 import gzip
+import io
 import os
 import pickle
 import struct
 import subprocess
 import sys
 import textwrap
+import warnings
+import zipfile
 
 import h5py
 import numpy as np
@@ -366,3 +369,38 @@ def test_the_longest_file_name_before_a_colon_is_the_file(module, tmp_path):
     np.savez(tmp_path / "b.npz", x=X)
     (tmp_path / "b.npz").rename(tmp_path / "a.npz:x")
     same("a.npz:x:x", X)
+
+
+def zipped(path, *members):
+    """Write arrays into a zip under names of members, which may be equal."""
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a name is there already
+        for member, values in members:
+            stream = io.BytesIO()
+            np.save(stream, values)
+            archive.writestr(member, stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        (("x.npy", "x.npy"), "two members called x.npy"),
+        (("x", "x.npy"), "members with and without .npy called x"),
+        (("x.npy", "x"), "members with and without .npy called x"),
+        (("x.npy", "x.npy.npy"), "members with and without .npy called x.npy"),
+        (("X.npy", "x.npy"), "which array? It holds X, x"),
+    ],
+)
+@pytest.mark.parametrize("name", [None, "x"])
+def test_two_members_of_a_name_are_refused(tmp_path, members, told, name):
+    zipped(tmp_path / "d.npz", *((member, np.full((2, 3), i)) for i, member in enumerate(members)))
+    with pytest.raises(GeedError) as error:
+        open_rows(str(tmp_path / "d.npz"), name=name)
+    assert told in str(error.value)
+    assert str(tmp_path / "d.npz") in str(error.value)
+
+
+def test_names_that_differ_in_case_are_two_arrays_where_one_is_named(tmp_path):
+    zipped(tmp_path / "d.npz", ("X.npy", np.zeros((2, 3))), ("x.npy", np.ones((2, 3))))
+    for key, value in (("X", 0), ("x", 1)):
+        assert open_rows(f"{tmp_path / 'd.npz'}:{key}").read(0).tolist() == [value] * 3

@@ -1,4 +1,6 @@
 import json
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -236,3 +238,13 @@ def test_a_subgroups_matrices_keep_how_they_were_fitted():
 def test_bad_matrices_are_named(values, message):
     with pytest.raises(GeedError, match=message):
         mixing(values)
+
+
+def test_a_table_file_with_two_members_of_a_name_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, elements=np.array(["e", "r1"]), channels=np.array([[0, 1], [1, 0]]))
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the name is there already
+        archive.writestr("channels.npy", archive.read("channels.npy"))
+    with pytest.raises(GeedError, match=r"a\.npz: .*two members called channels\.npy"):
+        read_table(path)

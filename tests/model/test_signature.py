@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import models
+import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model import find_input, find_output, input_layout, inputs, load_model, output_kind
@@ -168,3 +169,46 @@ def test_a_stated_kind_counts_unless_it_is_none(read):
     wrong = models.with_metadata(models.random_cnn(), {"onnx_geed.output_kind": "scores"})
     with pytest.raises(GeedError, match="'scores'"):
         output_kind(read(wrong), "logits")
+
+
+def of_bytes(shape, dtype=TensorProto.UINT8):
+    """A model that scales images of bytes itself."""
+    x = helper.make_tensor_value_info("pixels", dtype, ["N", *shape])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", *shape])
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["f", "s"], ["y"]),
+    ]
+    scale = numpy_helper.from_array(np.array(255, np.float32), "s")
+    return helper.make_model(helper.make_graph(nodes, "g", [x], [y], [scale]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((3, 8, 8), "NCHW"), ((8, 8, 3), "NHWC"), ((1, "H", "W"), "NCHW"), ((4, 9, 5), "NCHW")],
+)
+def test_images_of_bytes_are_known_by_their_shape(read, shape, layout):
+    model = read(of_bytes(shape))
+    for name in (None, "pixels"):
+        found = find_input(model, name)
+        assert (found.name, found.dtype) == ("pixels", "uint8")
+        assert input_layout(model, found) == layout
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "option"),
+    [
+        ((3, 8, 8), TensorProto.INT32, "--input-layout pixels=NCHW"),
+        ((8, 8, 1), TensorProto.INT64, "--input-layout pixels=NHWC"),
+        ((5, 8, 8), TensorProto.UINT8, "--input-layout pixels=NCHW or pixels=NHWC"),
+        ((3, 8, 3), TensorProto.UINT8, "--input-layout pixels=NCHW or pixels=NHWC"),
+        ((3, 4, 8, 8), TensorProto.UINT8, "--input-layout pixels=NCDHW"),
+        ((8,), TensorProto.INT64, "--input-layout pixels=LETTERS, NT"),
+    ],
+)
+@pytest.mark.parametrize("name", [None, "pixels"])
+def test_whole_numbers_are_refused_with_their_option(read, shape, dtype, option, name):
+    model = read(of_bytes(shape, dtype))
+    with pytest.raises(GeedError) as error:
+        find_input(model, name)
+    assert option in str(error.value)

@@ -2,6 +2,7 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import large_pages
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from onnx_geed.report import write_report
 from onnx_geed.report.figures import polar_picture, profile_picture
 from onnx_geed.report.page import report
 from onnx_geed.report.svg import themed
+from onnx_geed.report.thinned import thinned
 from onnx_geed.report.thumbnails import open_pictures, orbit_pictures
 from onnx_geed.report.words import meaning
 from onnx_geed.results import read_record, result
@@ -482,3 +484,28 @@ class TestOtherData:
         one = measured(data)
         del one["data"]["marks"]
         assert "nobody checked" in page(one, data=data).text
+
+
+def test_of_twenty_thousand_values_a_page_shows_those_that_matter():
+    names = [f"block{i}" for i in range(20_000)]
+    one = large_pages.of_layers(names)
+    worst = one["measurements"][7001] = measurement(
+        measure="channel-cos",
+        layer="block7001",
+        layout="NCHW",
+        output_action="grid",
+        deviations=np.full((4, 8), 0.9),
+        elements=large_pages.C8.elements,
+    )
+    [thin] = thinned([one], ["block12347"])
+    layers = [record["layer"] for record in thin["measurements"]]
+    assert {"block0", "block19999", "block12347", worst["layer"]} <= {*layers}
+    assert layers == sorted(layers, key=names.index)
+    assert 5990 <= len(layers) <= 6001
+    assert len(one["measurements"]) == 20_000
+    text = report([one])
+    assert len(text) < 5_000_000
+    told = f"This page shows {len(layers) - 1:,} of 20,000 values"
+    assert told in text
+    few = large_pages.of_layers(names[:2000])
+    assert thinned([few]) == [few]

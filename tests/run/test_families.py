@@ -623,7 +623,7 @@ def test_a_family_of_ones_own_is_measured(tmp_path, own):
         ),
         ("nan", r"member bad on sample \d holds NaN or infinity"),
         ("text", r"member bad on sample \d returns no, not an array of numbers$"),
-        ("function", r"member bad on sample \d returns <function dark>, not an array"),
+        ("function", r"member bad on sample \d returns the function dark, not an array"),
         ("huge", r"member bad on sample \d holds NaN or infinity"),
         ("silent", r"member bad on sample \d raised StopIteration$"),
         ("drawn", r"member bad on sample \d returns something else each time"),

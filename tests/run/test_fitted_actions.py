@@ -4,6 +4,7 @@ import json
 
 import models
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from running import images, orbits
@@ -457,3 +458,26 @@ def test_a_file_that_does_not_say_what_it_was_fitted_to_is_refused(steered, tmp_
     np.savez(tmp_path / "b.npz", **content)
     with pytest.raises(geed.GeedError, match="the description of its fit cannot be read"):
         geed.read_table(tmp_path / "b.npz")
+
+
+def test_a_fit_that_no_memory_holds_is_refused_before_it_runs(tmp_path):
+    """One of 100,000 channels would take 800 GiB."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Flatten", ["x"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "w"], ["wide"]),
+        onnx.helper.make_node("MatMul", ["wide", "v"], ["y"]),
+    ]
+    w, v = (rng.normal(size=s).astype(np.float32) for s in ((75, 100_000), (100_000, 3)))
+    net = models.build(
+        nodes,
+        [onnx.numpy_helper.from_array(w, "w"), onnx.numpy_helper.from_array(v, "v")],
+        [("x", onnx.TensorProto.FLOAT, ["N", 3, 5, 5])],
+        [("y", onnx.TensorProto.FLOAT, ["N", 3])],
+    )
+    path = models.save(net, tmp_path / "wide.onnx")
+    x = rng.normal(size=(9, 3, 5, 5)).astype(np.float32)
+    few = {"samples": 2, "norm_samples": 3, "fit_samples": 3, "fit_anyway": True}
+    told = r"a fit of wide, of 100,000 channels, takes .*GiB of memory: fit a smaller layer"
+    with pytest.raises(geed.GeedError, match=told):
+        geed.fit_actions(path, x, "C4", ["wide"], provider="cpu", **few)

@@ -109,7 +109,7 @@ def test_no_field_takes_anything(name):
     [
         ({"samples": "50"}, "--samples is a whole number, found a text, '50'"),
         ({"samples": True}, "--samples is a whole number, found True"),
-        ({"samples": 5.0}, "--samples is a whole number, found the float 5.0"),
+        ({"samples": 5.0}, "--samples is a whole number, found the number 5.0"),
         ({"samples": np.bool_(True)}, "--samples is a whole number"),
         ({"norm_samples": None}, "--norm-samples is a whole number, found None"),
         ({"seed": "0"}, "--seed is a whole number"),
@@ -118,7 +118,7 @@ def test_no_field_takes_anything(name):
         ({"precision": True}, "--precision is a number, found True"),
         ({"precision": float("nan")}, "--precision nan: must be a share"),
         ({"precision": 10**400}, "--precision inf: must be a share"),
-        ({"references": 1}, "--references is true or false, found the int 1"),
+        ({"references": 1}, "--references is true or false, found the number 1"),
         ({"untrained": "true"}, "--untrained is true or false"),
         ({"memory": 2.5e9}, "--memory is a text or a whole number"),
         ({"memory": 0}, "'0' is not a size|0 is not a size"),
@@ -135,7 +135,7 @@ def test_no_field_takes_anything(name):
         ({"input": Path("x")}, "--input is a text"),
         (
             {"input_layout": 4},
-            "--input-layout is a text or a mapping of texts to texts, found the int 4",
+            "--input-layout is a text or a mapping of texts to texts, found the number 4",
         ),
         ({"preprocess": {"mean": 0}}, "--preprocess is a text, a path or a Preprocess"),
         ({"labels": 3}, "--labels is a text, a path, an array or a list"),

@@ -84,15 +84,59 @@ WRONG = {
     "number": 1.0,
 }
 
+# Of the right types, but nothing that could have been measured.
+IMPOSSIBLE = {
+    "samples": 10**12,
+    "orbits": [6, 0],
+    "evidence.count": 10**12,
+    "evidence.norm_samples": 2**62,
+    "evidence.pointed": 2**62,
+    "evidence.elements": ["e"] * 100_000,
+    "evidence.interval": "bootstrap",
+    "evidence.seed": 4,
+    "evidence.group": "C4",
+    "evidence.on_untrained": ["latent-l2@latent"],
+    "evidence.measures.0.told.elements": ["e"] * 100_000,
+    "evidence.measures.0.told.exact": [0, 8],
+    "evidence.measures.0.told.skipped": 8,
+    "evidence.measures.0.told.trials": True,
+    "evidence.measures.0.statistics.zero_pairs": array(np.full((6, 8), 2.0)),
+    "evidence.measures.0.statistics.channels.added": 10**12,
+    "evidence.measures.3.statistics.pairs.0.square": -1.0,
+    "evidence.measures.10.statistics.predicted": array(np.full((6, 8), -1)),
+    "evidence.points.0.tensors.0.added": 2**60,
+    "evidence.points.0.tensors.0.total": -1.0,
+    "evidence.points.0.tensors.0.mean": None,
+    "untrained.count": 12,
+    "untrained.points.0.tensors.0.total": -1.0,
+}
 
-@pytest.mark.parametrize("where", WRONG)
-def test_a_value_that_is_wrong_deep_inside_is_refused_in_a_line(two, where):
+
+@pytest.mark.parametrize(("where", "value"), [*WRONG.items(), *IMPOSSIBLE.items()])
+def test_a_value_that_is_wrong_deep_inside_is_refused_in_a_line(two, where, value):
     *path, last = (int(s) if s.isdigit() else s for s in where.split("."))
     parts = copy.deepcopy(two)
-    at(parts[0]["part"], path)[last] = WRONG[where]
+    at(parts[0]["part"], path)[last] = value
     assert any(
         word in refused(parts) for word in ("damaged", "fit together", "the parts of one run")
     )
+
+
+@pytest.mark.parametrize("field", ["samples", "norm_samples", "interval", "elements", "skipped"])
+def test_what_all_parts_say_alike_is_what_was_measured(two, field):
+    """A field is held against others of the part, not only against those of other parts."""
+    parts = copy.deepcopy(two)
+    for each in parts:
+        part, evidence = each["part"], each["part"]["evidence"]
+        told = [measure["told"] for measure in evidence["measures"]]
+        {
+            "samples": lambda part=part: part.update(samples=10**12),
+            "norm_samples": lambda evidence=evidence: evidence.update(norm_samples=2**62),
+            "interval": lambda evidence=evidence: evidence.update(interval="bootstrap"),
+            "elements": lambda evidence=evidence: evidence.update(elements=["e"] * 100_000),
+            "skipped": lambda told=told: [one.update(skipped=8) for one in told],
+        }[field]()
+    assert "damaged" in refused(parts)
 
 
 def test_points_that_nobody_could_count_are_refused(two):

@@ -19,7 +19,8 @@ from onnx_geed.errors import GeedError
 from onnx_geed.report.suite_figures import suite_picture
 from onnx_geed.results import mean_interval
 from onnx_geed.run import benchmark
-from onnx_geed.run.suite_file import read_suite
+from onnx_geed.run.suite_file import Cell, read_suite
+from onnx_geed.run.suite_forecast import Forecast
 
 SUITE = """
 title = "two trainings"
@@ -291,9 +292,13 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("samples = 6", "sample = 6", r"unknown key options.sample; .* Did you mean 'samples'"),
         ("samples = 6", 'samples = "6"', "options.samples is a whole number, found a text"),
         ("samples = 6", "samples = 0", "options: --samples 0"),
-        ("samples = 6", "references = 1", "options.references is true or false, found the int 1"),
+        (
+            "samples = 6",
+            "references = 1",
+            "options.references is true or false, found the number 1",
+        ),
         ("samples = 6", "samples = true", "options.samples is a whole number, found True"),
-        ("samples = 6", "seed = 1.5", "options.seed is a whole number, found the float 1.5"),
+        ("samples = 6", "seed = 1.5", "options.seed is a whole number, found the number 1.5"),
         ("samples = 6", 'precision = "0.1"', "options.precision is a number, found a text, '0.1'"),
         ("samples = 6", "precision = nan", "options: --precision nan"),
         ("samples = 6", "precision = 1979-05-27", "options.precision is a number, found the date"),
@@ -303,7 +308,7 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("samples = 6", "engine = 1", "options.engine 1: choose auto, kernels or graph"),
         ("samples = 6", 'layout = ["a"]', "options.layout is a mapping of texts to texts, found"),
         ("samples = 6", "feed = {a = 1}", "options.feed is a mapping of texts to texts"),
-        ("samples = 6", "input = 3", "options.input is a text, found the int 3"),
+        ("samples = 6", "input = 3", "options.input is a text, found the number 3"),
         ("samples = 6", 'layers = ["a"]', "unknown key options.layers"),
         ("norm-samples = 9", "norm_samples = 1\nnorm-samples = 9", "there twice"),
         ('["C4"]', '"C4"', "groups is a list of texts"),
@@ -312,7 +317,7 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("[[data]]", "[data]", r"data is a list of tables, each headed \[\[data\]\]"),
         ('path = "noise.npy"', "", r"data\[0\].path is missing"),
         ("noise.npy", "noize.npy", r"data\[0\].path: there is nothing at .*'noise.npy'"),
-        ('name = "noise"', "name = 3", r"data\[0\].name is a text in quotes, found the int 3"),
+        ('name = "noise"', "name = 3", r"data\[0\].name is a text in quotes, found the number 3"),
         ("runs/", "run/", r"models\[0\].path: no file matches run/"),
         ('"{kind}"', '"{sort}"', r"models\[0\].name has {sort}, .*it has kind"),
         (
@@ -411,3 +416,41 @@ def test_a_suite_with_a_precision_keeps_what_is_there(box):
     np.save(box.folder / "noise.npy", changed)
     box.run()
     assert all("the data have changed" in line for line in box.lines)
+
+
+def cells_of(count):
+    return [
+        Cell("net", "x", f"C{i}", f"C{i}", None, None, "net.onnx", "x.npy", (), {})
+        for i in range(count)
+    ]
+
+
+def test_a_long_suite_says_what_it_does_and_how_long_it_takes():
+    told, now = [], [0.0]
+    forecast = Forecast(cells_of(400), "out", told.append, lambda: now[0])
+    for _ in range(400):
+        now[0] += 10
+        forecast.add()
+    assert told[0] == (
+        "note: 400 runs (1 model file, 1 data set, 400 groups); each result is written to out, so "
+        "that the same command goes on where it was stopped"
+    )
+    assert told[1] == "note: 6 of 400 runs are done, about 66 min left"
+    assert len(told) == 1 + 4000 // 60
+    told.clear()
+    short = Forecast(cells_of(20), "out", told.append, lambda: now[0])
+    for _ in range(20):
+        now[0] += 100
+        short.add()
+    assert not told
+
+
+def test_more_runs_than_a_suite_has_are_refused_before_they_are_listed(tmp_path):
+    path = tmp_path / "s.toml"
+    groups = ", ".join(f'"shift{a}x{b}"' for a in range(2, 30) for b in range(2, 40))
+    (tmp_path / "net.onnx").write_bytes(b"")
+    (tmp_path / "d.npy").write_bytes(b"")
+    data = "\n".join(f'[[data]]\nname = "d{i}"\npath = "d.npy"' for i in range(100))
+    path.write_text(f'groups = [{groups}]\n[[models]]\nname = "a"\npath = "net.onnx"\n{data}\n')
+    with pytest.raises(GeedError, match=r"are 106,400 runs .* at most 100,000; make several"):
+        read_suite(path)
