@@ -42,7 +42,7 @@ LIMIT = 1e-4
 
 def net(name: str, work: Path) -> nn.Module:
     """Return a network with random weights, whose statistics are those of the photos."""
-    from from_torch import import_torchvision
+    from _torch_modules import import_torchvision
 
     torch.manual_seed(0)
     made = import_torchvision().models.get_model(name, weights=None)
@@ -63,7 +63,7 @@ def exported(name: str, work: Path) -> Path:
         torch.save(net(name, work).state_dict(), checkpoint)
         script = work / f"{name}_net.py"
         script.write_text(
-            "from from_torch import import_torchvision\n\n\ndef made():\n"
+            "from _torch_modules import import_torchvision\n\n\ndef made():\n"
             f"    return import_torchvision().models.get_model({name!r}, weights=None)\n"
         )
         command = [sys.executable, ROOT / "converters" / "from_torch.py", f"{script}:made"]

@@ -28,13 +28,13 @@ _IMAGENET = (np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]))
 
 
 def resnet50() -> nn.Module:
-    from from_torch import import_torchvision
+    from _torch_modules import import_torchvision
 
     return import_torchvision().models.resnet50(weights=None)
 
 
 def levit() -> nn.Module:
-    from from_torch import import_torchvision
+    from _torch_modules import import_torchvision
 
     import_torchvision()
     import timm

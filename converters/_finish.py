@@ -109,7 +109,7 @@ def finish(source: Source, settings: Any) -> None:
     expected = [_expected(source, batch) for batch in batches]
     if classes is not None and expected[0].shape[1:2] != (len(classes),):
         raise Problem(
-            f"--classes: {len(classes)} names, the output is {expected[0].shape[1:]} a sample"
+            f"--classes: the file has {len(classes)} names, but the output has shape {expected[0].shape[1:]} per sample"
         )
     seen_on = loud(batches[0], source.inputs)
     prints = _watched(source, seen_on)
@@ -153,7 +153,7 @@ def finish(source: Source, settings: Any) -> None:
             failures.append(str(problem))
             if last:
                 raise Problem(f"cannot be exported: {'; '.join(failures)}") from None
-            note(f"{problem}; falling back")
+            note(f"{problem}; trying the next exporter")
             continue
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -184,7 +184,7 @@ def _expected(source: Source, batch: tuple[Any, ...]) -> Any:
     except Exception as error:
         raise Problem(
             f"the model does not take a batch of shape {shapes}: {reason_of(error)}; "
-            "--input-shape gives that of one sample"
+            "--input-shape must be the shape of one sample"
         ) from None
     count = len(batch[0])
     if value.shape[:1] != (count,):
@@ -193,7 +193,7 @@ def _expected(source: Source, batch: tuple[Any, ...]) -> Any:
         )
     if not np.isfinite(value).all():
         raise Problem(
-            "the framework itself puts out NaN or infinity; check weights and --preprocess"
+            "the framework's own output has NaN or infinity; check weights and --preprocess"
         )
     return value
 
@@ -222,7 +222,7 @@ def _named(
     matches = _modules(proto, dict(zip(inputs, batch, strict=True)), prints)
     modules = {path: match.tensors[0] for path, match in matches.items()}
     if source.watch is not None and prints and not modules:
-        note("no module's output was found in the file; layers have tensor names only")
+        note("no module's output was found in the file, so layers can only be named by tensor")
 
     def tensor(layer: str, option: str) -> str:
         if layer in modules:
@@ -233,7 +233,7 @@ def _named(
         near = [p for p in modules if last in p][:5]
         near = near or difflib.get_close_matches(layer, [*modules, *_graph.names(graph)])
         hint = f"; near: {', '.join(near)}" if near else ""
-        raise Usage(f"{option} {layer}: no module or tensor of the file is called that{hint}")
+        raise Usage(f"{option} {layer}: the file has no such module or tensor{hint}")
 
     kind = settings.output_kind or source.kind or _kind(graph, output) or ""
     asked = settings.latent or source.latent
@@ -283,14 +283,16 @@ def _named(
     layouts = dict(zip(inputs[1:], (i.layout for i in source.inputs[1:]), strict=True))
     for path, layout in source.layouts.items():
         if path and path not in matches:
-            note(f"{_annotated(path, layout)}: the file has no tensor of that module")
+            note(
+                f"{_annotated(path, layout)}: not stored, because the file has no tensor of that module"
+            )
         for name in matches[path].tensors if path in matches else [] if path else [output]:
             layouts[name] = layout
     for layer, layout in settings.layout:
         name = tensor(layer, "--layout")
         if name in inputs:
             raise Usage(
-                f"--layout {layer}={layout}: is an input; write --input-layout {name}={layout}"
+                f"--layout {layer}={layout}: this is an input; write --input-layout {name}={layout}"
             )
         if layer in matches and matches[layer].moved and layout.endswith("C"):
             layout = f"NC{layout[1:-1]}"  # the file has its channels in front
@@ -406,7 +408,7 @@ def _modules(
         return _session(exposed)
 
     if proto.ByteSize() > _LARGEST:
-        note("module paths are not looked for in a model over 2 GB")
+        note("the model is over 2 GB, so module paths are not searched")
         return {}
     try:
         return _graph.match(open_session, proto.graph, feeds, prints)
@@ -414,7 +416,7 @@ def _modules(
         count = len(next(iter(feeds.values())))
         raise Problem(
             f"ONNX Runtime does not run the graph on {count} samples ({reason_of(error, 120)}); does "
-            "the model's code fix the batch, with len(x) or int(...) where x.shape[0] would do?"
+            "the model's code fix the batch size, with len(x) or int(...)? Use x.shape[0]"
         ) from None
 
 
@@ -439,7 +441,7 @@ def _check_probabilities(expected: Any) -> None:
     within = (expected >= 0).all() and (expected <= 1).all()
     one = expected.ndim == 2 and expected.shape[1] > 1
     if not within or (one and np.abs(expected.sum(1) - 1).max() > 1e-3):
-        note("the output is said to be probabilities, but its rows do not sum to 1")
+        note("the output is declared as probabilities, but its rows do not sum to 1")
 
 
 def _save(proto: Any, folder: Path, name: str) -> None:
@@ -530,7 +532,7 @@ def _compare(
     for a, b in zip(results, expected, strict=True):
         if np.shape(a) != b.shape:
             raise Problem(
-                f"{exporter}: ONNX Runtime puts out {np.shape(a)}, the framework {b.shape}"
+                f"{exporter}: the output has shape {np.shape(a)} in ONNX Runtime and {b.shape} in the framework"
             )
         largest = float(np.abs(b).max(initial=0.0)) or 1.0
         difference = float(np.abs(np.asarray(a, np.float64) - b).max(initial=0.0)) / largest
@@ -538,7 +540,7 @@ def _compare(
         if not difference <= tolerance:
             raise Problem(
                 f"{exporter}: ONNX Runtime differs from the framework by {difference:.1e} of the "
-                f"largest value, over --tolerance {tolerance:g}"
+                f"largest value, more than --tolerance {tolerance:g}"
             )
         worst = max(worst, difference)
     return worst

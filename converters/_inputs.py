@@ -58,7 +58,7 @@ def add_input_shape(group: argparse._ArgumentGroup, lengths: str, **options: obj
         "--input-shape",
         metavar=f"[NAME=]{lengths}[:DTYPE]",
         action="append",
-        help=f"of one sample; with its name for each of several inputs; DTYPE: {', '.join(DTYPES)}",
+        help=f"shape of one sample; with several inputs give NAME=SHAPE for each; DTYPE: {', '.join(DTYPES)}",
         **options,  # type: ignore[arg-type]
     )
 
@@ -83,10 +83,12 @@ def _read_input(text: str) -> Input:
         shape = (0,)
     if min(shape, default=1) < 1 or (not shape and not name):
         raise Problem(
-            f"--input-shape {text}: write that of one sample, such as 3,224,224 or pos=128,3"
+            f"--input-shape {text}: give the shape of one sample, such as 3,224,224 or pos=128,3"
         )
     if (dtype or "float32") not in DTYPES:
-        raise Problem(f"--input-shape {text}: there are {', '.join(DTYPES)}, not {dtype}")
+        raise Problem(
+            f"--input-shape {text}: there is no type {dtype}; the types are {', '.join(DTYPES)}"
+        )
     if name in ("latent", "output"):
         raise Problem(f"--input-shape {text}: an input cannot be called {name}; wrap the model")
     return Input(name or "input", shape, dtype or "float32")
@@ -131,7 +133,9 @@ def check_length(layout: str, shape: Sequence[int], source: str) -> None:
     letters = layout.partition(":")[0]
     if len(letters) != len(shape):
         axes = ", ".join(["batch", *map(str, shape[1:])])
-        raise Problem(f"{source}: names {len(letters)} axes, the tensor has {len(shape)} ({axes})")
+        raise Problem(
+            f"{source}: names {len(letters)} axes, but the tensor has {len(shape)} ({axes})"
+        )
 
 
 def with_layouts(inputs: Iterable[Input], stated: Iterable[tuple[str, str]]) -> list[Input]:
@@ -145,7 +149,7 @@ def with_layouts(inputs: Iterable[Input], stated: Iterable[tuple[str, str]]) -> 
         name = name or next(iter(known))
         source = f"--input-layout {name}={layout}"
         if ":" in layout:
-            raise Problem(f"{source}: an input has a letter an axis, such as NTC")
+            raise Problem(f"{source}: an input needs one letter per axis, such as NTC")
         if name not in known:
             raise Problem(f"{source}: the inputs are {', '.join(known)}{_near(name, known)}")
         known[name] = replace(known[name], layout=layout)

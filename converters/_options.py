@@ -60,16 +60,20 @@ def parser(doc: str, model: str) -> argparse.ArgumentParser:
     command_parser.add_argument(
         "-o", "--out", metavar="OUT.onnx", required=True, help="the file to write"
     )
-    group = command_parser.add_argument_group("what the file says about the model")
+    group = command_parser.add_argument_group("settings stored in the file")
     group.add_argument(
         "--preprocess",
         metavar="PRESET|FILE|KEY=VALUE...",
-        help=f"{', '.join(PRESETS)}; a JSON file; or such as 'imagenet resize=232 crop=224x320'",
+        help=f"{', '.join(PRESETS)}; a JSON file; or KEY=VALUE such as 'imagenet resize=232 crop=224x320'",
     )
-    group.add_argument("--classes", metavar="FILE", help="class names: a line each, or a JSON list")
-    group.add_argument("--output-kind", choices=KINDS, help="what the output is")
     group.add_argument(
-        "--latent", metavar="LAYER", help="module path (PATH:in: what the module reads) or tensor"
+        "--classes", metavar="FILE", help="file of class names: one per line, or a JSON list"
+    )
+    group.add_argument("--output-kind", choices=KINDS, help="kind of the output")
+    group.add_argument(
+        "--latent",
+        metavar="LAYER",
+        help="the latent: a module path (PATH:in for the module's input) or a tensor",
     )
     group.add_argument(
         "--input-layout",
@@ -77,7 +81,8 @@ def parser(doc: str, model: str) -> argparse.ArgumentParser:
         type=layout_of_input,
         action="append",
         default=[],
-        help="a letter an axis of an input, such as NHWC, NCT, NPX; repeatable, with its name",
+        help="one letter per axis of the input, such as NHWC, NCT, NPX; with several inputs give NAME=LETTERS for "
+        "each",
     )
     group.add_argument(
         "--layout",
@@ -85,26 +90,26 @@ def parser(doc: str, model: str) -> argparse.ArgumentParser:
         type=layout_of_layer,
         action="append",
         default=[],
-        help="the same of a module's output or a tensor: NCHW, NXHW, NTD:14x14+1; repeatable",
+        help="the same for a module's output or a tensor: NCHW, NXHW, NTD:14x14+1; repeatable",
     )
     group = command_parser.add_argument_group("parity check after the export")
     group.add_argument(
-        "--data", metavar="FILE", help="real samples too: .npy, .npz, or a folder of images"
+        "--data", metavar="FILE", help="also check real samples: .npy, .npz, or a folder of images"
     )
     group.add_argument(
         "--tolerance",
         type=_positive,
         default=1e-4,
-        help="worst difference allowed, as a share of the largest value (default: %(default)s)",
+        help="largest difference allowed, as a share of the largest value (default: %(default)s)",
     )
-    group.add_argument("--seed", type=int, default=0, help="of random weights and inputs")
+    group.add_argument("--seed", type=int, default=0, help="seed of random weights and inputs")
     return command_parser
 
 
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError("a share between 0 and 1")
+        raise argparse.ArgumentTypeError("must be a share between 0 and 1")
     return value
 
 
@@ -120,7 +125,9 @@ def command(command_parser: argparse.ArgumentParser, convert: Callable[[Any], No
     try:
         out = Path(settings.out)
         if out.is_dir():
-            raise Problem(f"-o {out}: is a folder; give a file name, such as {out / 'model.onnx'}")
+            raise Problem(
+                f"-o {out}: this is a folder; give a file name, such as {out / 'model.onnx'}"
+            )
         if not out.parent.is_dir():
             raise Problem(f"-o {out}: there is no folder {out.parent}; make it first")
         convert(settings)
@@ -182,7 +189,7 @@ def missing(package: str, install: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise Problem(
-            f"{error.name or package} is not installed here; {install}, or name the Python "
+            f"{error.name or package} is not installed in this Python; {install}, or use a Python "
             f"that has it: /path/to/python {sys.argv[0]}"
         ) from None
     except (ImportError, RuntimeError, OSError) as error:
@@ -197,15 +204,15 @@ def checked_layout(text: str, source: str) -> str:
     most = {"P": 2}
     twice = next((x for x in text if text.count(x) > most.get(x, 1)), None)
     if strange is not None:
-        wrong = "letters are capitals" if strange.islower() else f"no axis is called {strange!r}"
+        wrong = "use capital letters" if strange.islower() else f"there is no letter {strange!r}"
     elif text[:1] != "N":
-        wrong = "N, the batch, comes first"
+        wrong = "N, the batch, must come first"
     elif twice:
-        wrong = f"{twice} stands {text.count(twice)} times"
+        wrong = f"{twice} occurs {text.count(twice)} times"
     else:
         return text
     raise Problem(
-        f"{source}: {wrong}; write a letter an axis: N batch, C or K channels, H W plane, D depth, T line, "
+        f"{source}: {wrong}; write one letter per axis: N batch, C or K channels, H W plane, D depth, T line, "
         "P points, X components, B bases (NCHW, NCT, NPX, NPP), or NTD:14x14+1"
     )
 
@@ -250,7 +257,7 @@ def read_classes(path: str | None) -> list[str] | None:
     else:
         names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
-        raise Problem(f"--classes {path}: holds no names")
+        raise Problem(f"--classes {path}: the file has no names")
     return names
 
 
@@ -272,9 +279,7 @@ def read_preprocess(text: str | None) -> dict[str, Any] | None:
     for word in words[1:] if words and words[0] in PRESETS else words or [""]:
         key, equals, value = word.partition("=")
         if not equals:
-            raise Problem(
-                f"{source}: neither a preset ({', '.join(PRESETS)}) nor a file nor key=value"
-            )
+            raise Problem(f"{source}: not a preset ({', '.join(PRESETS)}), a file or key=value")
         try:
             fields[key] = _value(key, value)
         except ValueError:
@@ -299,7 +304,7 @@ def checked_preprocess(content: dict[str, Any], source: str) -> dict[str, Any]:
     for key in sorted(content):
         value = content[key]
         if key not in _KEYS:
-            raise Problem(f"{source}: no key is called {key!r}; there are {', '.join(_KEYS)}")
+            raise Problem(f"{source}: there is no key {key!r}; the keys are {', '.join(_KEYS)}")
         if value is None or (key in ("mean", "std") and value == []):
             continue
         several = list(value) if isinstance(value, (list, tuple)) else [value]
@@ -312,7 +317,7 @@ def checked_preprocess(content: dict[str, Any], source: str) -> dict[str, Any]:
             fits = fits and not (key in ("scale", "std") and 0 in several)
             value = [float(v) for v in several] if key != "scale" else float(several[0])
         if not fits:
-            raise Problem(f"{source}: {key}={content[key]!r} cannot be used")
+            raise Problem(f"{source}: {key}={content[key]!r} is not a valid value")
         fields[key] = list(value) if isinstance(value, tuple) else value
     for key, default in (("scale", 1.0), ("interpolation", "bilinear")):
         if fields.get(key) == default:

@@ -91,7 +91,7 @@ def finished(x: Any, layout: str, preprocess: dict[str, Any] | None) -> Any:
             count = x.shape[axis] if axis is not None else 1
             if len(values) not in (1, count):
                 raise Problem(
-                    f"preprocess {key}: {len(values)} values for {count} channels: one, or one each"
+                    f"preprocess {key}: {len(values)} values for {count} channels; give one value, or one per channel"
                 )
             form = [1] * x.ndim
             if axis is not None:
@@ -111,7 +111,7 @@ def real_batches(
         rows = [_rows(a, one, path) for a, one in zip(_arrays(path, inputs), inputs, strict=True)]
     counts = {one.name: len(a) for a, one in zip(rows, inputs, strict=True)}
     if len({*counts.values()}) > 1:
-        raise Problem(f"--data {source}: holds unequal numbers of samples ({counts})")
+        raise Problem(f"--data {source}: the arrays have different numbers of samples ({counts})")
     batch = preprocessed(tuple(rows), inputs, preprocess)
     return [tuple(a[:2] for a in batch), batch]
 
@@ -125,7 +125,7 @@ def _rows(rows: Any, one: Input, path: Path) -> Any:
         rows = rows / np.float32(255)
     if not np.issubdtype(rows.dtype, kind):
         wanted = "uint8 or float" if one.is_float else one.dtype
-        raise Problem(f"--data {path}: holds {rows.dtype} for {one.name}; give {wanted}")
+        raise Problem(f"--data {path}: {one.name} has type {rows.dtype}; give {wanted}")
     if one.is_float and len(one.shape) == 3:
         if rows.shape[1:] != one.shape and rows[..., None].shape[1:] == one.shape:
             rows = rows[..., None]
@@ -133,7 +133,7 @@ def _rows(rows: Any, one: Input, path: Path) -> Any:
             rows = rows[:, None]
     if rows.shape[1:] != one.shape:
         raise Problem(
-            f"--data {path}: samples are {rows.shape[1:]}, the model takes {one.shape} as {one.name}"
+            f"--data {path}: samples have shape {rows.shape[1:]}, but the model takes {one.shape} as {one.name}"
         )
     return rows.astype(one.dtype)
 
@@ -156,7 +156,7 @@ def _arrays(path: Path, inputs: Sequence[Input]) -> list[Any]:
             names = keys if len(keys) == 1 else [k for k in known if k in keys][:1] or known[1:2]
         if lacking := [n for n in names if n not in keys]:
             raise Problem(
-                f"--data {path}: holds {', '.join(keys)}; call the samples {' and '.join(lacking)}"
+                f"--data {path}: the arrays are {', '.join(keys)}; call the samples {' and '.join(lacking)}"
             )
         arrays = [content[n] for n in names]
     elif len(names) == 1:
@@ -165,7 +165,9 @@ def _arrays(path: Path, inputs: Sequence[Input]) -> list[Any]:
         raise Problem(f"--data {path}: give a .npz with arrays called {' and '.join(names)}")
     for array in arrays:
         if array.ndim < 1 or len(array) < 2:
-            raise Problem(f"--data {path}: shape {array.shape}; at least two samples are needed")
+            raise Problem(
+                f"--data {path}: has shape {array.shape}; at least two samples are needed"
+            )
     return [np.array(array[:most]) for array in arrays]
 
 
@@ -181,10 +183,14 @@ def _images(
             f"--data {folder}: images need pillow: {sys.executable} -m pip install pillow"
         ) from None
     if layout not in ("NCHW", "NHWC"):
-        raise Problem(f"--data {folder}: the model takes {shape}, not images; give a .npy")
+        raise Problem(
+            f"--data {folder}: the model takes inputs of shape {shape}, not images; give a .npy"
+        )
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)[:most]
     if len(paths) < 2:
-        raise Problem(f"--data {folder}: holds {len(paths)} images; at least two are needed")
+        raise Problem(
+            f"--data {folder}: the folder has {len(paths)} images; at least two are needed"
+        )
     height, width = shape[1:] if layout == "NCHW" else shape[:2]
     channels = shape[0] if layout == "NCHW" else shape[2]
     rows = []

@@ -42,7 +42,7 @@ def load_weights(net: Any, settings: argparse.Namespace) -> None:
     state = _translated(net, state, own)
     if quantised := [k for k, v in state.items() if getattr(v, "is_quantized", False)]:
         raise Problem(
-            f"--checkpoint {path}: holds quantised weights ({quantised[0]}, ...), the model takes "
+            f"--checkpoint {path}: has quantised weights ({quantised[0]}, ...), but the model takes "
             "floating point; give the checkpoint from before it was quantised"
         )
     wrong = [
@@ -57,7 +57,7 @@ def load_weights(net: Any, settings: argparse.Namespace) -> None:
     extra = _not_allowed(extra, settings.allow_unexpected)
     if wrong:
         raise Problem(
-            f"--checkpoint {path}: {len(wrong)} tensors of other shapes: {'; '.join(wrong[:2])}; "
+            f"--checkpoint {path}: {len(wrong)} tensors have another shape than in the model: {'; '.join(wrong[:2])}; "
             "is it another model's, or does it need --kwargs?"
         )
     complaints = [
@@ -75,7 +75,7 @@ def load_weights(net: Any, settings: argparse.Namespace) -> None:
         )
     fitting = {k: v for k, v in state.items() if k in own}
     if not fitting:
-        raise Problem(f"--checkpoint {path}: none of its keys is the model's")
+        raise Problem(f"--checkpoint {path}: none of its keys belongs to the model")
     net.load_state_dict({k: torch.as_tensor(v) for k, v in fitting.items()}, strict=False)
 
 
@@ -131,7 +131,7 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
         except ModuleNotFoundError:
             raise Problem(
-                f"--checkpoint {path}: safetensors is not installed here; "
+                f"--checkpoint {path}: this needs safetensors; "
                 f"{sys.executable} -m pip install safetensors"
             ) from None
         try:
@@ -150,7 +150,7 @@ def _read(path: Path) -> Any:
             if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
                 which = f" ({named[1]})" if named else ""
                 raise Problem(
-                    f"--checkpoint {path}: holds pickled objects{which}, which could run code; save "
+                    f"--checkpoint {path}: has pickled objects{which}, which could run code; save only "
                     "net.state_dict() alone: torch.save(net.state_dict(), 'net.pt')"
                 ) from None
             raise Problem(
@@ -171,7 +171,7 @@ def _unpack(content: Any, own: Mapping[str, Any], settings: argparse.Namespace) 
     """Choose the entry and the prefix under which most of the model's keys are found."""
     path = settings.checkpoint
     if not isinstance(content, Mapping):
-        raise Problem(f"--checkpoint {path}: holds a {type(content).__name__}, not a state dict")
+        raise Problem(f"--checkpoint {path}: contains a {type(content).__name__}, not a state dict")
     if settings.checkpoint_key:
         for part in settings.checkpoint_key.split("."):
             if not isinstance(content, Mapping) or part not in content:
@@ -192,18 +192,16 @@ def _unpack(content: Any, own: Mapping[str, Any], settings: argparse.Namespace) 
             choices.append((fits, key, prefix, under, weights))
     if not choices:
         keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
-        raise Problem(f"--checkpoint {path}: no tensors found in it; it has {str(keys)[:200]}")
+        raise Problem(f"--checkpoint {path}: no tensors found; the file has {str(keys)[:200]}")
     # The first of equally good ones: DINO's teacher comes before its student in _KEYS.
     fits, key, prefix, under, weights = max(choices, key=lambda c: c[0])
     if key or prefix:
         note(
-            f"{path}: taken from {' '.join(filter(None, [key and f'entry {key!r}', prefix and f'keys {prefix}*']))}"
+            f"{path}: weights are taken from {' '.join(filter(None, [key and f'entry {key!r}', prefix and f'keys {prefix}*']))}"
         )
     rest = [k for k in weights if not k.startswith(prefix)]
     if prefix and rest:
-        note(
-            f"{path}: {len(rest)} tensors outside of {prefix}* are not the model's: {rest[0]}, ..."
-        )
+        note(f"{path}: {len(rest)} tensors outside {prefix}* are ignored: {rest[0]}, ...")
     return under
 
 
@@ -244,7 +242,7 @@ def _translated(net: Any, state: dict[str, Any], own: Mapping[str, Any]) -> dict
         return renamed
     home = type(net).__module__
     if home == "timm.models.levit" and (renamed := _in_order(state, own)):
-        note("names are those of LeViT's authors; tensors are taken in their order")
+        note("the checkpoint has the names of LeViT's authors; tensors are matched by their order")
         return renamed
     filters = getattr(sys.modules.get(home), "checkpoint_filter_fn", None)
     if filters is None:

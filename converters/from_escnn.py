@@ -9,8 +9,8 @@
   from_escnn.py nets.py:C8Net --checkpoint net.pt --input-shape 1,29,29 -o net.onnx
 
 For every equivariant module whose fibres are permuted (regular, quotient and trivial fields), the
-file carries a table of that permutation, and `onnx-geed measure` compares matched channels by
-itself. escnn's own installation needs Fortran; without it:
+file has a table of that permutation, and `onnx-geed measure` then compares matched channels.
+A full installation of escnn needs Fortran. To install it without:
 
   pip install torch onnx onnxruntime scipy joblib && pip install --no-deps escnn==1.0.11
 """
@@ -25,15 +25,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 if __package__:
+    from ._exporters import older, zeros
     from ._finish import Source, finish
     from ._inputs import Input, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import add_weights, annotated, build, described, older, run, watch, zeros
+    from ._torch_modules import build, described
+    from ._torch_outputs import run, watch
+    from .from_torch import add_weights, annotated
 else:
+    from _exporters import older, zeros
     from _finish import Source, finish
     from _inputs import Input, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import add_weights, annotated, build, described, older, run, watch, zeros
+    from _torch_modules import build, described
+    from _torch_outputs import run, watch
+    from from_torch import add_weights, annotated
 
 INSTALL = "pip install torch scipy joblib, then pip install --no-deps escnn==1.0.11"
 # How far a matrix may be from a permutation: they are computed in floating point.
@@ -68,15 +74,15 @@ def convert(settings: argparse.Namespace) -> None:
     settings.pretrained = False
     inputs = read_inputs(settings.input_shape)
     if not inputs:
-        raise Problem("--input-shape is needed: that of one sample, such as 1,29,29")
+        raise Problem("--input-shape is needed: the shape of one sample, such as 1,29,29")
     net, _ = build(settings)
     if not any(isinstance(m, escnn.nn.EquivariantModule) for m in net.modules()):
-        raise Problem(f"{settings.model}: has no escnn module in it; from_torch.py converts it")
+        raise Problem(f"{settings.model}: has no escnn module; use from_torch.py instead")
     inputs = described(inputs, net, None)
     plain_tensors(net)
     types_ = fields(net, inputs)
     if (taken := types_.pop("input", None)) and letters(taken) != ("NCHW", ""):
-        note("the input is no scalar field, so that --input-layout has to say how it is moved")
+        note("the input is not a scalar field; --input-layout must state its layout")
         inputs = [replace(i, layout="") for i in inputs]
     if letters(types_.get("", Field()))[0].startswith("NX"):
         point_right_and_down(net, vector_axes(types_[""].kind))
@@ -143,7 +149,7 @@ def point_right_and_down(net: Any, axes: Any) -> None:
         kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__}
     )
     first, second = (f"{'-' if s < 0 else ''}v{p}" for s, p in zip(signs, places, strict=True))
-    note(f"the output is a vector v0, v1: the file has it right, down, which is {first}, {second}")
+    note(f"the output is a vector (v0, v1); in the file it is (right, down) = ({first}, {second})")
 
 
 def fields(net: Any, inputs: list[Input]) -> dict[str, Field]:
@@ -180,7 +186,7 @@ def fields(net: Any, inputs: list[Input]) -> dict[str, Field]:
         shapes = " and ".join(str(tuple(x.shape)) for x in batch)
         raise Problem(
             f"the model does not take a batch of shape {shapes}: {reason_of(error)}; "
-            "--input-shape gives that of one sample"
+            "--input-shape must be the shape of one sample"
         ) from None
     finally:
         for handle in handles:
@@ -272,7 +278,7 @@ def actions(types_: dict[str, Field]) -> dict[str, dict[str, Any]]:
     for reason, paths in left.items():
         note(f"no channel table for {shortened(paths)}: {reason}")
     if not tables and not said:
-        note("no module has channels that the group permutes; the file carries no action")
+        note("no module has channels that the group permutes, so the file has no action table")
     return tables
 
 

@@ -32,17 +32,19 @@ from types import SimpleNamespace
 from typing import Any
 
 if __package__:
+    from ._callables import look_up, parameters_of
+    from ._exporters import inlined, quiet
     from ._finish import Source, finish
     from ._graph import fingerprint
     from ._inputs import Input, add_input_shape, in_order, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import inlined, look_up, parameters_of, quiet
 else:
+    from _callables import look_up, parameters_of
+    from _exporters import inlined, quiet
     from _finish import Source, finish
     from _graph import fingerprint
     from _inputs import Input, add_input_shape, in_order, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import inlined, look_up, parameters_of, quiet
 
 INSTALL = "pip install jax jax2onnx flax equinox onnxruntime"
 
@@ -79,13 +81,13 @@ def arguments() -> argparse.ArgumentParser:
         help="weights: .msgpack of Flax, .eqx, .safetensors, .npz, or an Orbax folder",
     )
     group.add_argument(
-        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
+        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as a JSON object"
     )
     group.add_argument(
         "--call",
         metavar="JSON",
         default="{}",
-        help='arguments of each call, such as {"train": false}',
+        help='arguments of each call as a JSON object, such as {"train": false}',
     )
     group.add_argument("--opset", type=int, help="ONNX opset (default: jax2onnx's)")
     return command_parser
@@ -111,7 +113,9 @@ def convert(settings: argparse.Namespace) -> None:
 
         value = net.forward(*x)
         if not hasattr(value, "shape"):
-            raise Problem(f"the model puts out a {type(value).__name__}; wrap it to give one array")
+            raise Problem(
+                f"the model returns a {type(value).__name__}; wrap it so that it returns one array"
+            )
         return np.asarray(value, np.float32)
 
     accept_positions()
@@ -183,7 +187,7 @@ def load(settings: argparse.Namespace, inputs: list[Input]) -> Net:
     """Make the model and give it its weights."""
     where, colon, name = settings.model.rpartition(":")
     if not colon or not where or not name:
-        raise Problem(f"{settings.model}: not of the form MODULE:CALLABLE or FILE.py:CALLABLE")
+        raise Problem(f"{settings.model}: write MODULE:CALLABLE or FILE.py:CALLABLE")
     kwargs, call = (json_object(getattr(settings, o), f"--{o}") for o in ("kwargs", "call"))
     maker = look_up(where, name, settings.model)
     module: Any = maker
@@ -200,15 +204,17 @@ def load(settings: argparse.Namespace, inputs: list[Input]) -> Net:
     for kind, describe in (("linen", from_linen), ("nnx", from_nnx), ("equinox", from_equinox)):
         if is_module(first, kind):
             if not settings.checkpoint and second is None:
-                note("no --checkpoint: the weights are what the callable makes")
+                note("no --checkpoint given: the weights are those that the callable makes")
             inputs = in_order(inputs, taken(type(first).__call__, 1))
             return describe(first, second, call, inputs, settings)
     if not callable(first):
         raise Problem(
-            f"{settings.model}: gives {type(first).__name__}, neither a module nor a function"
+            f"{settings.model}: returns {type(first).__name__}, neither a module nor a function"
         )
     if settings.checkpoint:
-        raise Problem("--checkpoint: is for modules; let the function load its own parameters")
+        raise Problem(
+            "--checkpoint only works for modules; let the function load its own parameters"
+        )
     inputs = in_order(inputs, taken(first, int(second is not None)))
     shape = inputs[0].shape
     layout = "NHWC" if len(shape) == 3 and shape[-1] in (1, 3, 4) else ""
@@ -309,7 +315,7 @@ def from_linen(
             shapes = " and ".join(str((1, *i.shape)) for i in inputs)
             raise Problem(
                 f"the model does not take a batch of shape {shapes}: {reason_of(error)}; "
-                "--input-shape gives that of one sample, --call other arguments"
+                "--input-shape must be the shape of one sample; --call sets other arguments"
             ) from None
     if settings.checkpoint:
         variables = filled(variables, read(settings.checkpoint), settings.checkpoint)
@@ -519,7 +525,7 @@ def filled(template: Any, content: dict[str, Any], path: str) -> Any:
             if keys
         ]
         raise Problem(
-            f"--checkpoint {path}: does not fit the model: {' and '.join(parts)}; is it another's?"
+            f"--checkpoint {path}: does not fit the model: {' and '.join(parts)}; is it another model's?"
         )
     for key in wanted:
         if key in best and jnp.shape(best[key]) != jnp.shape(wanted[key]):

@@ -11,7 +11,7 @@
   from_keras.py nets.py:make_net --weights net.weights.h5 -o net.onnx
   from_keras.py saved_model/ -o net.onnx            (needs TensorFlow and tf2onnx)
 
-Keras runs on PyTorch, unless KERAS_BACKEND says tensorflow: that needs tf2onnx.
+Keras runs on PyTorch. With KERAS_BACKEND=tensorflow it needs tf2onnx.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
+    from ._callables import look_up
+    from ._exporters import newer, older, quiet
     from ._finish import Source, finish
     from ._graph import fingerprint
     from ._inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import look_up, newer, older, quiet
 else:
+    from _callables import look_up
+    from _exporters import newer, older, quiet
     from _finish import Source, finish
     from _graph import fingerprint
     from _inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import look_up, newer, older, quiet
 
 MODEL = "a .keras or .h5 file, a SavedModel folder, or MODULE:CALLABLE / FILE.py:CALLABLE"
 INSTALL = "pip install keras torch onnx onnxscript onnxruntime"
@@ -46,21 +48,27 @@ INSTALL = "pip install keras torch onnx onnxscript onnxruntime"
 def arguments() -> argparse.ArgumentParser:
     command_parser = parser(__doc__ or "", MODEL)
     group = command_parser.add_argument_group("the model")
-    group.add_argument("--weights", metavar="FILE", help=".weights.h5 of a model that is built")
     group.add_argument(
-        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
+        "--weights",
+        metavar="FILE",
+        help="a .weights.h5 file for the model that MODULE:CALLABLE builds",
+    )
+    group.add_argument(
+        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as a JSON object"
     )
     group.add_argument(
         "--custom",
         metavar="MODULE:NAME",
         action="append",
         default=[],
-        help="a layer or function of your own that the file mentions; repeatable",
+        help="your own layer or function that the file uses; repeatable",
     )
     group.add_argument(
-        "--unsafe", action="store_true", help="run Python code that the file holds (Lambda layers)"
+        "--unsafe", action="store_true", help="run Python code in the file (Lambda layers)"
     )
-    group.add_argument("--take", metavar="KEY", help="which of several outputs: name or number")
+    group.add_argument(
+        "--take", metavar="KEY", help="the output to use, if there are several: its name or number"
+    )
     add_input_shape(group, "H,W,C")
     group.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
     return command_parser
@@ -125,16 +133,18 @@ def load(settings: argparse.Namespace) -> Any:
             text = reason_of(error)
             if path.name.endswith(".weights.h5") or "No model config" in text:
                 raise Problem(
-                    f"{path}: holds weights alone; give MODULE:CALLABLE --weights {path}"
+                    f"{path}: has only weights; give MODULE:CALLABLE --weights {path}"
                 ) from None
             if "Lambda" in text and not settings.unsafe:
                 raise Problem(
-                    f"{path}: holds Python code in a Lambda layer; --unsafe runs it, if you trust it"
+                    f"{path}: has Python code in a Lambda layer; if you trust it, --unsafe runs it"
                 ) from None
             hint = "; --custom MODULE:NAME tells where it is" if "custom" in text.lower() else ""
             raise Problem(f"{path}: Keras cannot load it ({text}){hint}") from None
         if settings.weights:
-            raise Problem("--weights: is for MODULE:CALLABLE; the file has its own")
+            raise Problem(
+                "--weights only works with MODULE:CALLABLE; a model file has its own weights"
+            )
     else:
         model = built(settings)
     model.trainable = False
@@ -157,7 +167,7 @@ def built(settings: argparse.Namespace) -> Any:
                 f"{settings.model} cannot be made: {reason_of(error)}; see --kwargs"
             ) from None
     if not isinstance(model, keras.Model):
-        raise Problem(f"{settings.model}: gives {type(model).__name__}, not a keras.Model")
+        raise Problem(f"{settings.model}: returns {type(model).__name__}, not a keras.Model")
     if settings.input_shape:  # a subclassed model has no weights before its first call
         run(
             model, [_zeros((1, *i.shape), i.dtype) for i in read_inputs(settings.input_shape)], None
@@ -174,11 +184,11 @@ def built(settings: argparse.Namespace) -> Any:
             ) from None
         if (more := stored(settings.weights) - len(model.weights)) > 0:
             raise Problem(
-                f"--weights {settings.weights}: holds {more} arrays more than the model has; is it "
+                f"--weights {settings.weights}: has {more} more arrays than the model; is it "
                 "another model's, or does it need --kwargs?"
             )
     else:
-        note("no --weights: the weights are what the callable makes, random ones as a rule")
+        note("no --weights given: the weights are those that the callable makes, usually random")
     return model
 
 
@@ -201,7 +211,7 @@ def stored(path: str) -> int:
 def pair(text: str) -> Any:
     where, colon, name = text.rpartition(":")
     if not colon or not where or not name:
-        raise Problem(f"{text}: no such file, and not of the form MODULE:CALLABLE")
+        raise Problem(f"{text}: neither a file nor MODULE:CALLABLE")
     return look_up(where, name, text)
 
 
@@ -216,7 +226,7 @@ def inputs_of(model: Any, layers: Iterable[Any], given: list[Input]) -> list[Inp
     layers = list(layers)
     known = list(getattr(model, "inputs", None) or ())
     if not known and not given:
-        raise Problem("the model takes any shape: --input-shape says which, such as 224,224,3")
+        raise Problem("the model takes any shape; state one with --input-shape, such as 224,224,3")
     if not known and len(given) > 1:
         raise Problem(
             f"the model takes {len(given)} inputs without names: make it by keras.Model(inputs, outputs)"
@@ -232,8 +242,8 @@ def inputs_of(model: Any, layers: Iterable[Any], given: list[Input]) -> list[Inp
         shape = shapes.get(name) or tuple(one.shape[1:])
         if any(d is None for d in shape):
             raise Problem(
-                f"the model takes {tuple(one.shape)} as {name}: --input-shape says which, such as "
-                "224,224,3"
+                f"the model takes {tuple(one.shape)} as {name}; state a shape with --input-shape, "
+                "such as 224,224,3"
             )
         dtype = one.dtype if one.dtype in DTYPES else "float32"
         layout = layout_of(layers, shape) if len(names) == 1 else ""
@@ -285,7 +295,7 @@ def call(model: Any, x: Sequence[Any], take: str | None) -> Any:
     value = model(fed, training=False)
     if hasattr(value, "shape"):
         if take is not None:
-            raise Problem(f"--take {take}: the model puts out one tensor; leave it out")
+            raise Problem(f"--take {take}: the model has only one output; leave --take out")
         return value
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     options = {str(k): v for k, v in pairs}
@@ -294,7 +304,7 @@ def call(model: Any, x: Sequence[Any], take: str | None) -> Any:
         options |= dict(zip(names, list(options.values()), strict=True))
     if take not in options:
         text = ", ".join(f"{k} {tuple(v.shape)}" for k, v in options.items())
-        raise Problem(f"the model puts out several tensors: choose with --take KEY from {text}")
+        raise Problem(f"the model has several outputs; choose with --take KEY from {text}")
     return options[take]
 
 
@@ -409,7 +419,9 @@ def from_saved_model(settings: argparse.Namespace) -> Source:
         raise Problem(f"{settings.model}: cannot be served ({reason_of(error)})") from None
     inputs = signature.structured_input_signature[1]
     if len(inputs) != 1:
-        raise Problem(f"{settings.model}: takes {len(inputs)} inputs; one is needed")
+        raise Problem(
+            f"{settings.model}: has {len(inputs)} inputs; only models with one can be converted"
+        )
     (name, spec), outputs = next(iter(inputs.items())), list(signature.structured_outputs)
     take = settings.take or (outputs[0] if len(outputs) == 1 else None)
     if take not in outputs:
@@ -417,7 +429,7 @@ def from_saved_model(settings: argparse.Namespace) -> Source:
     given = read_inputs(settings.input_shape)
     shape = given[0].shape if len(given) == 1 else tuple(spec.shape[1:])
     if len(given) > 1 or any(d is None for d in shape):
-        raise Problem("--input-shape is needed: that of one sample, such as 224,224,3")
+        raise Problem("--input-shape is needed: the shape of one sample, such as 224,224,3")
 
     def function(x: Any) -> Any:
         # Through the model, which takes its variables with it when nothing holds it any more.

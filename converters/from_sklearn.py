@@ -9,10 +9,10 @@
   from_sklearn.py digits.joblib --trust --input-shape 8,8 -o digits.onnx
   from_sklearn.py nets.py:trained --input-shape 20 -o tabular.onnx
 
-Classifiers put out their probabilities as one array. --input-shape says which image (or, with
---input-layout, which line, volume or set of points) the features are, row by row: a group acts on
-that. With their number alone the file takes the features themselves.
-A .pkl or .joblib file is a program that Python runs when it reads it, hence --trust.
+The output of a classifier is its probabilities, as one array. --input-shape is the shape of the
+image (or, with --input-layout, of the line, volume or set of points) that the features form, row
+by row: the group acts on it. Give only their number if they are plain features.
+Reading a .pkl or .joblib file runs its code, so it needs --trust.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
+    from ._callables import look_up
+    from ._exporters import quiet
     from ._finish import Source, finish
     from ._graph import fingerprint, keep_outputs
     from ._inputs import add_input_shape, read_inputs
     from ._options import Problem, command, missing, parser, reason_of
-    from .from_torch import look_up, quiet
 else:
+    from _callables import look_up
+    from _exporters import quiet
     from _finish import Source, finish
     from _graph import fingerprint, keep_outputs
     from _inputs import add_input_shape, read_inputs
     from _options import Problem, command, missing, parser, reason_of
-    from from_torch import look_up, quiet
 
 MODEL = "a .skops, .joblib or .pkl file, or MODULE:CALLABLE / FILE.py:CALLABLE (or an estimator)"
 # skl2onnx would take different versions of ONNX for different estimators.
@@ -48,9 +50,7 @@ INSTALL = "pip install scikit-learn skl2onnx onnxruntime"
 def arguments() -> argparse.ArgumentParser:
     command_parser = parser(__doc__ or "", MODEL)
     group = command_parser.add_argument_group("the model")
-    group.add_argument(
-        "--trust", action="store_true", help="read a pickle, which runs what it says"
-    )
+    group.add_argument("--trust", action="store_true", help="read a pickle, which can run any code")
     add_input_shape(group, "H,W")
     group.add_argument("--opset", type=int, help=f"ONNX opset (default: {_OPSET})")
     return command_parser
@@ -72,8 +72,8 @@ def convert(settings: argparse.Namespace) -> None:
     method = next((m for m in methods if hasattr(model, m)), None)
     if method is None or getattr(model, "voting", None) == "hard":
         raise Problem(
-            f"{settings.model}: a {type(model).__name__} that puts out labels alone, which are no "
-            "numbers to compare; one with predict_proba, decision_function or transform is needed"
+            f"{settings.model}: this {type(model).__name__} only predicts labels, which are not "
+            "numbers; use one with predict_proba, decision_function or transform"
         )
 
     inputs = read_inputs(settings.input_shape)
@@ -81,14 +81,14 @@ def convert(settings: argparse.Namespace) -> None:
         side = math.isqrt(features)
         image = f"1,{side},{side}" if side * side == features else "C,H,W"
         raise Problem(
-            f"--input-shape is needed: what the {features} features are, for a group to act on: "
-            f"--input-shape {image} for an image, row by row, or {features} for a plain row"
+            f"--input-shape is needed: the shape that the {features} features form, such as "
+            f"--input-shape {image} for an image, row by row, or {features} for plain features"
         )
     shape = inputs[0].shape
     if len(inputs) > 1 or not inputs[0].is_float or math.prod(shape) != features:
         raise Problem(
             f"--input-shape {' '.join(settings.input_shape)}: the model takes {features} features, "
-            "floats in one array"
+            "as floats in one array"
         )
     images = {2: "NHW", 3: "NCHW"}
     inputs = [replace(inputs[0], layout=images.get(len(shape), ""))]
@@ -98,7 +98,7 @@ def convert(settings: argparse.Namespace) -> None:
         if isinstance(value, list):
             raise Problem(
                 f"{settings.model}: predicts {len(value)} labels at once; convert one of its "
-                "estimators"
+                "estimators instead"
             )
         return value.reshape(len(x), -1)
 
@@ -127,7 +127,7 @@ def load(settings: argparse.Namespace) -> Any:
     if not path.is_file():
         where, colon, name = settings.model.rpartition(":")
         if not colon or not where:
-            raise Problem(f"{settings.model}: no such file, and not of the form MODULE:CALLABLE")
+            raise Problem(f"{settings.model}: neither a file nor MODULE:CALLABLE")
         return estimator(where, name, settings.model)
     if path.suffix == ".skops":
         with missing("skops", "pip install skops"):
@@ -136,7 +136,7 @@ def load(settings: argparse.Namespace) -> Any:
             unknown = skops.io.get_untrusted_types(file=path)
             if unknown and not settings.trust:
                 raise Problem(
-                    f"{path}: holds types that skops does not know: {', '.join(unknown[:4])}; "
+                    f"{path}: has types that skops does not know: {', '.join(unknown[:4])}; "
                     "--trust accepts them"
                 )
             return skops.io.load(path, trusted=unknown)
@@ -146,8 +146,8 @@ def load(settings: argparse.Namespace) -> Any:
             raise Problem(f"{path}: cannot be read ({reason_of(error)})") from None
     if not settings.trust:
         raise Problem(
-            f"{path}: a pickle runs what is in it when it is read: --trust, if it is yours; or save "
-            "it with skops"
+            f"{path}: reading a pickle runs its code; use --trust if you trust it, or save the model "
+            "with skops"
         )
     try:
         import joblib
@@ -155,7 +155,7 @@ def load(settings: argparse.Namespace) -> Any:
         return joblib.load(path)
     except Exception as error:
         raise Problem(
-            f"{path}: cannot be read ({reason_of(error)}); was it saved by another scikit-learn?"
+            f"{path}: cannot be read ({reason_of(error)}); was it saved by another version of scikit-learn?"
         ) from None
 
 

@@ -29,7 +29,7 @@ class GeedError(Exception):
     """Wrong usage or input.
 
     The message is one line: what was asked, what was found, what to do. The command line prints it
-    and exits with status 2. Keys and tokens in an address are cut from it.
+    and exits with status 2. Keys and tokens in addresses are removed from it.
     """
 
     def __init__(self, message: object = "") -> None:

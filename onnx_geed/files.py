@@ -374,20 +374,20 @@ def _unwritable(path: Path, error: Exception, option: str) -> GeedError:
 
 
 def write_json(result: Mapping[str, Any], path: str | Path) -> None:
-    """Write a result, aggregate or comparison; the file appears whole or not at all.
+    """Write a result, aggregate or comparison, completely or not at all.
 
     Parameters
     ----------
     result : mapping of str to object
-        Numbers, texts, arrays, paths, and lists and mappings of them.
+        Numbers, strings, arrays, paths, and lists and mappings of these.
     path : str or Path
-        Path of the file. A device or pipe, such as ``/dev/stdout``, is written to as it is.
+        Path of the file; it may be a device or pipe, such as ``/dev/stdout``.
 
     Raises
     ------
     GeedError
         If it cannot be written.
-        If it holds NaN or infinity.
+        If it contains NaN or infinity.
     """
     write_bytes(path, (piece.encode("utf-8", "replace") for piece in json_pieces(result)))
 

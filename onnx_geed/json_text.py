@@ -26,7 +26,7 @@ def parse_json(content: bytes | bytearray | str, source: str) -> Any:
     content : bytes, bytearray or str
         The text; bytes are UTF-8, with or without a mark of their order.
     source : str
-        Where it came from, for messages.
+        Its source, for messages.
 
     Returns
     -------

@@ -22,22 +22,21 @@ def assert_equivariant(
     limit: float,
     **options: Any,
 ) -> Result:
-    """Measure a model, and fail where it is less equivariant than allowed.
+    """Measure a model, and fail if it is less equivariant than allowed.
 
     Parameters
     ----------
     model : str, Path or Model
         The ONNX file.
     data : str, Path or ndarray
-        DATA, as :func:`onnx_geed.measure` takes it.
+        As for :func:`onnx_geed.measure`.
     group : str or Group
         The acting group.
     measure : str
         ``NAME`` or ``NAME@LAYER``, such as ``softmax-kl`` or ``channel-cos@layer1*``.
     limit : float
-        The largest value that passes; −1 is perfect for ``channel-cos``, 0 for the others but
-        ``latent-cos``. Where M is negative, zero or missing, the unnormalised value is held
-        against it.
+        The largest value that passes. −1 is perfect for ``channel-cos``, 0 for all others except
+        ``latent-cos``. If M is negative, zero or missing, the unnormalised value is checked.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -49,10 +48,10 @@ def assert_equivariant(
     Raises
     ------
     AssertionError
-        If a value exceeds the limit, naming layer, element and sample; its attribute ``result`` is
-        the result.
+        If a value exceeds the limit. The message names layer, element and sample; the attribute
+        ``result`` is the result.
     GeedError
-        If model, data or options cannot be used, or the limit is not a finite number.
+        If model, data or options are invalid, or the limit is not a finite number.
 
     Examples
     --------

@@ -76,7 +76,7 @@ def to_json(result: Mapping[str, Any]) -> str:
     Parameters
     ----------
     result : mapping of str to object
-        Numbers, texts, arrays, paths, and lists and mappings of them.
+        Numbers, strings, arrays, paths, and lists and mappings of these.
 
     Returns
     -------

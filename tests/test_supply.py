@@ -52,10 +52,11 @@ ALLOWED = {
     ("converters/from_keras.py", "keras.saving.load_model"): "in safe mode, unless --unsafe",
     ("converters/from_keras.py", "tf.saved_model.load"): "a graph of TensorFlow's operators",
     ("converters/from_sklearn.py", "joblib.load"): "--trust",
-    ("converters/from_torch.py", "importlib.import_module"): "MODULE:CALLABLE, the user's own",
-    ("converters/from_torch.py", "spec.loader.exec_module"): "FILE.py:CALLABLE, the user's own",
-    ("converters/from_torch.py", "torch.export.load"): "weights only, objects are refused",
-    ("converters/from_torch.py", "torch.jit.load"): "a program of PyTorch's operators",
+    ("converters/_callables.py", "importlib.import_module"): "MODULE:CALLABLE, the user's own",
+    ("converters/_callables.py", "spec.loader.exec_module"): "FILE.py:CALLABLE, the user's own",
+    ("converters/_torch_modules.py", "importlib.import_module"): "torchvision",
+    ("converters/_torch_programs.py", "torch.export.load"): "weights only, objects are refused",
+    ("converters/_torch_programs.py", "torch.jit.load"): "a program of PyTorch's operators",
 }
 
 # Calls by their last names; of `load` any but those that cannot run anything.

@@ -44,13 +44,14 @@ def lite0() -> nn.Module:
 def make(network: str, classes: int, weights: Path | None, seed: int) -> nn.Module:
     """Return a network for so many classes; all but its classifier from a file, if one is given."""
     sys.path.insert(0, str(CONVERTERS))
+    import _torch_modules
     import from_torch
 
     model, head = NETWORKS[network]
     arguments = [model, "-o", "unused.onnx"]
     arguments += ["--checkpoint", str(weights)] if weights else []
     torch.manual_seed(seed)
-    net, _ = from_torch.build(from_torch.arguments().parse_args(arguments))
+    net, _ = _torch_modules.build(from_torch.arguments().parse_args(arguments))
     if head is None:
         net.reset_classifier(classes)
     else:

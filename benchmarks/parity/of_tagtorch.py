@@ -24,7 +24,7 @@ Turn = Callable[[Tensor, int], Tensor]
 
 
 def turned_nearest(x: Tensor, k: int) -> Tensor:
-    from from_torch import import_torchvision
+    from _torch_modules import import_torchvision
 
     return import_torchvision().transforms.functional.rotate(x, 360.0 * k / ORDER)
 

@@ -80,7 +80,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     prepared : Prepared
         The run.
     mode : {"raw", "stats"}
-        Whole activations, or only what the chosen measures need.
+        Full activations, or only the statistics that the chosen measures need.
     dtype : {"float32", "float16"}
         How raw activations are stored.
 

@@ -40,35 +40,35 @@ def fit_cached_actions(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> tuple[Table, ...]:
-    """Estimate how a group acts on the channels of layers from a raw cache, without the model.
+    """Estimate from a raw cache how a group acts on the channels of layers, without the model.
 
     Parameters
     ----------
     folder : str or Path
-        The cache, written with more samples than D.
+        The cache, with more samples than D.
     layers : sequence of str
         Tensors, nodes, globs or module paths.
     kind, representation
-        As :func:`onnx_geed.fit_actions` takes them.
+        As for :func:`onnx_geed.fit_actions`.
     samples : int, optional
-        Size of the D that the fit leaves out: the first orbits; 50 by default.
+        Size of D, the first orbits, which the fit does not use; 50 by default.
     fit_samples, fit_anyway, memory
-        As :class:`onnx_geed.Options` has them.
+        As in :class:`onnx_geed.Options`.
     progress : callable, optional
-        Told of maps that are solved.
+        Called after solved layers.
     notify : callable, optional
-        Told in words what the sums take, and of layers that cannot be fitted.
+        Called with a text about the memory of the sums, and about layers that cannot be fitted.
 
     Returns
     -------
     tuple of Table
-        One a layer.
+        One per layer.
 
     Raises
     ------
     GeedError
-        If the cache is incomplete, damaged, or holds no activations of a layer.
-        If it holds fewer than two samples beside D.
+        If the cache is incomplete or damaged, or has no activations of a layer.
+        If it has fewer than two samples besides D.
         If a layer has no channels, or is a vector that is too long for the samples.
     """
     check_choice("kind", kind, get_args(FitKind))

@@ -65,7 +65,7 @@ def fit_from_cache(
     options : Options
         Memory, support, and how hidden tensors are moved.
     progress : callable, optional
-        Told of maps that are solved.
+        Called after solved layers.
     notify : callable, optional
         Told what the sums will take.
     representation : bool

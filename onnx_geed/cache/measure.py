@@ -1,4 +1,4 @@
-"""Measure from a cache, with neither model nor ONNX Runtime."""
+"""Measure from a cache, without the model and without ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -125,52 +125,52 @@ def measure_cache(
     command: str | None = None,
     **unknown: Any,
 ) -> Result:
-    """Measure from a cache, with neither model nor ONNX Runtime.
+    """Measure from a cache, without the model and without ONNX Runtime.
 
     Parameters
     ----------
     folder : str or Path
         The cache, or its address.
     measures : sequence of str
-        ``NAME`` or ``NAME@LAYER``; by default those that the cache was made for.
+        ``NAME`` or ``NAME@LAYER``; by default those for which the cache was written.
     samples, norm_samples : int, optional
-        Fewer than the cache holds; by default what it was made with.
+        Numbers up to those in the cache; by default those with which it was written.
     interval : {"t", "bootstrap"}
         Interval over samples.
     precision : float, optional
-        Take only as many of the orbits as :class:`onnx_geed.Options` says.
+        Use only as many orbits as needed, as in :class:`onnx_geed.Options`.
     background : int or str, optional
-        Class of scores at places that is background, as :class:`onnx_geed.Options` says.
+        Background class of scores at places, as in :class:`onnx_geed.Options`.
     output_action : mapping of str to str, Path or Table, optional
-        As :class:`onnx_geed.Options` has it, in place of those that the cache was written with.
+        As in :class:`onnx_geed.Options`, instead of those with which the cache was written.
     fit_samples : int
-        Orbits that actions are fitted to: the next ones of the cache after D.
+        Number of orbits for fitting actions: the next ones of the cache after D.
     fit_anyway : bool
-        As :class:`onnx_geed.Options` has it.
+        As in :class:`onnx_geed.Options`.
     target : mapping of str to str, Path or ndarray
-        As :class:`onnx_geed.Options` takes it; a cache keeps labels, but no targets.
+        As in :class:`onnx_geed.Options`; a cache stores labels, but no targets.
     limits : sequence of str
-        Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
-        name nothing that is measured are refused before anything is read.
+        Limits that the result will be checked against, ``MEASURE[@LAYER]=LIMIT``. A limit for
+        something that is not measured is refused before anything is read.
     progress : callable, optional
-        Told of orbits done, of all.
+        Called with the number of finished orbits and of all.
     notify : callable, optional
-        Told in words what fitting an output action will take.
+        Called with a text about the cost of fitting an output action.
     command : str, optional
-        What the result file says was run.
+        The command to store in the result.
 
     Returns
     -------
     dict
-        The result of schema ``onnx-geed/result/1``; its figures are those of the live run bit for
+        The result, of schema ``onnx-geed/result/1``. Its values are those of the live run, bit for
         bit, if activations were stored as float32 or statistics.
 
     Raises
     ------
     GeedError
-        If the cache is incomplete, damaged or of a newer format.
-        If it does not hold what a measure needs.
-        If there is no such option, or its value is not of its type or none of its choices.
+        If the cache is incomplete, damaged or has a newer format.
+        If it does not contain what a measure needs.
+        If there is no such option, or its value has the wrong type or is not one of the choices.
     """
     started = time.perf_counter()
     refuse_unknown(unknown, STILL_OPEN)

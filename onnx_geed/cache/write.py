@@ -75,41 +75,41 @@ def write_cache(
     address: str | None = None,
     **options: Any,
 ) -> CacheInfo:
-    """Write the activations of orbits to a cache, or finish one that was broken off.
+    """Write the activations of orbits to a cache, or resume an interrupted one.
 
     Parameters
     ----------
     model, data, group
-        As :func:`onnx_geed.measure` takes them.
+        As for :func:`onnx_geed.measure`.
     folder : str or Path
         The cache, a folder ``NAME.geed``, or its address.
     mode : {"raw", "stats"}
-        Whole activations, or only what the chosen measures need.
+        Full activations, or only the statistics that the chosen measures need.
     dtype : {"float32", "float16"}
         How raw activations are stored.
     progress : callable, optional
-        Told of orbits done, of all.
+        Called with the number of finished orbits and of all.
     notify : callable, optional
-        Told what was there and what is left.
+        Called with a text about existing and missing shards.
     limits : sequence of str
-        As :func:`onnx_geed.measure` takes them, for a cache that is measured next.
+        As for :func:`onnx_geed.measure`, if the cache will be measured next.
     executor, address
-        As :func:`onnx_geed.measure` takes them; shards are the same to the last bit.
+        As for :func:`onnx_geed.measure`; shards are the same to the last bit.
     **options
         Fields of :class:`onnx_geed.Options`.
 
     Returns
     -------
     dict
-        The cache as ``onnx-geed cache --info`` describes it.
+        The description that ``onnx-geed cache --info`` prints.
 
     Raises
     ------
     GeedError
-        If model, data or options cannot be used, or the group does not move the input.
-        If there is no such mode or dtype, or an option asks for what a cache cannot keep.
-        If the cache there was made from something else, naming what differs.
-        If another process writes to it, or the disk is full or too small.
+        If model, data or options are invalid, or the group does not move the input.
+        If there is no such mode or dtype, or an option does not work with a cache.
+        If the existing cache belongs to something else; the message names the difference.
+        If another process is writing to it, or the disk is full or too small.
     """
     folder = Path(folder)
     say = notify or (lambda _: None)

@@ -40,7 +40,7 @@ def measure_through_cache(
     Parameters
     ----------
     model, data, group
-        As :func:`onnx_geed.measure` takes them.
+        As for :func:`onnx_geed.measure`.
     folder : str or Path
         The cache, a folder ``NAME.geed``.
     mode, dtype, notify
@@ -48,9 +48,9 @@ def measure_through_cache(
     progress : callable, optional
         Told of orbits that are written and measured, of all.
     command : str, optional
-        What the result file says was run.
+        The command to store in the result.
     limits : sequence of str
-        As :func:`onnx_geed.measure` takes them.
+        As for :func:`onnx_geed.measure`.
     interval : {"t", "bootstrap"}
         Interval over samples.
     **options

@@ -91,7 +91,7 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @memory_option
 @isolate_options
 def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
-    """Write a measurement as an ONNX file: samples in, deviations out.
+    """Write a measurement as an ONNX file that takes samples and returns deviations.
 
     The file contains the group's action, the model and the measures, and runs in any ONNX runtime.
     Its input is that of the model; its outputs deviation/MEASURE/LAYER have the shape (samples,

@@ -184,8 +184,8 @@ def report(
     if suite := next((place for place in results if is_suite(place)), None):
         if len(results) > 1:
             raise click.UsageError(
-                f"{suite}: a suite's folder is a page of its own; give it alone, or results of its "
-                "cells/."
+                f"{suite}: a suite's folder has its own page; give only this folder, or results "
+                "of its cells/."
             )
         if data is not None:
             raise click.UsageError(

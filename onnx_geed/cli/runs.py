@@ -77,12 +77,12 @@ __all__ = ["benchmark", "demo", "measure"]
 @click.option(
     "--references",
     is_flag=True,
-    help="Also measure what resampling and rounding alone do, as a scale to read values by.",
+    help="Also measure the effect of resampling and rounding alone, for comparison.",
 )
 @click.option(
     "--untrained",
     is_flag=True,
-    help="Also measure the same network with random weights, as a scale to read values by.",
+    help="Also measure the same network with random weights, for comparison.",
 )
 @click.option(
     "--background",

@@ -69,7 +69,7 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Preprocessing, in the order in which it happens; the group acts before ``scale``.
+    """Preprocessing, in the order of its steps; the group acts before ``scale``.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ class Preprocess:
     crop : int or (int, int), optional
         Height and width of a crop from the centre.
     channels : {"RGB", "BGR", "grey"}, optional
-        Channels that the model is fed; by default RGB or grey, as its input has 3 channels or 1.
+        Channels of the model's input; by default RGB for 3 channels and grey for 1.
     scale : float
-        Multiplies values in [0, 1]; 255 for models that take 0 to 255.
+        Factor for values in [0, 1]; 255 for models that take 0 to 255.
     mean, std : tuple of float
         Subtracted and divided by after ``scale``; one for all channels, or one each.
     interpolation : {"bilinear", "bicubic", "nearest"}
@@ -91,13 +91,13 @@ class Preprocess:
     GeedError
         If resize or crop are not positive whole numbers.
         If scale, mean or std are not finite numbers, or scale or std are zero.
-        If channels or interpolation are not among those above.
+        If channels or interpolation are not among the values above.
 
     Notes
     -----
-    Choice: the group acts on values that are not rounded, and brings in black from outside. Sizes
-    follow torchvision: the longer side is cut to a whole number of pixels, and a crop that cannot
-    be central is moved by half a pixel.
+    Choice: the group acts on unrounded values, and pixels from outside are black. Sizes follow
+    torchvision: the longer side is truncated to a whole number of pixels, and a crop that cannot be
+    central is moved by half a pixel.
     """
 
     resize: int | tuple[int, int] | None = None
@@ -135,17 +135,17 @@ class Preprocess:
         x : ndarray of float32
             Values in [0, 1] for images.
         channel_axis : int or None
-            Where the channels are; none for samples without channels.
+            Axis of the channels; ``None`` for samples without channels.
 
         Returns
         -------
         ndarray of float32
-            The model's input, but for its layout.
+            The model's input, except for its layout.
 
         Raises
         ------
         GeedError
-            If there are not as many means as channels.
+            If the number of means is not the number of channels.
         """
         if self.channels == "BGR" and channel_axis is not None:
             x = np.flip(x, axis=channel_axis)
@@ -200,14 +200,14 @@ _KEYS_TEXT = ", ".join(_KEYS)
 
 
 def parse_preprocess(text: str) -> Preprocess:
-    """Read preprocessing as the command line states it.
+    """Read preprocessing in the form of the command line.
 
     Parameters
     ----------
     text : str
-        A preset; a JSON file; or ``key=value`` pairs separated by spaces, with a preset in front if
-        one is to be changed: ``"imagenet resize=232 crop=224x320 mean=0.5,0.5,0.5"``. The value
-        ``none`` takes a key back to its default.
+        A preset; a JSON file; or ``key=value`` pairs separated by spaces, optionally after a preset
+        that they change: ``"imagenet resize=232 crop=224x320 mean=0.5,0.5,0.5"``. The value
+        ``none`` resets a key to its default.
 
     Returns
     -------
@@ -216,9 +216,9 @@ def parse_preprocess(text: str) -> Preprocess:
     Raises
     ------
     GeedError
-        If it is none of these.
-        If a key is not known or given twice.
-        If a value is not of its kind.
+        If it is not one of these.
+        If a key is unknown or given twice.
+        If a value does not fit its key.
     """
     words = text.split()
     presets = ", ".join(PRESETS)
@@ -266,7 +266,7 @@ def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess
     GeedError
         If it is not a JSON object, or a very long one.
         If a key is not known.
-        If a value is not of its kind.
+        If a value does not fit its key.
     """
     if len(text) > _LONGEST:
         raise GeedError(

@@ -42,17 +42,17 @@ _DRAWN = 16
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples as a group acts on them: decoded one by one when they are asked for.
+    """Samples on which a group acts; each is decoded when it is needed.
 
     Parameters
     ----------
     source : str
         Where they come from.
     kind : {"array", "images", "audio", "volumes", "points", "sequences"}
-        What they come from: an array, or files of a kind.
+        Their source: an array, or files of a kind.
     shape : tuple of int
-        Of one sample as a group acts on it, in kept order, channels first and the plane last:
-        (C, H, W), (H, W), (C, D, H, W), (C, T), (P, X), ..
+        Shape of one sample when the group acts on it, channels first and the plane last: (C, H, W),
+        (H, W), (C, D, H, W), (C, T), (P, X), ..
     names : tuple of str or None
         Their names.
     labels : tuple of int or str, or None
@@ -60,10 +60,10 @@ class Samples:
     preprocess : Preprocess
         Preprocessing; the part after the action is applied by :meth:`finish`.
     dtype : numpy dtype
-        Of the samples: float32, or the type of whole numbers that the model takes.
+        dtype of the samples: float32, or the model's type of whole numbers.
     lengths : tuple of int or None
-        Where samples are padded with zeros: how many entries of each along P (or T, where there is
-        no P) are real. These come first.
+        If samples are padded with zeros: the number of real entries of each along P (or T, if there
+        is no P). These come first.
     """
 
     source: str
@@ -104,7 +104,7 @@ class Samples:
         GeedError
             If it cannot be decoded.
             If its shape is not that of the first sample.
-            If it holds NaN or infinity.
+            If it contains NaN or infinity.
         """
         index = index + self._count if index < 0 else index
         if not 0 <= index < self._count:
@@ -143,17 +143,17 @@ class Samples:
         return self.preprocess.finish(x, ahead if self._channels else None)
 
     def fingerprint(self, indices: Sequence[int]) -> str:
-        """Return a fingerprint of the samples that a model is fed.
+        """Return a fingerprint of the samples that go into a model.
 
         Parameters
         ----------
         indices : sequence of int
-            Which samples, in order.
+            The samples, in order.
 
         Returns
         -------
         str
-            SHA-256 in hexadecimal digits, of the decoded samples' values and shapes and of the
+            SHA-256 in hexadecimal digits, from the decoded samples' values and shapes and from the
             preprocessing.
         """
         digest = fingerprint_of(self.preprocess)
@@ -162,18 +162,18 @@ class Samples:
         return digest.hexdigest()
 
     def files(self) -> Sequence[Stamp]:
-        """Return the files that were read so far and may be read again, as they were then.
+        """Return the files that were read and may be read again, with their state at that time.
 
         Arrays that were read into memory as a whole have none.
         """
         return self._files()
 
     def again(self) -> Samples:
-        """Open the same data anew; this one is closed."""
+        """Close these samples, and open the same data again."""
         return self if self._again is None else self._again()
 
     def after(self, count: int) -> Samples:
-        """Return the same samples, numbered as if so many came before, which cannot be read."""
+        """Return the same samples, numbered as if a number of unreadable ones came before."""
         read, names = self._read, self.names
         named = None if names is None else (*([""] * count), *names)
         return replace(
@@ -249,7 +249,7 @@ def open_samples(
     masked: bool = False,
     allowed: int = ALLOWED,
 ) -> Samples:
-    """Open data in any of its spellings.
+    """Open data in any of the supported forms.
 
     Parameters
     ----------
@@ -262,11 +262,12 @@ def open_samples(
         samples first; (N, H, W) or (N, T) will do where there is one channel. uint8 is scaled by
         1/255 for inputs with a plane, other numbers are taken as they are.
     input_shape : sequence of int or None
-        The model's input without its batch axis, in its own layout; None where it is free.
+        Shape of the model's input without its batch axis, in its own layout; None for a free
+        length.
     input_layout : str
         Its layout, as ``onnx_geed.model.input_layout`` returns it.
     preprocess : Preprocess, optional
-        Preprocessing. Arrays are resized and cropped too where it says so.
+        Preprocessing. It can also resize and crop arrays.
     labels : str, Path or sequence, optional
         One label for each sample, or a file of them: any array as above, or ``.txt``, one a line.
         By default the classes that a folder's sub-folders name, or the array beside it that is
@@ -275,12 +276,12 @@ def open_samples(
         The input's name: where there are several arrays and none is named, that of this name is
         taken.
     dtype : str or numpy dtype
-        What the input takes: samples are float32 for floats, else of this very type.
+        Type of the input: samples are float32 for floats, else they have this type.
     masked : bool
-        Whether the model is told by a mask what is padding. Recordings, sequences and other lines
-        of different lengths are padded then, and refused otherwise. Points always are padded.
+        Whether a mask tells the model what is padding. Then recordings, sequences and other lines
+        of different lengths are padded; otherwise they are refused. Points are always padded.
     allowed : int
-        Bytes that may be held at once of what is packed, of one sample, and of labels.
+        Bytes that compressed data, one sample, or labels may use in memory.
 
     Returns
     -------
@@ -289,12 +290,12 @@ def open_samples(
     Raises
     ------
     GeedError
-        If there is no such data, or none in it, or it cannot be read.
-        If its numbers are none that the input takes.
+        If there are no such data, or they are empty or cannot be read.
+        If the input does not take such numbers.
         If they do not fit the model's input.
         If preprocessing does not fit the model's layout or channels.
         If there is not one label for each sample.
-        If something takes more memory than is allowed.
+        If something needs more memory than allowed.
     """
     layout, takes = parse_layout(input_layout), tuple(input_shape)
     wanted = tuple(takes[axis] for axis in layout.planes_last)

@@ -97,7 +97,7 @@ def _files(data: h5py.Dataset, where: str, above: tuple[tuple[str, str], ...]) -
         counted += _points(source.vspace, data.size)
     if counted < data.size:
         raise GeedError(
-            f"{where}: a virtual dataset of {data.size} values, of which {data.size - counted} "
+            f"{where}: {data.size - counted} of the {data.size} values of this virtual dataset "
             "have no source; write it again from all of its files"
         )
     return found

@@ -19,13 +19,13 @@ F64 = NDArray[np.float64]
 class Action(Protocol):
     """An action of a group on arrays: a group and a layout of axis letters.
 
-    :func:`onnx_geed.measure` takes any, as ``action=``.
+    Give one to :func:`onnx_geed.measure` as ``action=``.
 
     Notes
     -----
-    One that can act on tensors of another size too has a method ``at(layout, shape)``, which
-    returns the action on tensors of a layout and of ``(N, *shape)``, or ``None`` where it does not
-    act on such.
+    An action that also works for tensors of other sizes has a method ``at(layout, shape)``. It
+    returns the action on tensors of that layout and of shape ``(N, *shape)``, or ``None`` if there
+    is none.
     """
 
     @property
@@ -41,7 +41,7 @@ class Action(Protocol):
         """Its name in reports."""
 
     def exact(self) -> tuple[Exactness, ...]:
-        """How each element acts: by an index, a matrix, or resampling."""
+        """How each element acts: by index, by matrix, or by resampling."""
 
     def kernel_of_action(self) -> tuple[int, ...]:
         """Indices of ker(φ_Y), the elements that act as the identity."""

@@ -48,23 +48,23 @@ class Table:
     Parameters
     ----------
     elements : tuple of str
-        Element names, one a row.
+        Element names, one per row.
     kind : {"channels", "permutation", "matrices", "channel_matrices"}
-        What ``values`` holds; with those of channels, the other axes move along with the input.
+        What ``values`` contains; for channels, the other axes move like the input.
     values : ndarray of int64 or float64, shape (n, C), (n, k), (n, k, k) or (n, C, C)
-        One row or matrix an element. Index tables gather: ``out[c] = in[values[g, c]]``.
+        One row or matrix per element. For index tables, ``out[c] = in[values[g, c]]``.
     source : str
-        Where it came from, for messages.
+        Its source, for messages.
     fit : Fit, optional
-        How it was estimated, where it is no action that somebody gave: then it need not compose.
+        How it was estimated, if it was fitted to data. Then it need not compose.
     partial : bool
-        Whether it is for a subgroup: elements of the group may be without a row.
+        Whether it belongs to a subgroup: some elements of the group may have no row.
 
     Raises
     ------
     GeedError
         If there is no such kind.
-        If names and rows differ in number.
+        If the numbers of names and rows differ.
         If a row of an index table is not a permutation.
         If matrices are not square or not finite.
     """
@@ -97,7 +97,7 @@ class Table:
 
     @property
     def holds_matrices(self) -> bool:
-        """Whether each element has a matrix, and not a row of indices."""
+        """Whether each element has a matrix instead of a row of indices."""
         return self.kind in ("matrices", "channel_matrices")
 
 
@@ -164,7 +164,7 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
         ``elements``, one of the four tables as an array or as lists, and perhaps ``fit`` and
         ``partial``.
     source : str
-        Where it came from, for messages.
+        Its source, for messages.
 
     Raises
     ------
@@ -325,7 +325,7 @@ def with_channels(action: LayoutAction, table: Table) -> LayoutAction:
     Raises
     ------
     GeedError
-        If the table is not one of channels, or not an action of the group.
+        If the table is not for channels, or is not an action of the group.
     """
     if table.kind not in ("channels", "channel_matrices"):
         raise GeedError(

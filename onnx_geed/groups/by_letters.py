@@ -80,9 +80,9 @@ class LayoutAction:
         In place of a channel table: channel c of the result is the sum over c' of
         ``channel_matrices[g, c, c']`` times channel c', moved.
     composes : bool
-        Whether the elements act as the group's table says; those of a fit need not.
+        Whether the elements compose as in the group's table; those of a fit may not.
     without_row : tuple of int
-        Elements of which no table says what they do to channels, which they leave in place.
+        Elements without a row in the table; they leave the channels in place.
     """
 
     group: Group
@@ -252,7 +252,7 @@ class LayoutAction:
         return self._drawn(self.group.behind or self.group.onward, seed, sample, True)
 
     def onward(self, seed: int, sample: int) -> LayoutAction:
-        """Return how the first of a sample's orbit is carried onto the others."""
+        """Return how the first entry of a sample's orbit is moved to the others."""
         return self._drawn(self.group.onward, seed, sample, False)
 
     def _drawn(self, drawn: Behind | None, seed: int, sample: int, of_input: bool) -> LayoutAction:
@@ -320,11 +320,11 @@ def grid_action(
     Raises
     ------
     GeedError
-        If it is no group, or one whose action on images is not known.
-        If height or width is no whole number from 1 on.
-        If the interpolation is none of the three.
-        If a shift does not divide the grid, or a small motion is large on it.
-        If the group moves no plane.
+        If it is not a group, or its action on images is unknown.
+        If height or width is not a whole number from 1 on.
+        If the interpolation is unknown.
+        If a shift does not divide the grid, or a small motion is too large for it.
+        If the group does not move a plane.
 
     Notes
     -----
@@ -373,7 +373,7 @@ def layout_action(
     ------
     GeedError
         If it is no group, or one whose action is not known.
-        If the interpolation is none of the three.
+        If the interpolation is unknown.
         If a shift does not divide an axis, or a small motion is large on the input.
         If vectors have not as many components as the group turns, or bases are not four.
 

@@ -331,7 +331,7 @@ class TakeFactor(Factor):
     Parameters
     ----------
     table : tuple of tuples of int
-        One row an element.
+        One row per element.
     axes : str
         The axis' letter.
     """

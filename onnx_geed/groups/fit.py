@@ -19,7 +19,7 @@ class Fit:
     Parameters
     ----------
     kind : {"permutation", "orthogonal", "linear"}
-        What ρ(g) may be.
+        The kind of ρ(g).
     layer : str
         Name of the tensor.
     samples : int

@@ -36,7 +36,7 @@ Behind = Callable[[int, int], tuple[Factor, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A finite group; two are equal if name, elements and table are.
+    """A finite group; two groups are equal if their names, elements and tables are.
 
     Parameters
     ----------
@@ -51,34 +51,34 @@ class Group:
     Attributes
     ----------
     factors : tuple of Factor or None
-        What each element does to each kind of axis, for a named group; ``None`` for one's own.
-        Nothing is concluded from a name.
+        What each element does to each kind of axis, for a named group; ``None`` for your own. Names
+        themselves have no meaning.
     behind : callable or None
-        Of a sampled group whose first element is not the identity, the factors that a sample is
-        moved by.
+        For a sampled group whose first element is not the identity: the factors that move a sample.
     onward : callable or None
-        Of a sampled group whose elements differ from sample to sample, the factors that carry the
-        first of a sample's orbit onto the others, and so move what a model makes of it; these move
-        the sample too where there is no ``behind``. ``factors`` are then those of some sample.
+        For a sampled group whose elements differ from sample to sample: the factors that move the
+        first entry of a sample's orbit to the others, and the model's outputs likewise. Without
+        ``behind`` they also move the sample. ``factors`` are then those of one of the samples.
     independent : bool
-        Whether each sample's elements are drawn independently of each other, so that a mean over
-        them lies nearer to them than that over the whole group.
+        Whether each sample's elements are drawn independently of each other. Then their mean is
+        nearer to them than the mean over the whole group.
     half : tuple of int
-        Of a sampled group, elements that cover the larger one evenly with half as many; empty
-        where there are none.
+        For a sampled group: half of the elements, which cover the larger group evenly too; empty if
+        there is no such half.
     components : {"right-down", "right-up", "down-right"}
-        In which components the factors turn vectors.
+        The components of the vectors that the factors rotate.
     small : SmallMotions or None
-        The small motions that the elements are, forwards and backwards, if they are any.
+        The small motions, forwards and backwards, if the elements are such motions.
     family : Family or None
-        The family whose members the elements are, which form no group.
+        The family, if the elements are its members, which form no group.
 
     Raises
     ------
     GeedError
-        If the name or an element's name is no text, or element names repeat.
-        If the table is not of whole numbers, or not of shape (n, n).
-        If the table is not the multiplication table of a group with identity 0, saying why.
+        If the name or an element's name is not a string, or element names repeat.
+        If the table does not contain whole numbers, or does not have shape (n, n).
+        If the table is not the multiplication table of a group with identity 0; the message says
+        why.
 
     Examples
     --------
@@ -118,25 +118,25 @@ class Group:
 
     @property
     def motions(self) -> tuple[Motion, ...] | None:
-        """How each element moves the plane; ``None`` where that is not known, or not at all."""
+        """How each element moves the plane; ``None`` if it does not, or if this is unknown."""
         planes = (f for f in self.factors or () if isinstance(f, PlaneFactor) and f.axes == "HW")
         return next((plane.motions for plane in planes), None)
 
     @property
     def changes_values(self) -> bool:
-        """Whether it is a family that changes the values of its input, and moves nothing."""
+        """Whether it is a family that changes the input's values and moves nothing."""
         return self.family is not None and not self.family.geometric
 
     @property
     def kind(self) -> Literal["group", "sampled", "family"]:
-        """Whether elements are a finite group's, some of a larger one's a sample, or members."""
+        """Kind of elements: a finite group, a sample of a larger group, or a family's members."""
         if self.family is not None:
             return "family"
         return "sampled" if self.behind is not None or self.onward is not None else "group"
 
     @property
     def is_closed(self) -> bool:
-        """Whether products of elements are elements: not so for some of a larger group's."""
+        """Whether products of elements are elements; false for a sample of a larger group."""
         return self.table.size > 0
 
     def __eq__(self, other: object) -> bool:
@@ -178,7 +178,7 @@ class Group:
         Raises
         ------
         GeedError
-            If the elements are some of a larger group's, without their inverses.
+            If the elements are a sample of a larger group, without their inverses.
         """
         if not self.is_closed:
             raise GeedError(
@@ -188,12 +188,12 @@ class Group:
         return int(np.flatnonzero(self.table[g] == 0)[0])
 
     def is_subgroup(self, members: Sequence[int]) -> bool:
-        """Whether a set of element indices is closed under the product and holds the identity.
+        """Whether a set of element indices is closed under the product and contains the identity.
 
         Raises
         ------
         GeedError
-            If one is no index of an element.
+            If one is not the index of an element.
         """
         for g in members:
             if not _is_whole(g) or not 0 <= g < self.order:
@@ -298,12 +298,12 @@ def product(
     Returns
     -------
     Group
-        How it moves an image is not known, even where that of its factors is.
+        Its action on images is unknown, even if that of its factors is known.
 
     Raises
     ------
     GeedError
-        If a factor is no group.
+        If a factor is not a group.
         If there is not one name for each element, or names repeat.
     """
     left, right = check_group(left), check_group(right)

@@ -195,7 +195,7 @@ class _ProductDrawn:
 
 
 def parse_group(name: str) -> Group:
-    """Return the group that a name stands for.
+    """Return the group with a given name.
 
     Parameters
     ----------
@@ -216,11 +216,11 @@ def parse_group(name: str) -> Group:
     Raises
     ------
     GeedError
-        If the name is none of these, or no text.
+        If the name is not one of these, or not a string.
         If the order would exceed ``MAX_ORDER``, 1024.
-        If the two groups of a product move axes of one kind, or one is of small motions.
-        If a step of small motions is none.
-        If a range of a family is none, or one's own cannot be imported.
+        If the two groups of a product move the same kind of axis, or one has small motions.
+        If a step of small motions is invalid.
+        If a range of a family is invalid, or your own family cannot be imported.
     """
     if not isinstance(name, str):
         raise GeedError(

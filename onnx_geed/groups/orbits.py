@@ -27,9 +27,9 @@ def orbit(
     action : LayoutAction or PlacedAction
         The input's action.
     x : ndarray of float32, shape (..., H, W)
-        One sample, its axes in kept order; whole numbers where entries only change places.
+        One sample, its axes in the action's order; whole numbers if entries only change places.
     out : ndarray, shape (n, ..., H, W), optional
-        Array to write into, of float32 or of the whole numbers' dtype; a new one by default.
+        Array for the result, of float32 or of the whole numbers' dtype; a new one by default.
 
     Returns
     -------
@@ -38,10 +38,10 @@ def orbit(
     Raises
     ------
     GeedError
-        If ``action`` is no action on a grid.
-        If the sample is no array of numbers, or its lengths are not the action's.
-        If whole numbers would be weighted.
-        If ``out`` has not the orbit's shape and dtype, or is not contiguous.
+        If ``action`` is not an action on a grid.
+        If the sample is not an array of numbers, or its shape does not fit the action.
+        If whole numbers would be interpolated.
+        If ``out`` does not have the orbit's shape and dtype, or is not contiguous.
     """
     from onnx_geed.groups.kernels import fill_orbit
 

@@ -31,25 +31,25 @@ Move = Callable[[int, NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class FunctionAction:
-    """An action that a function carries out.
+    """An action defined by a function.
 
     Parameters
     ----------
     group : Group
-        The acting group, a named one or one's own.
+        The acting group, a named one or your own.
     move : callable
-        ``move(g, x)`` returns ``x`` moved by the element of index g: an array of the same shape
-        and dtype. ``x`` holds some samples, one axis a letter of the layout, samples first.
+        ``move(g, x)`` returns ``x`` moved by the element with index g: an array of the same shape
+        and dtype. ``x`` contains some samples; its axes are those of the layout, samples first.
     layout : str or Layout
-        One letter an axis; those of the model's input, in any order, N first.
+        One letter per axis: those of the model's input, in any order, N first.
     exactness : str, Exactness or sequence of them
-        How the elements act, all alike or each: ``index`` (entries change places), ``matrix`` or
-        ``resampled``.
+        How the elements act, one value for all or one per element: ``index`` (entries change
+        places), ``matrix`` or ``resampled``.
     name : str
-        What reports call it.
+        Its name in reports.
     any_size : bool
-        Whether ``move`` moves tensors of other lengths too, so that it says how hidden maps of the
-        same layout move, for ``channel-cos``.
+        Whether ``move`` also moves tensors of other sizes. Then it says how hidden maps of the same
+        layout move, for ``channel-cos``.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class FunctionAction:
         return tuple(self.exactness)
 
     def kernel_of_action(self) -> tuple[int, ...]:
-        """Elements that leave noise as it is, on tensors of a known shape.
+        """Elements that leave noise unchanged, on tensors of a known shape.
 
         Raises
         ------
@@ -96,11 +96,11 @@ class FunctionAction:
         return kernel_on_noise(self, self.shape)
 
     def apply(self, g: int, y: NDArray[Any]) -> NDArray[Any]:
-        """Return what the function makes of ``y``."""
+        """Apply the function to ``y``."""
         return self.move(g, y)
 
     def at(self, layout: Layout, shape: tuple[int, ...]) -> FunctionAction | None:
-        """Return the same for tensors of another size, if it is for any."""
+        """Return the same action for tensors of another size, if it allows any size."""
         if layout != self.layout or not self.any_size:
             return None
         sized = replace(self)
@@ -110,27 +110,27 @@ class FunctionAction:
 
 @dataclass(frozen=True)
 class IndexAction:
-    """An action that gathers along some axes: ``out[i] = in[table[g, i]]``.
+    """An action that permutes entries along some axes: ``out[i] = in[table[g, i]]``.
 
     Parameters
     ----------
     group : Group
-        The acting group, a named one or one's own.
+        The acting group, a named one or your own.
     axes : str
         Letters of the axes, such as ``C`` for a permutation of channels, or ``HW`` for one of
         pixels, numbered row by row.
     table : ndarray of int64, shape (n, k)
-        One row an element, each a permutation of 0..k−1; k is the product of the axes' lengths.
+        One row per element, each a permutation of 0..k−1; k is the product of the axes' lengths.
     layout : str or Layout
-        One letter an axis; those of the model's input, in any order, N first.
+        One letter per axis: those of the model's input, in any order, N first.
     name : str
-        What reports call it.
+        Its name in reports.
 
     Raises
     ------
     GeedError
         If the layout has no such axes.
-        If the table is not one row an element, each a permutation.
+        If the table does not have one row per element, each a permutation.
 
     Examples
     --------
@@ -184,7 +184,7 @@ class IndexAction:
         Raises
         ------
         GeedError
-            If their lengths are not those that the table is for.
+            If their lengths do not fit the table.
         """
         first = y.ndim - len(self.layout.letters) + 1
         along = [first + self.layout.letters[1:].index(letter) for letter in self.axes]
@@ -201,7 +201,7 @@ class IndexAction:
         return np.moveaxis(gathered, ends, along)
 
     def at(self, layout: Layout, shape: tuple[int, ...]) -> IndexAction | None:
-        """Return the same for hidden maps on the very grid; of their channels it says nothing."""
+        """Return the same action for hidden maps on the same grid, whose channels stay."""
         letters = layout.letters[1:]
         if "C" in self.axes or not {*self.axes} <= {*letters}:
             return None

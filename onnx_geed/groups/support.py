@@ -25,7 +25,7 @@ def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     Raises
     ------
     GeedError
-        If one is no whole number from 1 on.
+        If one is not a whole number from 1 on.
     """
     height, width = checked_length("height", height), checked_length("width", width)
     dy = np.arange(height)[:, None] - (height - 1) / 2

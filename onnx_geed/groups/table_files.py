@@ -27,14 +27,14 @@ FIT_FORMAT = "onnx-geed/fit/1"
 
 
 def write_fits(path: str | Path, tables: Sequence[Table]) -> None:
-    """Write fitted actions as an ``.npz``, which ``--output-action LAYER=FILE`` takes.
+    """Write fitted actions as an ``.npz`` file for ``--output-action LAYER=FILE``.
 
     Parameters
     ----------
     path : str or Path
         The file.
     tables : sequence of Table
-        One a layer, each with its fit.
+        One per layer, each with its fit.
 
     Raises
     ------
@@ -43,8 +43,8 @@ def write_fits(path: str | Path, tables: Sequence[Table]) -> None:
 
     Notes
     -----
-    Of one layer the arrays stand as they do in any file of an output action; of several, those of
-    the i-th begin with ``<i>/``.
+    With one layer, the arrays are those of any file of an output action. With several, those of
+    layer number i have the prefix ``<i>/``.
     """
     arrays: dict[str, Any] = {"format": np.array(FIT_FORMAT)}
     for i, table in enumerate(tables):
@@ -79,7 +79,7 @@ def read_table(path: str | Path) -> Table:
     ----------
     path : str or Path
         File with ``elements`` and one of ``channels``, ``permutation``, ``matrices``,
-        ``channel_matrices``; such as ``onnx-geed fit`` writes for one layer.
+        ``channel_matrices``, for example one that ``onnx-geed fit`` wrote for one layer.
 
     Returns
     -------
@@ -89,9 +89,9 @@ def read_table(path: str | Path) -> Table:
     ------
     GeedError
         If there is no such file.
-        If it is not an ``.npz`` archive, or holds pickled objects.
-        If it lacks ``elements``, or holds none or several of the four arrays.
-        If it holds the actions of several layers.
+        If it is not an ``.npz`` archive, or has pickled objects.
+        If it has no ``elements``, or none or several of the four arrays.
+        If it has the actions of several layers.
     """
     tables = read_tables(path)
     if len(tables) > 1:

@@ -53,7 +53,7 @@ class Trivial:
         return parse_layout("NK")
 
     def exact(self) -> tuple[Exactness, ...]:
-        """Every element leaves all in place."""
+        """No element moves anything."""
         return (Exactness.INDEX,) * self.group.order
 
     def kernel_of_action(self) -> tuple[int, ...]:
@@ -74,18 +74,18 @@ class Permutation:
     group : Group
         The acting group.
     table : ndarray of int64, shape (n, k)
-        One row an element.
+        One row per element.
     composes : bool
-        Whether the elements act as the group's table says; those of a fit need not.
+        Whether the elements compose as in the group's table; those of a fit may not.
     without_row : tuple of int
-        Elements of which no table says what they do; they leave the vector in place.
+        Elements without a row in the table; they leave the vector unchanged.
     letters : LayoutAction, optional
-        The action on an axis, such as points, whose entries these are.
+        The action on the axis, such as points, to which these entries belong.
 
     Raises
     ------
     GeedError
-        If the table is not one row an element, each a permutation of 0..k−1.
+        If the table does not have one row per element, each a permutation of 0..k−1.
     """
 
     group: Group
@@ -130,7 +130,7 @@ class Permutation:
         return cls(letters.group, letters.moves.permutation.astype(np.int64), letters=letters)
 
     def onward(self, seed: int, sample: int) -> Permutation:
-        """Return how the first of a sample's orbit is carried onto the others."""
+        """Return how the first entry of a sample's orbit is moved to the others."""
         if self.letters is None:
             return self
         return Permutation.of_entries(self.letters.onward(seed, sample))
@@ -149,16 +149,16 @@ class Matrices:
     group : Group
         The acting group.
     matrices : ndarray of float64, shape (n, k, k)
-        One matrix an element.
+        One matrix per element.
     composes : bool
-        Whether the elements act as the group's table says; those of a fit need not.
+        Whether the elements compose as in the group's table; those of a fit may not.
     without_row : tuple of int
-        Elements of which no table says what they do; they leave the vector in place.
+        Elements without a row in the table; they leave the vector unchanged.
 
     Raises
     ------
     GeedError
-        If they are not one square matrix an element, of finite numbers.
+        If there is not one square matrix of finite numbers per element.
     """
 
     group: Group

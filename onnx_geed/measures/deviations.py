@@ -62,27 +62,27 @@ def orbit_deviations(
         f(gx), finite, as ``view`` brings it; logits or probabilities for a measure of class
         scores.
     members : sequence of int, optional
-        Elements of a subgroup that takes the place of G, identity first; all by default.
+        Elements of a subgroup to use instead of G, identity first; all by default.
 
     Returns
     -------
     deviations : ndarray of float64, shape (n,) or (len(members),)
-        One an element, in the measure's unit.
+        One per element, in the measure's unit.
     zero_pairs : ndarray of float64, shape as ``deviations``
-        Share of cosines taken between two zero vectors.
+        Share of cosines between two zero vectors.
 
     Raises
     ------
     GeedError
-        If an activation is NaN or infinite, naming element and tensor.
-        If the measure states no kind and the values look unlike logits.
+        If an activation is NaN or infinite; the message names element and tensor.
+        If the measure states no kind and the values do not look like logits.
     ProbabilityError
-        If a probability is positive where the reference's is zero.
+        If a probability is positive and that of the reference is zero.
 
     Notes
     -----
-    Inner summand of eq. (4), with f̂ of eq. (2): the mean over ker(φ_Y), here over those of its
-    elements that are ``members``.
+    The inner summand of eq. (4), with f̂ of eq. (2): the mean over the elements of ker(φ_Y) that
+    are in ``members``.
     """
     bad = np.argwhere(~np.isfinite(y))
     if len(bad):
@@ -121,7 +121,7 @@ def deviations_of_orbits(
     Raises
     ------
     ProbabilityError
-        If a probability is positive where the reference's is zero.
+        If a probability is positive and that of the reference is zero.
     """
     chosen = range(y.shape[1]) if members is None else members
     averaged = [g for g in measure.averaged if g in set(chosen)]
@@ -256,7 +256,7 @@ def deviations_from_references(
     Raises
     ------
     ProbabilityError
-        If a probability is positive where the reference's is zero.
+        If a probability is positive and that of the reference is zero.
     """
     chosen = list(range(orbits.shape[1]) if members is None else members)
     descriptor = measure.descriptor
@@ -326,7 +326,7 @@ def measured_at_places(measure: Measure, y: NDArray[Any]) -> tuple[F64, F64, I64
     Raises
     ------
     ProbabilityError
-        If a probability is positive where the reference's is zero.
+        If a probability is positive and that of the reference is zero.
     """
     assert measure.places is not None
     chosen = range(y.shape[1])

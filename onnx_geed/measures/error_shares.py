@@ -37,7 +37,7 @@ def errors_of_orbits(
     truth : ndarray, shape (N,) of int64 or (N, rows·F) of float64
         The classes that the labels are for, or targets.
     members : sequence of int, optional
-        Elements of a subgroup that takes the place of G, identity first; all by default.
+        Elements of a subgroup to use instead of G, identity first; all by default.
 
     Returns
     -------

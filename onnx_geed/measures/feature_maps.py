@@ -33,7 +33,7 @@ def sums_of_maps(orbits: F32, references: F32, action: Action, support: Support)
     action : LayoutAction or PlacedAction
         φ_Y.
     support : {"full", "disk"}
-        Pixels compared.
+        Pixels to compare.
 
     Returns
     -------

@@ -61,7 +61,7 @@ class FitSums:
     channels : int
         C.
     kind : {"permutation", "orthogonal", "linear"}
-        What ρ(g) may be.
+        The kind of ρ(g).
     samples : int
         How many fit samples there will be.
     support : {"full", "disk"}

@@ -37,7 +37,7 @@ F64 = NDArray[np.float64]
 
 
 def channel_sums(activations: ArrayLike, action: LayoutAction, *, support: Support = "full") -> F64:
-    """Return the three sums behind eq. (5), from which every channelwise value follows.
+    """Return the three sums of eq. (5), from which every value per channel follows.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def channel_sums(activations: ArrayLike, action: LayoutAction, *, support: Suppo
     action : LayoutAction
         The input's action on the H×W grid.
     support : {"full", "disk"}
-        Pixels compared.
+        Pixels to compare.
 
     Returns
     -------
@@ -56,8 +56,8 @@ def channel_sums(activations: ArrayLike, action: LayoutAction, *, support: Suppo
     Raises
     ------
     GeedError
-        If the array is not of that shape, or not finite.
-        If the action is not for that grid, or its table is for another number of channels.
+        If the array does not have that shape, or is not finite.
+        If the action does not fit the grid or the number of channels.
     """
     measure, maps = _of_maps(activations, action, support)
     return _by_orbit(maps, lambda y: channel_sums_of_orbits(measure, y))
@@ -86,7 +86,7 @@ def _of_maps(
 
 
 def channel_cos(activations: ArrayLike, action: LayoutAction, *, support: Support = "full") -> F64:
-    """Return deviations of channelwise cosine, eq. (5).
+    """Return deviations by the cosine per channel, eq. (5).
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def channel_cos(activations: ArrayLike, action: LayoutAction, *, support: Suppor
         The input's action on the H×W grid, from :func:`onnx_geed.grid_action`; with a channel
         table, the paper's matched channels.
     support : {"full", "disk"}
-        Pixels compared.
+        Pixels to compare.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def channel_cos(activations: ArrayLike, action: LayoutAction, *, support: Suppor
     Raises
     ------
     GeedError
-        As :func:`channel_sums` does.
+        As for :func:`channel_sums`.
     """
     measure, maps = _of_maps(activations, action, support)
     return _by_orbit(maps, lambda y: deviations_of_orbits(measure, y)[0])
@@ -130,7 +130,7 @@ def latent_l2(activations: ArrayLike, group: Group) -> F64:
     Raises
     ------
     GeedError
-        If the array is not of that shape, or not finite.
+        If the array does not have that shape, or is not finite.
     """
     return _of_vectors("latent-l2", activations, check_group(group))
 
@@ -153,7 +153,7 @@ def latent_cos(activations: ArrayLike, group: Group) -> F64:
     Raises
     ------
     GeedError
-        If the array is not of that shape, or not finite.
+        If the array does not have that shape, or is not finite.
     """
     return _of_vectors("latent-cos", activations, check_group(group))
 
@@ -171,10 +171,10 @@ def softmax_kl(
     activations : array_like, shape (N, n, classes)
         Logits or probabilities; one class is the two-class case.
     action : Group, Trivial or Permutation
-        A group stands for its trivial action.
+        For a group, its trivial action is used.
     kind : {"logits", "probabilities"}, optional
-        Kind of the scores; a softmax is applied to logits. Logits by default, unless the values
-        look like something else.
+        Kind of the scores; a softmax is applied to logits. The default is logits, and values that
+        look like something else are then refused.
 
     Returns
     -------
@@ -184,11 +184,11 @@ def softmax_kl(
     Raises
     ------
     GeedError
-        If the array is not of that shape, or not finite.
-        If ``kind`` is left out, and every row is in [0, 1] and sums to 1 (or to 100), a single
-        column is in [0, 1], or every row holds negative logarithms of probabilities.
+        If the array does not have that shape, or is not finite.
+        If ``kind`` is not given, and every row is in [0, 1] and sums to 1 (or to 100), a single
+        column is in [0, 1], or every row has negative logarithms of probabilities.
         If there is no such kind.
-        If a probability is positive where the reference's is zero.
+        If a probability is positive and that of the reference is zero.
     """
     return _of_vectors("softmax-kl", activations, action, kind)
 
@@ -201,7 +201,7 @@ def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
     activations : array_like, shape (N, n, k)
         f(gx).
     action : Group, Trivial, Permutation or Matrices
-        A group stands for its trivial action.
+        For a group, its trivial action is used.
 
     Returns
     -------
@@ -211,7 +211,7 @@ def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
     Raises
     ------
     GeedError
-        If the array is not of that shape, or not finite.
+        If the array does not have that shape, or is not finite.
     """
     return _of_vectors("output-l2", activations, action)
 
@@ -222,26 +222,26 @@ def flip_rate(
     *,
     kind: OutputKind | None = None,
 ) -> F64:
-    """Return whether f(gx) is for another class than φ_Y(g) moves that of f(x) to.
+    """Return whether the class of f(gx) differs from the class of f(x), moved by φ_Y(g).
 
     Parameters
     ----------
     activations : array_like, shape (N, n, classes)
         Logits or probabilities; one class is the two-class case.
     action : Group, Trivial or Permutation
-        A group stands for its trivial action.
+        For a group, its trivial action is used.
     kind : {"logits", "probabilities"}, optional
-        As :func:`softmax_kl` takes it.
+        As for :func:`softmax_kl`.
 
     Returns
     -------
     ndarray of float64, shape (N, n)
-        0 or 1; always 0 under the identity, which means leave out: ``[:, 1:].mean()``.
+        0 or 1; always 0 for the identity. Leave it out of means: ``[:, 1:].mean()``.
 
     Raises
     ------
     GeedError
-        As :func:`softmax_kl` does.
+        As for :func:`softmax_kl`.
     """
     return _of_vectors("flip-rate", activations, action, kind)
 
@@ -254,18 +254,18 @@ def unexplained(activations: ArrayLike, action: Group | Action) -> F64:
     activations : array_like, shape (N, n, k)
         f(gx).
     action : Group, Trivial, Permutation or Matrices
-        A group stands for its trivial action.
+        For a group, its trivial action is used.
 
     Returns
     -------
     ndarray of float64, shape (N, n)
-        ≥ 0; divide by :func:`normaliser` of ``"unexplained"`` for the share that is left. Where
-        ker(φ_Y) is the identity alone, means leave it out: ``[:, 1:].mean()``.
+        ≥ 0; divide by :func:`normaliser` of ``"unexplained"`` for the unexplained share. If
+        ker(φ_Y) is only the identity, leave it out of means: ``[:, 1:].mean()``.
 
     Raises
     ------
     GeedError
-        If the array is not of that shape, or not finite.
+        If the array does not have that shape, or is not finite.
     """
     return _of_vectors("unexplained", activations, action)
 
@@ -276,23 +276,24 @@ def sensitivity(activations: ArrayLike, action: Group | LayoutAction) -> F64:
     Parameters
     ----------
     activations : array_like, shape (N, n, k) or (N, n, C, H, W)
-        f(gx), with g₊ and g₋ side by side, the identity first.
+        f(gx), with g₊ and g₋ next to each other, the identity first.
     action : Group or LayoutAction
-        Small motions such as ``small-rotation``, under which vectors stay; for maps the action on
-        their grid, :func:`onnx_geed.grid_action` with the group of the action on the input.
+        Small motions such as ``small-rotation``, for vectors, which should stay the same. For maps
+        the action on their grid: :func:`onnx_geed.grid_action` with the group that acts on the
+        input.
 
     Returns
     -------
     ndarray of float64, shape (N, n)
-        ≥ 0, by pixel, both elements of a pair alike; 0 under the identity, which means leave out:
-        ``[:, 1:].mean()``. Divide by :func:`normaliser` of ``"sensitivity"``.
+        ≥ 0, per pixel, the same for both elements of a pair; 0 for the identity. Leave it out of
+        means: ``[:, 1:].mean()``. Divide by :func:`normaliser` of ``"sensitivity"``.
 
     Raises
     ------
     GeedError
-        If the group holds no small motions.
-        If the array is not of that shape, or not finite.
-        If the action is not for that grid.
+        If the group has no small motions.
+        If the array does not have that shape, or is not finite.
+        If the action does not fit the grid.
     """
     group = action.group if isinstance(action, LayoutAction) else check_group(action)
     check_goes_with_group(["sensitivity"], group)

@@ -25,7 +25,7 @@ class Layer:
         As :func:`onnx_geed.groups.parse_layout` reads it, such as ``NCHW`` or ``NK``; ``?`` for
         rank 4 where it is unknown.
     roles : tuple of str
-        Those of ``channel``, ``latent``, ``output`` that it has by default.
+        Its default roles: ``channel``, ``latent``, ``output``.
     """
 
     name: str

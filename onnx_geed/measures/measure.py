@@ -57,7 +57,7 @@ class Measure:
     Parameters
     ----------
     name : str
-        One of the catalogue, such as ``channel-cos`` or ``latent-l2``.
+        Name of the measure, such as ``channel-cos`` or ``latent-l2``.
     layer : str
         Name of the tensor.
     action : Action
@@ -65,30 +65,31 @@ class Measure:
     support : {"full", "disk"}
         Pixels of feature maps that are compared.
     kind : {"logits", "probabilities"}, optional
-        Kind of the class scores that the tensor holds. Logits by default, but values that look like
-        something else are then refused by :func:`orbit_deviations`.
+        Kind of the tensor's class scores. Logits by default; then :func:`orbit_deviations` refuses
+        values that look like something else.
     background : int, optional
-        The class, of class scores at places, whose places are left out of a second mean.
+        For class scores at places: the class whose places are left out of a second mean.
     target : bool
-        Whether a share of the error is of a tensor that has a target, and not of labels.
+        Whether a share of the error is computed with a target, not with labels.
     drawn : (int, tuple of int), optional
-        Where φ_Y differs from sample to sample, the seed and the samples of D; ``action`` is then
-        that of some sample.
+        If φ_Y differs from sample to sample: the seed and the samples of D. ``action`` is then that
+        of one of the samples.
     kernel_of_action : tuple of int
-        ker(φ_Y), the elements over which f̂ is a mean; read from the action. The identity alone
-        of a family.
+        ker(φ_Y), the elements over which f̂ is the mean, taken from the action; for a family only
+        the identity.
 
     Raises
     ------
     GeedError
-        If no measure has that name, or there is no such support or kind.
+        If there is no such measure, support or kind.
         If ``action`` lacks a part of an action.
-        If the measure does not take such an action: feature maps take one by letters, latents the
-        trivial one; class scores no matrices, which do not keep probabilities, and feature maps
-        none, since a cosine by channel does not see how channels mix.
+        If the action does not fit the measure. Feature maps need an action by letters, latents the
+        trivial one. Class scores take no matrices, because mixed probabilities are not
+        probabilities. Feature maps take none, because a cosine per channel cannot compare mixed
+        channels.
         If class scores cannot be moved back to the places of x, or a tensor that has a target.
-        If labels are to be held against scores at many places.
-        If a share of the error is to be of a fitted action.
+        If labels would be compared with scores at many places.
+        If a share of the error is requested for a fitted action.
     """
 
     name: str
@@ -169,7 +170,7 @@ class Measure:
         return places_of(self.action, self.support)
 
     def of(self, position: int) -> Measure:
-        """Return the measure of the sample at a position of D, where it is another for each."""
+        """Return the measure for the sample at a position of D."""
         action = self.action
         if self.drawn is None or not isinstance(action, LayoutAction | Permutation):
             return self
@@ -177,14 +178,14 @@ class Measure:
         return replace(self, action=action.onward(seed, indices[position]), drawn=None)
 
     def correction(self, elements: int) -> float:
-        """Return what deviations from a mean over so many elements are multiplied by.
+        """Return the factor for deviations from a mean over this number of elements.
 
         Notes
         -----
-        The mean of n independent elements is nearer to them than that of all: squared distances
-        are (n − 1)/n of what they should be, in expectation, which is undone; distances go by its
-        root. Cosines and divergences stay as they are, and so does what is not held against a mean
-        over the whole group.
+        The mean of n independent elements is nearer to them than the mean over the whole group: in
+        expectation, squared distances are (n − 1)/n of their correct value. The factor corrects
+        this; for distances it is the root. Cosines and divergences are not corrected, nor is
+        anything that is not compared with a mean over the whole group.
         """
         group, power = self.action.group, 2 if self.target else self.descriptor.power
         if not group.independent or len(self.averaged) < group.order:
@@ -213,10 +214,11 @@ class Measure:
 
     @property
     def counted(self) -> slice:
-        """Elements whose deviations count: all, or all but an identity that is its own reference.
+        """Elements whose deviations count: all, or all except the identity.
 
-        Choice: where f̂(x) is f(x), the identity scores perfect by definition, and a measure that
-        ``skips_identity`` is a mean over the others. Under a family, any measure is.
+        Choice: if f̂(x) is f(x), the identity is perfect by definition. A measure with
+        ``skips_identity`` is then the mean over the other elements. For a family, this holds for
+        every measure.
         """
         skips = self.descriptor.skips_identity or self.action.group.family is not None
         return slice(int(skips and self.averaged == (0,)), None)

@@ -23,7 +23,7 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
     Parameters
     ----------
     measure : {"latent-l2", "latent-cos", "unexplained", "sensitivity"}
-        The measure whose mean is taken.
+        The measure with this normaliser.
     points : array_like, shape (n, k)
         Identity-element latents of distinct samples, or whole outputs.
 

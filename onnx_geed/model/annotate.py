@@ -81,7 +81,7 @@ def annotate_model(
     ------
     GeedError
         If a name is not in the model.
-        If a value is not of its kind.
+        If a value does not fit its key.
         If a table holds more than 2²⁰ numbers.
         If the classes are not as many as the output has.
         If there is nothing to write.

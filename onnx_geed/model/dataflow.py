@@ -35,7 +35,7 @@ class Flow:
     Raises
     ------
     GeedError
-        If no data path leads from the input to the output.
+        If there is no data path from the input to the output.
     """
 
     def __init__(

@@ -43,29 +43,29 @@ _UNREAD = 4 << 30
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model as it was read.
+    """A model that was read.
 
     Parameters
     ----------
     path : Path
-        The file; the copy on this disk of one at an address.
+        The file, or the local copy of one at an address.
     proto : onnx.ModelProto
-        Its content: large weights not loaded, local functions inlined, nodes sorted. Weights that
-        lie in the file itself are external data that do.
+        Its content: large weights not loaded, local functions inlined, nodes sorted. Weights in the
+        file itself are treated as external data in that file.
     fingerprint : Fingerprint
         Of the file and its external data.
     opset : int
         Version of the default operator set.
     producer : str
-        The program that wrote it.
+        The program that wrote the file.
     metadata : dict of str to str
         Its ``metadata_props``.
     weights : tuple of Stamp
-        The files of its weights as they were when they were read: sessions read them again.
+        The state of the weights' files when they were read; sessions read them again.
     address : str
-        Where it was fetched from, if it was; without keys and tokens.
+        The address it was downloaded from, without keys and tokens; else empty.
     function : callable, optional
-        What is called in its place, a batch in and arrays by name out, where there is no file.
+        If there is no file: the function to call, with a batch in and arrays by name out.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class Model:
 
     @property
     def called(self) -> str:
-        """What messages and results call it: its address or path."""
+        """Its name in messages and results: address or path."""
         return self.address or str(self.path)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class Model:
         Raises
         ------
         GeedError
-            If they could not be read to the end, or changed meanwhile.
+            If they could not be read to the end, or changed during the run.
         """
         return self.fingerprint.text
 
@@ -126,9 +126,9 @@ def load_model(path: str | Path) -> Model:
     ------
     GeedError
         If there is no such file, or it cannot be read.
-        If it is not an ONNX model, or is cut off.
-        If it would take time or memory out of all proportion, as ``check_sound`` tells.
-        If its external data are missing or cut off, or lie where ONNX Runtime will not read them.
+        If it is not an ONNX model, or is truncated.
+        If it would take an unreasonable amount of time or memory.
+        If its external data are missing or truncated, or are where ONNX Runtime does not read them.
     """
     if not isinstance(path, str | os.PathLike):
         raise GeedError(f"a model is the path of an ONNX file, found {shown(path)}")
@@ -305,8 +305,8 @@ def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
     offset, length = (_count(entries.get(key), key, tensor, path) for key in ("offset", "length"))
     if size is not None and length not in (0, size):
         raise GeedError(
-            f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, and its external data are "
-            f"said to have {length:,}; save the model again"
+            f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, but its external data are "
+            f"declared with {length:,}; save the model again"
         )
     return _location(tensor), offset, length or size or 0
 

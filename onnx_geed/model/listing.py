@@ -108,7 +108,7 @@ def list_as_stated(
     input, output : str
         The acted-on input and the chosen output.
     input_shape : sequence of int, optional
-        Shape of the input with batch 1, where the file leaves lengths free.
+        Shape of the input with batch 1, if the file leaves lengths free.
     input_layout : str or mapping of str to str, optional
         Layout of the input, over that of the metadata; or those of several inputs, by name.
     moved : collection of str, optional

@@ -44,28 +44,28 @@ class Tensor:
     dtype : str
         ``float32``, ``float16``, ``float64``, another dtype, or ``?``.
     shape : tuple of int or None, or None
-        With the batch axis; ``None`` where free or unknown.
+        Shape with the batch axis; ``None`` for a free or unknown length, or for an unknown shape.
     node : str
-        The node that makes it.
+        The node that computes it.
     op : str
         That node's operator.
     module : str
-        The framework's module path; several are separated by commas; empty where unknown.
+        The framework's module path, several separated by commas; empty if unknown.
     point : bool
-        Whether it is a factorisation point that is offered.
+        Whether it is listed as a factorisation point.
     layout : str
-        One letter an axis, such as ``NCHW``, ``NPC`` or ``NK``; ``NTD:..``, ``NTD``; ``?`` where it
-        is not sure.
+        One letter per axis, such as ``NCHW``, ``NPC`` or ``NK``; ``NTD:..``, ``NTD``; ``?`` for an
+        unknown letter.
     roles : tuple of str
-        Those of ``channel``, ``latent``, ``output`` that it has by default.
+        Its default roles: ``channel``, ``latent``, ``output``.
     refused : str
-        Why it cannot be measured; empty where it can.
+        Why it cannot be measured; empty if it can.
     stated : tuple of str
-        The module paths that the model's metadata give it.
+        Its module paths in the model's metadata.
     scores : bool
-        Of the chosen output: whether it is class scores, or may be, as far as the graph tells.
+        For the chosen output: whether it has, or may have, class scores according to the graph.
     doubt : str
-        Of the chosen output: why the model has no default latent; empty where it has one.
+        For the chosen output: why the model has no default latent; empty if it has one.
     held : int
         Bytes that it takes in memory for a batch of one, or for the file's fixed one; free lengths
         count as 1, and an unknown shape as nothing.
@@ -112,25 +112,25 @@ def list_tensors(
     input, output : str
         The acted-on input and the chosen output.
     input_shape : sequence of int, optional
-        Shape of the input with batch 1, where the file leaves lengths free.
+        Shape of the input with batch 1, if the file leaves lengths free.
     latent : str, optional
-        The latent, where it is not to be looked for.
+        The latent, if it is not to be searched.
     layouts : mapping of str to str, optional
-        Layouts of tensors by name, over those of the metadata; the input's may be among them.
+        Layouts of tensors by name, also of the input; they override the metadata.
     kind : str, optional
         Kind of the output as the user states it: ``logits``, ``probabilities`` or ``embedding``.
 
     Returns
     -------
     tuple of Tensor
-        Tensors that cannot be measured, constants too, carry the reason.
+        All tensors. Those that cannot be measured, also constants, have the reason.
 
     Raises
     ------
     GeedError
-        If no data path leads from the input to the output.
-        If the output, or the latent that the metadata name, is none that can be measured.
-        If the output's kind is stated as none of the three.
+        If there is no data path from the input to the output.
+        If the output, or the latent named in the metadata, cannot be measured.
+        If the stated kind of the output is unknown.
     """
     inferred = infer_tensors(model, input, output, input_shape)
     return tensors_from(model, inferred, latent=latent, layouts=layouts or {}, kind=kind)
@@ -164,14 +164,14 @@ def infer_tensors(
     input, output : str
         The acted-on input and the chosen output.
     input_shape : sequence of int or None
-        Shape of the input with batch 1, where the file leaves lengths free.
+        Shape of the input with batch 1, if the file leaves lengths free.
     beside : sequence of str
         Inputs that are moved together with it.
 
     Raises
     ------
     GeedError
-        If no data path leads from the input to the output.
+        If there is no data path from the input to the output.
     """
     one, three = (infer(model.proto, input, input_shape, batch) for batch in (1, 3))
     return Inferred(Flow(model.proto.graph, input, output, beside), one, three)
@@ -346,7 +346,7 @@ def _tensors_in_bodies(node: onnx.NodeProto) -> list[Tensor]:
     tensors = []
     for body in subgraphs(node):
         for inner in body.node:
-            reason = f"lies inside the body of a {node.op_type}, where nothing can be reached"
+            reason = f"is inside the body of a {node.op_type}, which cannot be reached"
             outputs = filter(None, inner.output)
             tensors += [
                 Tensor(o, "?", None, inner.name, inner.op_type, refused=reason) for o in outputs

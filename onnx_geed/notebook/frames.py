@@ -39,7 +39,7 @@ def frame_of(result: Result, library: Library | None) -> Any:
     Raises
     ------
     GeedError
-        If the library is not installed, or there is no such one.
+        If the library is unknown or not installed.
     """
     known = get_args(Library)
     installed = next((name for name in known if importlib.util.find_spec(name)), known[0])

@@ -24,12 +24,12 @@ def load(path: str | Path) -> Result:
     Returns
     -------
     Result
-        With ``file`` added: where it was read from.
+        The result, with the path in the additional field ``file``.
 
     Raises
     ------
     GeedError
-        As :func:`onnx_geed.read_result`, which this is by a shorter name.
+        As for :func:`onnx_geed.read_result`.
 
     Examples
     --------

@@ -21,10 +21,11 @@ def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
     Parameters
     ----------
     values : mapping of str to float, or Result
-        What :meth:`onnx_geed.EquivarianceMetric.compute` or :func:`onnx_geed.measure` returned.
+        The values returned by :meth:`onnx_geed.EquivarianceMetric.compute` or
+        :func:`onnx_geed.measure`.
     writer : object or str or Path
-        A ``SummaryWriter`` of PyTorch or another that has ``add_scalar(tag, value, step)``; or a
-        folder, in which each call begins a file.
+        A ``SummaryWriter`` of PyTorch, or any object with ``add_scalar(tag, value, step)``; or a
+        folder, in which each call writes a new file.
     step : int
         The step, or the epoch.
 
@@ -37,7 +38,7 @@ def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
 
     Notes
     -----
-    Tags are ``equivariance/MEASURE/LAYER``. A value that is not there, NaN, is left out.
+    Tags are ``equivariance/MEASURE/LAYER``. A missing value (NaN) is left out.
     """
     scalars = _scalars("log_tensorboard", values)
     if not isinstance(writer, str | Path):
@@ -64,11 +65,11 @@ def log_wandb(values: Mapping[str, Any], step: int | None = None, run: Any = Non
     Parameters
     ----------
     values : mapping of str to float, or Result
-        As :func:`log_tensorboard` takes them.
+        As for :func:`log_tensorboard`.
     step : int, optional
         The step; by default the run's own.
     run : wandb.Run, optional
-        The run; by default the one that ``wandb.init`` began.
+        The run; by default the one that ``wandb.init`` started.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def log_mlflow(values: Mapping[str, Any], step: int | None = None) -> None:
     Parameters
     ----------
     values : mapping of str to float, or Result
-        As :func:`log_tensorboard` takes them.
+        As for :func:`log_tensorboard`.
     step : int, optional
         The step.
 

@@ -31,8 +31,8 @@ _NAME = 48
 class Result(dict[str, Any]):
     """A measurement of schema ``onnx-geed/result/1``, as :func:`onnx_geed.measure` returns it.
 
-    It is a dict, with the fields that its file has, and is equal to one, written as JSON and
-    pickled like one.
+    It is a dict with the fields of its file. It can be compared, written as JSON and pickled like
+    any dict.
 
     Examples
     --------
@@ -88,23 +88,23 @@ class Result(dict[str, Any]):
         return Result(self)
 
     def to_dataframe(self, library: Library | None = None) -> Any:
-        """Return a table with one row a measurement.
+        """Return a table with one row per measurement.
 
         Parameters
         ----------
         library : {"pandas", "polars"}, optional
-            Whose; by default pandas, or polars where that alone is installed.
+            The library; by default pandas, or polars if only that is installed.
 
         Returns
         -------
         pandas.DataFrame or polars.DataFrame
-            Columns ``model``, ``group``, ``measure``, ``layer`` and so on, those of CSV but for
-            what has a number an element.
+            Columns ``model``, ``group``, ``measure``, ``layer`` and so on: those of CSV, without
+            the values by element.
 
         Raises
         ------
         GeedError
-            If the library is not installed, or there is no such one.
+            If the library is unknown or not installed.
         """
         return frame_of(self._content, library)
 
@@ -117,7 +117,7 @@ class Result(dict[str, Any]):
             Values by layer; deviations by element, at their angles or over a family's parameter; or
             the distribution over samples.
         measure : str, optional
-            Which one; by default the one that was taken on most layers.
+            The measure; by default the one with the most layers.
 
         Returns
         -------
@@ -126,7 +126,7 @@ class Result(dict[str, Any]):
         Raises
         ------
         GeedError
-            If there is no such kind, or the result has no such measure, or none.
+            If there is no such kind, or the result does not have the measure.
             If matplotlib is not installed.
         """
         return draw_result(self._content, kind, measure)
@@ -139,12 +139,12 @@ class Result(dict[str, Any]):
         other : Result, dict, str or Path
             B, where this one is A; or its file.
         force : bool
-            Compare what is not comparable all the same.
+            Compare even if the results are not comparable.
 
         Returns
         -------
         dict
-            As :func:`onnx_geed.compare` gives it.
+            As returned by :func:`onnx_geed.compare`.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class Result(dict[str, Any]):
         return results.compare(self, other, force=force)
 
     def save(self, path: str | Path) -> None:
-        """Write the file that :func:`onnx_geed.load` reads; it appears whole or not at all.
+        """Write a file for :func:`onnx_geed.load`, completely or not at all.
 
         Parameters
         ----------

@@ -30,6 +30,10 @@ __all__ = [
 _MOST_ROWS = 64
 
 
+# Inches that the numbers and the label of an axis take at most.
+_AXIS = 0.6
+
+
 def short_name(name: str, width: int = 26) -> str:
     """Shorten a name for an axis."""
     return shorten(name, width)
@@ -64,12 +68,19 @@ def _common_start(names: Sequence[str]) -> str:
 
 
 def legend(axes: Any, count: int, **options: Any) -> None:
-    """Put a legend over the axes where there is more than one entry."""
+    """Put a legend over the axes where there is more than one entry, as wide as the picture."""
     if count > 1:
+        figure, (_, labels) = axes.figure, axes.get_legend_handles_labels()
+        # A letter is at most so wide; before it stands a line, and in front of all the axis.
+        widest = max(map(len, labels), default=0) * 0.62 * FONT / 72 + 0.4
+        fitting = max(1, int((figure.get_figwidth() - _AXIS) / widest))
+        across = min(2 if count > 3 else count, fitting)
+        more = -(-count // across) - -(-count // (2 if count > 3 else count))
+        figure.set_figheight(figure.get_figheight() + 0.17 * more)
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1.0),
-            ncols=2 if count > 3 else count,
+            ncols=across,
             borderaxespad=0.2,
             handlelength=1.4,
             columnspacing=1.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from onnx_geed.results import GroupPart, Reading
 __all__ = ["heat_picture", "shares_picture"]
 
 F64 = NDArray[np.float64]
+
+
+# Inches that a letter of an axis takes.
+_LETTER = 0.075
 
 
 def heat_picture(
@@ -124,7 +129,11 @@ def _label_cells(axes: Any, rows: Sequence[str], columns: Sequence[str]) -> None
     n = len(columns)
     at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
     names = [short_name(columns[g], 16) for g in at]
-    long = n > 8 or n * max(map(len, names)) > 60
+    # Inches from one name to the next, beside the names of rows and the bar of colours.
+    named = max(len(label.get_text()) for label in axes.get_yticklabels())
+    room = (axes.figure.get_figwidth() - _LETTER * named - 0.9) / len(names)
+    pairs = pairwise(map(len, names))
+    long = n > 8 or any(_LETTER * (1 + (a + b) / 2) > room for a, b in pairs)
     axes.set_xticks(at, names, rotation=90 if long else 0)
     axes.tick_params(length=0)
     for side in axes.spines.values():

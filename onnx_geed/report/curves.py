@@ -38,6 +38,10 @@ F64 = NDArray[np.float64]
 _MOST_TICKS, _MOST_NAMES = 11, 16
 
 
+# A label of more letters takes two lines.
+_LABEL = 44
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """A quantity by element of a family.
@@ -167,7 +171,11 @@ def curve_picture(
         for i, curve in enumerate(curves):
             _draw(axes, curve, i if curve.series is None else curve.series, places, group)
         if at is None:
-            shown = range(0, len(places), 1 + (len(places) - 1) // _MOST_NAMES)
+            # Angles are a scale, of which every second one is enough where they stand close.
+            most = (
+                _MOST_TICKS if element_called(group, len(places) - 1).endswith("°") else _MOST_NAMES
+            )
+            shown = range(0, len(places), 1 + (len(places) - 1) // most)
             names = [short_name(element_called(group, g), 16) for g in shown]
             long = max(map(len, names)) * len(names) > 60
             axes.set_xticks([places[g] for g in shown], names, rotation=30 if long else 0)
@@ -175,7 +183,9 @@ def curve_picture(
             _parameter_axis(axes, at, group)
         axes.grid(axis="y", lw=0.5)
         axes.set_axisbelow(True)
-        axes.set_ylabel(label + ("" if level is None else f"; dashed line: {level[1]}"))
+        line = "" if level is None else f"dashed line: {level[1]}"
+        long = len(label) + len(line) > _LABEL
+        axes.set_ylabel(label + (line and (";\n" if long else "; ") + line))
         if of is not None:
             tops = [c.values if c.ends is None else c.ends[:, 1] for c in curves]
             axes.set_ylim(*begin_at_perfect(axes.yaxis, [of], float(np.nanmax(np.stack(tops)))))

@@ -16,7 +16,7 @@ from onnx_geed.report.render import json_in_page
 from onnx_geed.report.samples import headline
 from onnx_geed.report.svg import load_matplotlib
 from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
-from onnx_geed.report.words import element_called, samples_called
+from onnx_geed.report.words import element_called, samples_called, worst_noun
 from onnx_geed.results import (
     Exploration,
     ExploredLayer,
@@ -176,6 +176,7 @@ def _model(
         "of": f"{result['data']['fingerprint']} {group['name']} {group['support']}",
         "elements": shown,
         "names": [plain(element_called(group, g)) for g in shown],
+        "noun": worst_noun(group).capitalize(),
         "by": f"{first.measure} in {shorten(first.layer, 60)}",
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],

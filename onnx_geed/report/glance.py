@@ -12,6 +12,7 @@ from onnx_geed.report.cells_figure import shares_picture
 from onnx_geed.report.curves import Curve, curve_picture
 from onnx_geed.report.many_results import FEW, ranking
 from onnx_geed.report.picture import framed
+from onnx_geed.report.samples import headline
 from onnx_geed.report.words import (
     at_elements,
     element_called,
@@ -79,7 +80,7 @@ def glance(
             "name": name,
             "sentences": [
                 *([] if record is None else _sentences(result, record)),
-                *_where(result, own),
+                *_where(result, own, known=record is not None),
             ],
         }
         for i, (result, name, record, own) in enumerate(
@@ -159,18 +160,22 @@ def _ranking(
     return ranking(results, names, readings, shares, says_little)
 
 
-def _where(result: Result, readings: Sequence[Reading]) -> list[str]:
-    """Say where feature maps lose most, and under which element."""
+def _where(result: Result, readings: Sequence[Reading], *, known: bool) -> list[str]:
+    """Say where feature maps lose most, and under which element.
+
+    Without maps it is that of another tensor, unless it is known of the predictions.
+    """
     maps = [r for r in readings if r.descriptor.cosine_of_maps]
-    if len(maps) < 2:
-        return []
-    lost = largest_loss(maps)
-    if lost is None:
-        return []
-    layouts = [m["layout"] for m in result["measurements"] if m["measure"] == maps[0].measure]
-    sentences = [f"{title(maps[0].measure, layouts)}: the largest loss is {lost}."]
-    if result["group"]["order"] > 2:
-        sentences.append(worst_and_best(maps[-1], result["group"]))
+    sentences = []
+    if len(maps) > 1:
+        lost = largest_loss(maps)
+        if lost is None:
+            return []
+        layouts = [m["layout"] for m in result["measurements"] if m["measure"] == maps[0].measure]
+        sentences = [f"{title(maps[0].measure, layouts)}: the largest loss is {lost}."]
+    shown = maps[-1] if maps else headline(readings)
+    if result["group"]["order"] > 2 and not shown.hardly_reacts and (maps or not known):
+        sentences.append(worst_and_best(shown, result["group"]))
     return sentences
 
 
@@ -267,30 +272,41 @@ def _pictures(
 ) -> list[dict[str, str]]:
     """Draw shares of samples by element, one picture for each group in the results."""
     groups = [(r["group"]["name"], tuple(r["group"]["elements"])) for r in results]
-    pictures = []
+    several, pictures = len(set(groups)) > 1, []
+    # Of so many results that they have no colours of their own, a model has one in all pictures.
+    models = [(r["model"]["path"], r["model"]["sha256"]) for r in results]
+    numbers = list(range(len(results)))
+    if several and len(results) > _LINES:
+        numbers = [list(dict.fromkeys(models)).index(model) for model in models]
     for of in dict.fromkeys(groups):
         known = [
-            (i, names[i], record)
+            _Drawn(numbers[i], names[i], names[i].removesuffix(f", {of[0]}" * several), record)
             for i, record in enumerate(found)
             if record is not None and groups[i] == of and len(of[1]) > 1
         ]
         if known:
-            group = results[known[0][0]]["group"]
-            several = len(set(groups)) > 1
+            group = next(r["group"] for r, own in zip(results, groups, strict=True) if own == of)
             pictures.append(_picture(group, known, several=several))
     return pictures
 
 
-def _picture(
-    group: GroupPart, known: Sequence[tuple[int, str, Record]], *, several: bool
-) -> dict[str, str]:
+class _Drawn(NamedTuple):
+    """A result in a picture: the number of its colour, its name, and its name beside a group's."""
+
+    number: int
+    name: str
+    called: str
+    record: Record
+
+
+def _picture(group: GroupPart, known: Sequence[_Drawn], *, several: bool) -> dict[str, str]:
     of = f"{group['name']}: share" if several else "Share"
     curves = _curves(group, known)
     alt = f"Shares of samples by element under {group['name']}. " + " ".join(
         f"{c.name}: {_ends(group, c)}." for c in curves
     )
     if len(known) > _LINES:
-        table = [(name, _values(group, "stay", record)) for _, name, record in known]
+        table = [(one.name, _values(group, "stay", one.record)) for one in known]
         svg = shares_picture(table, group, along(group))
         caption = f"{of} of samples whose class stays the same, by model and element; 100 % is "
         caption += "perfect."
@@ -314,12 +330,12 @@ def _values(group: GroupPart, share: str, record: Record) -> np.ndarray[Any, Any
     return np.array([part["per_element"].get(e, np.nan) for e in group["elements"]])
 
 
-def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[Curve]:
+def _curves(group: GroupPart, known: Sequence[_Drawn]) -> list[Curve]:
     """Return the curves: solid the share of the same class, dotted that of the correct class."""
     curves = []
-    for i, name, record in known:
+    for i, name, called, record in known:
         part = _predictions(record)
-        of = f"{name}: " if len(known) > 1 else ""
+        of = f"{called}: " if len(known) > 1 else ""
         shares = [("same class", "stay")] + [("correct class", "right")] * (
             part["right"] is not None
         )

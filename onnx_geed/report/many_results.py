@@ -90,10 +90,11 @@ def ranking(
     for group, pool in pools.items():
         within = f"{group}: " if len(pools) > 1 else ""
         ranked = [
-            *_of_predictions(results, predictions, pool),
+            *_of_predictions(results, predictions, pool, says_little),
             *_of_measures(results, readings, pool),
         ]
-        sentences += [within + _sentence(r, names, len(pool)) for r in ranked if r.badness]
+        called = names if not within else [n.removesuffix(f", {group}") for n in names]
+        sentences += [within + _sentence(r, called, len(pool)) for r in ranked if r.badness]
     little = [name for name, so in zip(names, says_little, strict=True) if so]
     if little:
         sentences.append(
@@ -104,12 +105,18 @@ def ranking(
 
 
 def _of_predictions(
-    results: Sequence[Result], predictions: Sequence[Predictions | None], pool: Sequence[int]
+    results: Sequence[Result],
+    predictions: Sequence[Predictions | None],
+    pool: Sequence[int],
+    says_little: Sequence[bool],
 ) -> list[_Ranked]:
+    """Rank by shares of samples; a stable class that says little is no rank."""
     found = []
     for what, key in (("Same class after moving", "stay"), ("Correct class after moving", "right")):
         shares = {}
         for i in pool:
+            if key == "stay" and says_little[i]:
+                continue
             part = predictions[i]
             share = None if part is None else part["stay" if key == "stay" else "right"]
             moved = (
@@ -162,7 +169,7 @@ def _sentence(ranked: _Ranked, names: Sequence[str], count: int) -> str:
     what, badness, told = ranked
     order = sorted(badness, key=lambda i: badness[i])
     ends = [told[order[0]], told[order[-1]]]
-    unknown = f" Unknown for {count - len(order)}." if len(order) < count else ""
+    unknown = f" Not ranked: {count - len(order)}." if len(order) < count else ""
     if ends[0] == ends[1]:
         of = names[order[0]] if len(order) == 1 else f"all {len(order)}"
         return f"{what}: {ends[0]} ({of}).{unknown}"

@@ -49,20 +49,20 @@ def write_report(
     explorations: Sequence[Exploration | None] = (),
     command: str | None = None,
 ) -> None:
-    """Write the page of some results.
+    """Write a page about some results.
 
     Parameters
     ----------
     results : sequence of dict
-        Results, such as :func:`onnx_geed.read_result` returns.
+        Results, for example from :func:`onnx_geed.read_result`.
     path : str or Path
         The HTML file.
     data : str or Path, optional
         The data that was measured, for thumbnails.
     pictures : str or Path, optional
-        A folder to which the pictures are also written, as SVG files.
+        A folder for the pictures as SVG files.
     explorations : sequence of Exploration or None
-        For each result, the samples that ``onnx_geed.run.explore`` ran again, to look at.
+        For each result, samples from ``onnx_geed.run.explore`` for the explorer on the page.
     command : str, optional
         The command that made the page, which the page shows.
 
@@ -72,7 +72,7 @@ def write_report(
         If a file cannot be written.
         If there is no result, or one without measurements.
         If matplotlib or jinja2 are not installed.
-        If the data are not those that were measured.
+        If the data are not the measured ones.
     """
     check_installed()
     content = _content(cast(Sequence[Result], results), data, command, explorations)
@@ -122,7 +122,7 @@ def report(
     GeedError
         If there is no result, or one without measurements.
         If matplotlib or jinja2 are not installed.
-        If the data are not those that were measured.
+        If the data are not the measured ones.
     """
     check_installed()
     return render("report", _content(results, data, None, explorations))

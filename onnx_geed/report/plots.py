@@ -39,7 +39,7 @@ def draw_result(result: Result, kind: PlotKind, measure: str | None = None) -> A
     Raises
     ------
     GeedError
-        If there is no such kind, or the result has no such measure, or none.
+        If there is no such kind, or the result does not have the measure.
         If matplotlib is not installed.
     """
     if kind not in get_args(PlotKind):

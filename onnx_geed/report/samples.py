@@ -77,7 +77,7 @@ def _samples(
     Raises
     ------
     GeedError
-        If the data are not those that were measured.
+        If the data are not the measured ones.
     """
     chosen = headline(readings)
     values = chosen.per_sample
@@ -109,13 +109,17 @@ def _samples(
 
 
 def headline(readings: Sequence[Reading]) -> Reading:
-    """Choose the reading that ranks samples: nearest to the output, on a known scale."""
+    """Choose the reading that ranks samples: nearest to the output, on a known scale.
 
-    def rank(reading: Reading) -> tuple[float, int]:
+    What hardly reacts to the input ranks samples by rounding, and is the last choice.
+    """
+
+    def rank(reading: Reading) -> tuple[bool, float, int]:
         measure = reading.descriptor
         # A distance without a scale says least, but says more about the output than maps do.
         unscaled = measure.in_tensor_units and not measure.normalised
-        return _HEADLINE.index(measure.role) + 1.5 * unscaled, list(CATALOGUE).index(measure.name)
+        nearest = _HEADLINE.index(measure.role) + 1.5 * unscaled
+        return reading.hardly_reacts, nearest, list(CATALOGUE).index(measure.name)
 
     return min(reversed(readings), key=rank)
 

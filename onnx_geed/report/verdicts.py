@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+
+from onnx_geed.measures import descriptor_of
 from onnx_geed.report.words import far_off, percent, title
 from onnx_geed.results import (
     ComparisonEntry,
     Reading,
+    Record,
     Result,
     is_family,
+    mean_interval,
     no_conclusion,
     read_record,
 )
@@ -29,7 +35,7 @@ _ROUNDING = 1e-6
 def verdicts(
     results: Sequence[Result], names: Sequence[str], entries: Sequence[ComparisonEntry]
 ) -> list[dict[str, str]]:
-    """Return one verdict per measure, on the last layer that both models have.
+    """Return one verdict per measure, on the last layer of both models.
 
     Parameters
     ----------
@@ -47,21 +53,58 @@ def verdicts(
         Two predictions of one model have no verdict here.
     """
     shown = []
-    for measure, entry in {entry["measure"]: entry for entry in entries}.items():
-        if entry["output_action_a"] != entry["output_action_b"]:
-            continue
+    compared = {entry["measure"]: entry for entry in entries}
+    of_maps = [m for m in dict.fromkeys(map(_measure, results[0]["measurements"])) if _of_maps(m)]
+    for measure in dict.fromkeys([*of_maps, *compared]):
         records = [[m for m in r["measurements"] if m["measure"] == measure] for r in results]
-        same = [m for own in records for m in own if m["layer"] == entry["layer"]]
-        first, second = same if len(same) == 2 else (records[0][-1], records[1][-1])
+        if not all(records):
+            continue
+        last = read_record(records[0][-1]), read_record(records[1][-1])
         name = title(measure, [m["layout"] for own in records for m in own])
-        pair = read_record(first), read_record(second)
-        text = _text(entry, names, pair, of_family=is_family(results[0]["group"]))
-        shown.append({"what": f"{name} ({entry['layer']})", "text": text})
+        entry = compared.get(measure)
+        # What networks of two designs call by one name need not be the same place in both.
+        if _of_maps(measure) and entries and last[0].layer != last[1].layer:
+            layer, pair, gap = f"{last[0].layer} | {last[1].layer}", last, _gap_of_last(last)
+        elif entry is None or entry["output_action_a"] != entry["output_action_b"]:
+            continue
+        else:
+            same = [m for own in records for m in own if m["layer"] == entry["layer"]]
+            layer, pair = entry["layer"], last
+            if len(same) == 2:
+                pair = read_record(same[0]), read_record(same[1])
+            gap = _Gap(entry["difference"], entry["verdict_ci95"], entry["compared"] == "value")
+        text = _text(gap, names, pair, of_family=is_family(results[0]["group"]))
+        shown.append({"what": f"{name} ({layer})", "text": text})
     return shown
 
 
+class _Gap(NamedTuple):
+    """A difference A - B with its paired interval; ``of_values`` or of relative ones."""
+
+    difference: float
+    ends: Sequence[float] | None
+    of_values: bool
+
+
+def _measure(record: Record) -> str:
+    return record["measure"]
+
+
+def _of_maps(measure: str) -> bool:
+    return descriptor_of(measure).cosine_of_maps
+
+
+def _gap_of_last(pair: tuple[Reading, Reading]) -> _Gap:
+    """Pair the samples of two last layers, as far off as each is."""
+    if (pair[0].relative is None) != (pair[1].relative is None):
+        return _Gap(0.0, None, of_values=False)
+    shares = [np.array([r.share(float(v)) for v in r.per_sample]) for r in pair]
+    gaps = shares[0] - shares[1]
+    return _Gap(float(gaps.mean()), mean_interval(gaps), of_values=False)
+
+
 def _text(
-    entry: ComparisonEntry,
+    gap: _Gap,
     names: Sequence[str],
     pair: tuple[Reading, Reading],
     *,
@@ -74,14 +117,16 @@ def _text(
         percent(far_off(r, r.value, of_family=of_family)) for r in pair if r.relative is not None
     ]
     off = f" ({known[0]} and {known[1]} off)" if len(known) == 2 else ""
-    ends, difference = entry["verdict_ci95"], entry["difference"]
+    difference, ends, of_values = gap
+    if len(pair[0].per_sample) < 2:
+        return "one sample is too few for a conclusion."
     if ends is None:
         return f"no paired interval, so no conclusion{off}."
     if ends[0] <= 0 <= ends[1] or abs(difference) <= _ROUNDING:
         return f"no clear difference{off}."
     better = names[difference > 0]
     kind = "invariant" if pair[0].output_action == "trivial" else "equivariant"
-    if entry["compared"] == "value" and shares[0] is not None and shares[1] is not None:
+    if of_values and shares[0] is not None and shares[1] is not None:
         apart = shares[0] - shares[1]
         if apart * difference < 0 and abs(apart) > _APART:
             told = [span(r.told(r.value)) for r in (pair if difference < 0 else pair[::-1])]

@@ -190,25 +190,28 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     Returns
     -------
     str
-        One sentence; it says so where the elements do not differ clearly.
+        One sentence; it says so where the elements do not differ clearly, and where one sample
+        cannot tell.
     """
     noun, values = worst_noun(group), reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
     ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
+    before, after = (
+        (f"{reading.told_unit} ", "") if reading.similarity else ("", f" {reading.told_unit}")
+    )
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
-    unit = reading.told_unit
-    if spread < _DIFFER or sure is None or sure[0] <= 0:
+    if spread < _DIFFER or (sure is not None and sure[0] <= 0):
         return (
-            f"In {reading.layer}, all {noun}s but the identity are about equal ({unit} {ends[0]} "
-            f"to {ends[1]})."
+            f"In {reading.layer}, all {noun}s but the identity are about equal ({before}{ends[0]} "
+            f"to {ends[1]}{after})."
         )
     told = [span(reading.told(float(v))) for v in values]
     where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
     return (
-        f"In {reading.layer}, the worst is {unit} {ends[0]} at {where[0]}, the best {ends[1]} at "
-        f"{where[1]}."
+        f"In {reading.layer}, the worst is {before}{ends[0]}{after} at {where[0]}, the best "
+        f"{ends[1]} at {where[1]}{' (of one sample)' if sure is None else ''}."
     )
 
 

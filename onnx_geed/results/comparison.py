@@ -40,7 +40,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     a, b : dict
         Results.
     force : bool
-        Compare what is not comparable all the same.
+        Compare even if the results are not comparable.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     for which, given in (("first", a), ("second", b)):
         if not isinstance(given, Mapping):
             raise GeedError(
-                f"compare: the {which} argument is no result: found {shown(given)}; read a file "
+                f"compare: the {which} argument is not a result: found {shown(given)}; read a file "
                 "with onnx_geed.load"
             )
     a, b = cast(Result, a), cast(Result, b)

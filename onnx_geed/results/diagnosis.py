@@ -64,19 +64,19 @@ _LARGE = 256 << 20
 
 
 def diagnose(result: AnyResult, model: Model | None = None) -> tuple[Finding, ...]:
-    """Say what a result shows.
+    """Explain what a result shows.
 
     Parameters
     ----------
     result : dict
         A result.
     model : Model, optional
-        Its model, for evidence from the graph.
+        The model; its graph is then examined too.
 
     Returns
     -------
     tuple of Finding
-        The likely ones first; empty where nothing is to be said.
+        The most likely first; empty if there are none.
     """
     result = cast(Result, result)
     pairs = _without_input(result, model)

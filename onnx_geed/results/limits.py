@@ -231,24 +231,24 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
 
 
 def junit_xml(result: Result, limits: Sequence[str]) -> str:
-    """Return the outcome of limits as JUnit XML.
+    """Return the outcome of a check of limits as JUnit XML.
 
     Parameters
     ----------
     result : dict
         A result.
     limits : sequence of str
-        ``MEASURE[@LAYER]=LIMIT``, as ``--fail-above`` takes them.
+        ``MEASURE[@LAYER]=LIMIT``, as for ``--fail-above``.
 
     Returns
     -------
     str
-        One test suite; one test case a value that a limit is for.
+        One test suite, with one test case per value that has a limit.
 
     Raises
     ------
     GeedError
-        If a limit cannot be read, or is for something that was not measured.
+        If a limit is invalid, or is for something that was not measured.
     """
     suite = ElementTree.Element("testsuite", name=xml_text(f"onnx-geed {result['group']['name']}"))
     cases = failures = 0
@@ -283,14 +283,14 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
 
 
 def write_junit(result: Result, limits: Sequence[str], path: str | Path) -> None:
-    """Write the outcome of limits as a JUnit XML file.
+    """Write the outcome of a check of limits as a JUnit XML file.
 
     Parameters
     ----------
     result : dict
         A result.
     limits : sequence of str
-        As :func:`junit_xml` takes them.
+        As for :func:`junit_xml`.
     path : str or Path
         Where.
 

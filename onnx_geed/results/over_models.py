@@ -44,7 +44,7 @@ _OF_TWO = (
 
 
 def aggregate(results: Sequence[AnyResult]) -> Aggregate:
-    """Mean and interval over models, which is the paper's interval.
+    """Return mean and interval over models; this is the paper's interval.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def aggregate(results: Sequence[AnyResult]) -> Aggregate:
     ------
     GeedError
         If there are no results.
-        If they are of different groups, data or measures, naming what differs.
+        If their groups, data or measures differ; the message names the difference.
     """
     results = cast(Sequence[Result], results)
     if not results:

@@ -86,15 +86,15 @@ def read_result(path: str | Path) -> Result:
     Returns
     -------
     dict
-        With ``file`` added: where it was read from.
+        The result, with the path in the additional field ``file``.
 
     Raises
     ------
     GeedError
         If there is no such file, or it is not JSON.
-        If it is not a result, or one of a schema that this version does not know.
-        If a field is missing, of another type than the schema's, or contradicts another.
-        If it holds a measure that this version does not know.
+        If it is not a result, or has a schema that this version does not know.
+        If a field is missing, has the wrong type, or contradicts another.
+        If it has a measure that this version does not know.
     """
     content = read_json(path)
     schema = content.get("schema") if isinstance(content, dict) else None

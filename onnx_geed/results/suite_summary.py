@@ -44,7 +44,7 @@ def read_summary(folder: str | Path) -> SuiteSummary:
     GeedError
         If there is none, or it is none of a schema that this version knows.
         If a field is missing, or of another type than the schema's.
-        If it holds a measure that this version does not know.
+        If it has a measure that this version does not know.
     """
     path = joined(folder, _FILE)
     if not exists(path):

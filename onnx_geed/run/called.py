@@ -166,8 +166,8 @@ def _device(value: Any) -> str:
 
 def _on_device(value: Any, device: str) -> str:
     return (
-        f"a tensor ({shown(type(value).__qualname__)}) is on {device} and does not come to the "
-        "host by itself: copy it there, as with tensor.cpu() or array.get()"
+        f"a tensor ({shown(type(value).__qualname__)}) is on {device}, and cannot be copied to "
+        "the host automatically: copy it, as with tensor.cpu() or array.get()"
     )
 
 

@@ -120,20 +120,20 @@ def compile_measurement(
     data: Any = None,
     **options: Any,
 ) -> CompiledMeasurement:
-    """Write a measurement as an ONNX file: samples in, deviations out.
+    """Write a measurement as an ONNX file that takes samples and returns deviations.
 
     Parameters
     ----------
     model : str, Path or Model
-        The ONNX file that is measured.
+        The ONNX file to measure.
     group : str or Group
         The acting group.
     out : str or Path
-        Where the measurement goes; external data of the model are copied beside it.
+        The file to write; the model's external data are copied next to it.
     data : str, Path or ndarray, optional
-        Samples to try the model out on; noise by default.
+        Samples to test the model with; noise by default.
     **options
-        Fields of :class:`onnx_geed.Options`; those that say how to run are not used.
+        Fields of :class:`onnx_geed.Options`; those about how to run are ignored.
 
     Returns
     -------
@@ -144,8 +144,8 @@ def compile_measurement(
     Raises
     ------
     GeedError
-        If model or options cannot be used, or the measurement cannot be one graph.
-        If one orbit takes more memory than the budget: the file is tried out on one.
+        If model or options are invalid, or the measurement is impossible in one graph.
+        If one orbit takes more memory than the budget; the file is tested with one.
         If the file cannot be written, or does not pass the checker.
     """
     loaded = model if isinstance(model, Model) else load_model(model)

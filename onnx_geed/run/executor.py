@@ -107,7 +107,7 @@ class Executor(Protocol):
         GeedError
             If a job fails.
         NoWorkersError
-            If nothing is left that could run it.
+            If no worker is left to run it.
         """
 
     def workforce(self, workers: int) -> Workforce:

@@ -37,7 +37,7 @@ def fit_actions(
     address: str | None = None,
     **options: Any,
 ) -> tuple[Table, ...]:
-    """Estimate how a group acts on the channels of hidden layers, where nobody knows.
+    """Estimate from data how a group acts on the channels of hidden layers.
 
     Parameters
     ----------
@@ -50,30 +50,30 @@ def fit_actions(
     layers : sequence of str
         Tensors, nodes, globs or module paths.
     kind : {"permutation", "orthogonal", "linear"}
-        What ρ(g) may be.
+        The kind of ρ(g).
     representation : bool
-        Whether orthogonal matrices are made to compose as the group's elements do: for C<n>,
-        angles are brought to n-th parts of a turn; for others, elements are averaged, and the
-        defect says what is left.
+        Whether to make orthogonal matrices compose like the group's elements. For C<n>, angles are
+        rounded to multiples of 1/n turn; for other groups, elements are averaged, and the defect
+        shows the remaining error.
     progress : callable, optional
-        Told of inferences, and then of maps that are solved.
+        Called after inferences, then after solved layers.
     notify : callable, optional
-        Told in words what the sums take, and of layers that cannot be fitted.
+        Called with a text about the memory of the sums, and about layers that cannot be fitted.
     executor, address
-        As :func:`onnx_geed.measure` takes them: workers of a Ray cluster fit a layer each.
+        As for :func:`onnx_geed.measure`; each worker of a Ray cluster fits one layer at a time.
     **options
-        Fields of :class:`onnx_geed.Options`; ``samples`` is the size of the D that the fit leaves
-        out, ``fit_samples`` how many after it are fitted to.
+        Fields of :class:`onnx_geed.Options`. ``samples`` is the size of D, which the fit does not
+        use; ``fit_samples`` is the number of the following samples, which it uses.
 
     Returns
     -------
     tuple of Table
-        One a layer. Each can stand in ``output_action`` of :func:`onnx_geed.measure`.
+        One per layer, for ``output_action`` of :func:`onnx_geed.measure`.
 
     Raises
     ------
     GeedError
-        If model, data or options cannot be used, or the model gives NaN or infinity.
+        If model, data or options are invalid, or the model returns NaN or infinity.
         If a layer has no channels, or is a vector that is too long for the samples.
 
     Notes

@@ -48,7 +48,7 @@ def with_fits(
     prepared : Prepared
         What was worked out.
     progress : callable, optional
-        Told of inferences, and then of maps that are solved.
+        Called after inferences, then after solved layers.
     notify : callable, optional
         Told what the sums will take.
 
@@ -99,7 +99,7 @@ def fit_from_model(
     fitting : Fitting
         What is fitted, and to what.
     progress : callable, optional
-        Told of inferences, and then of maps that are solved.
+        Called after inferences, then after solved layers.
     notify : callable, optional
         Told what the sums will take.
 
@@ -230,7 +230,7 @@ def fit_tables(
     label : callable
         Names the sample at a position among the fit samples, for messages.
     progress : callable, optional
-        Told of maps that are solved.
+        Called after solved layers.
     notify : callable, optional
         Told what the sums will take.
 

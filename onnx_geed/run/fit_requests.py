@@ -54,7 +54,7 @@ class FitRequest:
     Parameters
     ----------
     kind : {"permutation", "orthogonal", "linear"}
-        What ρ(g) may be.
+        The kind of ρ(g).
     asked : str
         How it was asked for, for messages.
     is_pattern : bool

@@ -57,35 +57,35 @@ def merge(
     command: str | None = None,
     limits: Sequence[str] = (),
 ) -> Result:
-    """Join the parts of a run, each measured with another ``shard``, into the result of the whole.
+    """Join the parts of a run, each measured with another ``shard``, into the whole result.
 
     Parameters
     ----------
     parts : sequence of str, Path or dict
         Files of all parts, or the results themselves, in any order.
     command : str, optional
-        What the result says was run.
+        The command to store in the result.
     limits : sequence of str
-        Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
-        name nothing that was measured are refused.
+        Limits that the result will be checked against, ``MEASURE[@LAYER]=LIMIT``. A limit for
+        something that was not measured is refused.
 
     Returns
     -------
     dict
-        The result of schema ``onnx-geed/result/1``: to the last bit that of
-        :func:`onnx_geed.measure` without ``shard``. Of ``runtime``, ``inferences`` and ``seconds``
-        are sums over the parts, and ``device`` names each kind that there was.
+        The result, of schema ``onnx-geed/result/1``: identical to that of :func:`onnx_geed.measure`
+        without ``shard``, to the last bit. In ``runtime``, ``inferences`` and ``seconds`` are sums
+        over the parts, and ``device`` names all devices.
 
     Raises
     ------
     GeedError
-        If there is no part, or one is missing or given twice.
-        If a file is no result, a whole one or damaged.
-        If two parts are of different runs, naming what differs.
+        If there are no parts, or one is missing or given twice.
+        If a file is not a result, not a part, or damaged.
+        If two parts belong to different runs; the message names the difference.
 
     Notes
     -----
-    Neither the model nor the data are read.
+    The model and the data are not read.
 
     Examples
     --------

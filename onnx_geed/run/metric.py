@@ -62,14 +62,14 @@ class _Setting:
 
 
 class EquivarianceMetric:
-    """How far functions are from equivariant, over batches as they come.
+    """How far a function is from equivariant, added up over batches.
 
     Parameters
     ----------
     group : str or Group
         A group, a family or a sampled group.
     measures : sequence of str
-        ``NAME`` or ``NAME@OUTPUT``; by default all that make sense for the function's outputs.
+        ``NAME`` or ``NAME@OUTPUT``; by default all measures that fit the function's outputs.
     **options
         Of :class:`onnx_geed.Options`: ``norm_samples``, ``interval``, ``seed``, ``interpolation``,
         ``support``, ``components``, ``clip``, ``batch_size``, ``memory``, ``input_layout``,
@@ -82,16 +82,16 @@ class EquivarianceMetric:
 
     Notes
     -----
-    Between batches it keeps one number a sample, element and measure, the latents of the first
-    ``norm_samples`` samples for M, and sums. So its numbers are those of :func:`onnx_geed.measure`
-    on the same samples in the same order, bit for bit where the function gives the same bits in
-    batches of other sizes. Noise, and the elements of sampled groups, are drawn by ``seed`` and the
-    number of a sample among those that came by, from 0. Of two metrics that are added, sums are
-    added, so that they are the same to rounding; M is then over the first ``norm_samples`` latents
-    of both, M₂ over the points of both, and ``between_samples`` over neighbours in the first.
+    Between batches it keeps one number per sample, element and measure, the latents of the first
+    ``norm_samples`` samples for M, and sums. Its values are those of :func:`onnx_geed.measure` on
+    the same samples in the same order, bit for bit if the function's values do not depend on the
+    batch size. Noise, and the elements of sampled groups, are drawn from ``seed`` and the number of
+    the sample, counted from 0. Two metrics can be added; the sums are then equal up to rounding. M
+    is computed from the first ``norm_samples`` latents of both, M₂ from the points of both, and
+    ``between_samples`` from neighbours in the first metric.
 
-    A family's ``gain`` takes how far samples are apart, and so samples that are kept: it is left
-    out, and the records say so. It can be pickled: functions and samples are not part of it.
+    A family's ``gain`` is left out, and the records say so, because it needs the samples
+    themselves. The metric can be pickled; functions and samples are not part of it.
 
     Examples
     --------
@@ -110,7 +110,7 @@ class EquivarianceMetric:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples, and what the function's outputs were."""
+        """Forget all samples and outputs."""
         self._setting: _Setting | None = None
         self._statistics = OrbitStatistics()
         self._labels: tuple[int, ...] | None = None
@@ -119,7 +119,7 @@ class EquivarianceMetric:
 
     @property
     def samples(self) -> int:
-        """How many samples there were."""
+        """Number of samples so far."""
         return len(self._statistics.orbits)
 
     def __repr__(self) -> str:
@@ -132,21 +132,21 @@ class EquivarianceMetric:
         Parameters
         ----------
         f : callable
-            A batch in, and an array (B, ...) out, a tuple, or a dict of such by name, as
-            :func:`onnx_geed.measure` takes it. It gets what ``batch`` is: arrays of NumPy, or
-            tensors of the same framework, on the same device and of the same floating dtype.
+            Takes a batch and returns an array (B, ...), a tuple of arrays, or a dict of arrays by
+            name, as for :func:`onnx_geed.measure`. Its input has the type of ``batch``: a NumPy
+            array, or a tensor of the same framework, device and floating dtype.
         batch : ndarray or tensor, shape (B, ...)
-            Samples, not moved.
+            Unmoved samples.
         labels : array, tensor or sequence of int, shape (B,), optional
-            The class of each sample, as its position among the scores, from 0: then
-            :meth:`records` says how often predictions are right under each element, and
-            ``symmetry-share`` can be measured. All batches have them, or none.
+            The class of each sample: its position among the scores, from 0. Then :meth:`records`
+            says how often predictions are correct under each element, and ``symmetry-share`` can be
+            measured. Either all batches have labels or none.
 
         Raises
         ------
         GeedError
-            If the function fails, gives NaN, or its outputs do not fit the measures.
-            If there is not one class a sample, or some batches alone have them.
+            If the function fails, returns NaN, or its outputs do not fit the measures.
+            If there is not one label per sample, or only some batches have labels.
             If its rows depend on each other, as in training mode.
             If samples or outputs are of another shape than before.
         """
@@ -245,13 +245,13 @@ class EquivarianceMetric:
         Returns
         -------
         list of dict
-            Entries of a result's ``measurements``; those of class scores have ``predictions``: how
-            often the class stays after moving and, with labels, how often it is right.
+            Entries of a result's ``measurements``. Those of class scores have ``predictions``: how
+            often the class stays the same after moving and, with labels, how often it is correct.
 
         Raises
         ------
         GeedError
-            If there was no batch yet.
+            If there was no batch.
         """
         if self._setting is None:
             raise GeedError("compute: no sample was measured: call update first")
@@ -277,13 +277,12 @@ class EquivarianceMetric:
         Returns
         -------
         dict of str to float
-            By ``MEASURE@OUTPUT``; NaN where M cannot be divided by, of which :meth:`records` says
-            why.
+            By ``MEASURE@OUTPUT``; NaN if division by M is impossible, and :meth:`records` says why.
 
         Raises
         ------
         GeedError
-            If there was no batch yet.
+            If there was no batch.
         """
         return {
             f"{r['measure']}@{r['layer']}": math.nan if r["value"] is None else r["value"]
@@ -301,7 +300,7 @@ class EquivarianceMetric:
             )
         if self.samples and other.samples and (self._labels is None) != (other._labels is None):
             raise GeedError(
-                "two metrics are added of which one had labels: give them to both, or to neither"
+                "only one of the two metrics to add has labels: give labels to both, or to neither"
             )
         first, second = (self, other) if self._setting is not None else (other, self)
         total = EquivarianceMetric.__new__(EquivarianceMetric)
@@ -341,7 +340,7 @@ def _classes(given: Any, count: int) -> tuple[int, ...]:
     try:
         array = np.asarray(given) if isinstance(given, list | tuple) else to_host(given)
     except Exception as error:
-        raise GeedError(f"update: labels are no array: {reason_of(error)}") from None
+        raise GeedError(f"update: labels are not an array: {reason_of(error)}") from None
     if array.shape != (count,) or array.dtype.kind not in "iu":
         raise GeedError(
             f"update: labels are one class a sample, whole numbers of shape ({count},), found "

@@ -50,7 +50,7 @@ class Opening:
     masked : bool
         Whether padding is told by a mask.
     allowed : int
-        Bytes that may be held at once of what is packed, of one sample, and of labels.
+        Bytes that compressed data, one sample, or labels may use in memory.
     """
 
     data: Any

@@ -34,23 +34,24 @@ _SAMPLES = 50
 class Options:
     """How to measure; every field has a command-line option of the same name.
 
-    Values are brought to one form: numpy's numbers to Python's, lists to tuples, one text to a
-    sequence of one.
+    Values are converted to one form: NumPy numbers to Python numbers, lists to tuples, a single
+    string to a sequence of one.
 
     Parameters
     ----------
     measures : sequence of str
-        ``NAME`` or ``NAME@LAYER``; empty for all that make sense for the model.
+        ``NAME`` or ``NAME@LAYER``; empty for all that fit the model.
     samples : int, optional
-        Size of D, eq. (4): 50 by default. With ``precision`` the most to take, by default all.
+        Size of D, eq. (4); 50 by default. With ``precision`` the largest allowed size, by default
+        all.
     norm_samples : int
-        Points for M, eq. (6).
+        Number of points for M, eq. (6).
     seed : int
-        Seed of the permutation that picks them.
+        Seed of the permutation that chooses them.
     provider : {"auto", "cuda", "cpu"}
         Where to run.
     batch_size : int, optional
-        Most rows in one run; by default from ``memory``.
+        Largest number of rows in one run; by default computed from ``memory``.
     memory : str or int
         Budget for activations, such as ``2GiB``, or a number of bytes.
     interval : {"t", "bootstrap"}
@@ -59,9 +60,9 @@ class Options:
         Add samples until half of every interval's width is at most this share of the value's
         distance from perfect equivariance.
     references : bool
-        Whether to run the round trips that values are read by.
+        Whether to measure the round trips, as references for the values.
     untrained : bool
-        Whether to measure the same network with its weights drawn anew, as a scale too.
+        Whether to measure the same network with new random weights, as a reference.
     interpolation : {"bilinear", "nearest", "bicubic"}
         Resampling of rotations.
     support : {"full", "disk"}
@@ -70,18 +71,18 @@ class Options:
         Whether a family that changes values, such as ``brightness``, clips images and rounds them
         to 8 bits.
     components : {"right-down", "right-up", "down-right"}
-        What the components of vectors, axis X, are; a third one is forward.
+        The components of vectors (axis X); a third one is forward.
     output_action : mapping of str to str, Path or Table
-        Output actions by layer: given ones, or ``fit:permutation``, ``fit:orthogonal`` and
+        Output actions by layer: given ones, or ``fit:permutation``, ``fit:orthogonal`` or
         ``fit:linear`` for one that is estimated from data.
     fit_samples : int
-        Samples that actions are fitted to: the next of the permutation after D.
+        Number of samples for fitting actions: the next ones of the permutation after D.
     fit_anyway : bool
-        Whether vectors are fitted that are too long, or have too few samples, to trust it.
+        Whether to fit vectors that are too long, or have too few samples, for a reliable fit.
     input, output, latent : str, optional
         Names of the acted-on input, the output and the latent.
     input_layout : str or mapping of str to str, optional
-        Layout of the acted-on input, one letter an axis, such as ``NCHW``, ``NCDHW``, ``NCT`` or
+        Layout of the acted-on input, one letter per axis, such as ``NCHW``, ``NCDHW``, ``NCT`` or
         ``NPX``; or layouts of several inputs by name, which the group moves together.
     output_kind : {"logits", "probabilities", "embedding"}, optional
         The kind of the output.
@@ -90,21 +91,23 @@ class Options:
     feed : mapping of str to str, Path or ndarray
         Values of the other inputs.
     mask : mapping of str to str, Path or ndarray
-        Which entries of ragged sets are real, by the input that they are of or that takes them;
-        an empty text for the lengths that the data state. Padding is left out of every measure.
+        Which entries of sets of different sizes are real, by the input that they belong to or that
+        takes the mask; an empty string for the lengths in the data. Padding is left out of every
+        measure.
     preprocess : str, Path or Preprocess, optional
         Preset, file or ``key=value`` list; by default from the model's metadata.
     labels : str, Path or sequence, optional
         Labels of the samples, one each, or one for each place of class scores, such as (N, H, W).
     masks : str, Path or ndarray, optional
-        What stands in front in each sample, (N, H, W) of 1 and 0, for a family of backgrounds.
+        The foreground of each sample, (N, H, W) of 1 and 0, for a family of backgrounds.
     background : int or str, optional
-        A class of scores at places, by its number or the name that the model's metadata give it: a
-        second mean leaves out where it is.
+        For class scores at places: the background class, by its number or its name in the model's
+        metadata. A second mean leaves out its places.
     target : mapping of str to str, Path or ndarray
-        What tensors should be, by layer: a row a sample of the data, of the tensor's shape.
+        Correct values of tensors, by layer: one row per sample of the data, with the tensor's
+        shape.
     layers : sequence of str
-        Layers that a cache is to keep; without ``measures``, only these.
+        Layers to store in a cache; without ``measures``, only these.
     engine : {"auto", "kernels", "graph"}
         Where deviations are computed: by compiled loops on the host, or by nodes in the model's own
         graph. ``auto`` takes the graph on CUDA.
@@ -113,7 +116,7 @@ class Options:
     ------
     GeedError
         If a value is not of its field's type, or none of its choices.
-        If a number is out of its range.
+        If a number is out of range.
         If there is no such layout or size.
     """
 
@@ -170,12 +173,12 @@ class Options:
 
     @property
     def allowed(self) -> int:
-        """Bytes that may be held of one file at once."""
+        """Bytes that one file may use in memory."""
         return allowed_by(self.memory)
 
     @property
     def wanted(self) -> int | None:
-        """The size that D is to have, or at most; ``None`` for all there are."""
+        """The requested or largest size of D; ``None`` for all samples."""
         return _SAMPLES if self.samples is None and self.precision is None else self.samples
 
 

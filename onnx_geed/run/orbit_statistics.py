@@ -97,7 +97,7 @@ class MeasureStatistics:
     deviations : ndarray of float64, shape (orbits, n)
         m(f(gx), φ_Y(g) f̂(x)), eq. (4).
     zero_pairs : ndarray of float64, shape (orbits, n)
-        Share of cosines taken between two zero vectors.
+        Share of cosines between two zero vectors.
     exact : ndarray of float64, shape (orbits, subgroup), optional
         Deviations under the exact subgroup, with its own f̂.
     inverse : ndarray of float64, shape (orbits, n), optional

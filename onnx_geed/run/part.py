@@ -107,11 +107,11 @@ def measure_part(
     started : float
         When the run began, by :func:`time.perf_counter`.
     progress : callable, optional
-        Told how far the run is.
+        Called with the progress of the run.
     notify : callable, optional
-        Told in words what fitting an output action will take.
+        Called with a text about the cost of fitting an output action.
     command : str, optional
-        What the result says was run.
+        The command to store in the result.
     kept : KeptPoints, optional
         Points for M that were run before.
 

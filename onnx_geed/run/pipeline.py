@@ -73,9 +73,10 @@ def measure(
     Parameters
     ----------
     model : str, Path, Model or callable
-        The ONNX file. Or a function: a batch (B, ...) of NumPy arrays in, and an array (B, ...)
-        out, a tuple or a dict of such by name, also tensors of other frameworks. Its outputs are
-        the layers, in order, the last one the model's output; it is called by one thread at a time.
+        The ONNX file. Or a function that takes a batch (B, ...) of NumPy arrays and returns an
+        array (B, ...), a tuple or a dict of arrays by name, also as tensors of other frameworks.
+        Its outputs are the layers, in order; the last one is the model's output. It is called by
+        one thread at a time.
     data : str, Path or ndarray
         An image folder, ``.npy``, ``.npz``, ``file.h5:/dataset``, idx file, ``module:function``,
         or an array in the model's own layout.
@@ -83,44 +84,45 @@ def measure(
         ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v``, ``shift<a>x<b>``, or one that
         :func:`onnx_geed.parse_group` made; by default that of ``action``.
     action : Action, optional
-        How a group of one's own, or a named one in another way, acts on the input: an
-        :class:`onnx_geed.IndexAction`, an :class:`onnx_geed.FunctionAction`, or any object with
-        the parts of :class:`onnx_geed.Action`. Hidden maps move as its method ``at`` says.
+        How your own group, or a named one in another way, acts on the input: an
+        :class:`onnx_geed.IndexAction`, an :class:`onnx_geed.FunctionAction`, or any object with the
+        attributes and methods of :class:`onnx_geed.Action`. Its method ``at`` says how hidden maps
+        move.
     progress : callable, optional
-        Told how far the run is.
+        Called with the progress of the run.
     notify : callable, optional
-        Told in words what fitting an output action will take.
+        Called with a text about the cost of fitting an output action.
     command : str, optional
-        What the result file says was run.
+        The command to store in the result.
     limits : sequence of str
-        Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
-        name nothing that is measured are refused before the run.
+        Limits that the result will be checked against, ``MEASURE[@LAYER]=LIMIT``. A limit for
+        something that is not measured is refused before the run.
     shard : str, optional
-        ``i/n``, such as ``2/5``: measure only the second of five parts of D, which
-        :func:`onnx_geed.merge` joins into the whole.
+        ``i/n``, such as ``2/5``: measure only the second of five parts of D.
+        :func:`onnx_geed.merge` joins the parts.
     executor : {"local", "ray"} or Executor
-        Where jobs run: on the threads of this process, or on the workers of a Ray cluster. Figures
-        are the same to the last bit.
+        Where jobs run: on the threads of this process, or on the workers of a Ray cluster. The
+        values are the same to the last bit.
     address : str, optional
-        Of the Ray cluster: ``auto``, the default, is the one that runs, or else a new one on this
-        machine; ``local`` is a new one; or ``HOST:PORT``.
+        Address of the Ray cluster: ``auto``, the default, is the running one, or else a new one on
+        this machine; ``local`` is a new one; or ``HOST:PORT``.
     **options
         Fields of :class:`onnx_geed.Options`.
 
     Returns
     -------
     dict
-        The result of schema ``onnx-geed/result/1``: every value with its interval, per-element,
-        per-sample and single deviations.
+        The result, of schema ``onnx-geed/result/1``: each value with its interval, the values by
+        element and by sample, and all single deviations.
 
     Raises
     ------
     GeedError
-        If model, data or options cannot be used, or the model gives NaN or infinity.
-        If the group does not move the input, or is one of your own without an action.
-        If a function fails, or is asked for what takes a graph.
-        If the action is none of its group, or of another one than ``group``.
-        If there is no such shard, or an option asks for what cannot be divided.
+        If model, data or options are invalid, or the model returns NaN or infinity.
+        If the group does not move the input, or is your own group without an action.
+        If a function fails, or an option needs a graph.
+        If the action is not one of its group, or belongs to another group than ``group``.
+        If there is no such shard, or an option does not work with shards.
 
     Notes
     -----
@@ -157,28 +159,28 @@ def measure_groups(
     address: str | None = None,
     **options: Any,
 ) -> list[Result]:
-    """Measure under several groups or families: a result each, as :func:`measure` gives it.
+    """Measure under several groups or families, with one result each.
 
     Parameters
     ----------
     model : str, Path, Model or callable
-        The ONNX file, which is read once, or a function, as :func:`measure` takes it.
+        The ONNX file, which is read once, or a function, as for :func:`measure`.
     data : str, Path or ndarray
-        As :func:`measure` takes them; they are opened once.
+        As for :func:`measure`; they are opened once.
     groups : sequence of str or Group
         Groups and families.
     progress : callable, optional
-        Told how far the run under each is.
+        Called with the progress of each run.
     notify : callable, optional
-        Told in words what fitting an output action will take.
+        Called with a text about the cost of fitting an output action.
     command : str, optional
-        What the result files say was run.
+        The command to store in the results.
     limits : sequence of str
-        As :func:`measure` takes them, for every group.
+        As for :func:`measure`, for every group.
     shard : str, optional
-        As :func:`measure` takes it: the same part under each group.
+        As for :func:`measure`: the same part under each group.
     executor, address
-        As :func:`measure` takes them.
+        As for :func:`measure`.
     **options
         Fields of :class:`onnx_geed.Options`, for all groups.
 
@@ -190,14 +192,14 @@ def measure_groups(
     Raises
     ------
     GeedError
-        If there is no group, or one twice.
-        As :func:`measure`; what can be known beforehand, before anything is measured.
+        If there is no group, or one is given twice.
+        As for :func:`measure`; if possible, before anything is measured.
 
     Notes
     -----
-    Results are those of separate runs, to the last bit; only ``runtime`` and the time differ. The
-    points that M is taken over, beyond the samples of D, are run once for all groups that run them
-    in batches of the same number of rows.
+    Results are identical to those of separate runs, to the last bit; only ``runtime`` and the time
+    differ. The points for M beyond the samples of D are run only once for all groups with the same
+    batch size.
 
     Examples
     --------

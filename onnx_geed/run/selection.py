@@ -280,7 +280,7 @@ def _fitted(
     if len(tables) < len(names) and not (tables and set(layer) & set("*?[")):
         missing = next(name for name in names if name not in tables)
         raise GeedError(
-            f"--output-action {layer}={source}: was fitted to {', '.join(of_layer)}, which says "
-            f"nothing of {missing}"
+            f"--output-action {layer}={source}: was fitted to {', '.join(of_layer)}, so it "
+            f"has no action for {missing}"
         )
     return tables

@@ -50,7 +50,7 @@ def measure_until(
     count : int
         Size of D, or the most orbits.
     precision : float, optional
-        As :class:`onnx_geed.Options` says.
+        As in :class:`onnx_geed.Options`.
     run : callable
         Gives the statistics of the orbits from one position to before another.
     records : callable

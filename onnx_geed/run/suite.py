@@ -56,19 +56,20 @@ def benchmark(
     executor: ExecutorName | Executor = "local",
     address: str | None = None,
 ) -> SuiteSummary:
-    """Run a suite, or what of it is not yet done, and add it up.
+    """Run a suite, or the runs that are still missing, and summarise it.
 
     Parameters
     ----------
     suite : str, Path or Suite
-        The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` returned.
+        The TOML file, or a suite from ``onnx_geed.run.suite_file.read_suite``.
     folder : str or Path
         Where results go, which may be an address: ``cells/<name>.json``, of schema
         ``onnx-geed/result/1``, one a cell, and ``summary.json``.
     notify : callable, optional
-        Told a line a cell.
+        Called with one line of text per run.
     progress : callable, optional
-        Told how far a cell's run is; how many cells are done, where several run at a time.
+        Called with the progress of a run; if several run at a time, with the number of finished
+        runs.
     executor, address
         As :func:`onnx_geed.measure` takes them. On Ray all cells share the workers, and a few are
         under way at a time, so that a large one does not hold up small ones.
@@ -94,13 +95,13 @@ def benchmark(
     ------
     GeedError
         If the suite cannot be read, or the folder cannot be written to.
-        If nothing is left that could run it.
+        If no worker is left to run it.
 
     Notes
     -----
-    A cell whose file is there is kept if it is of the same model (SHA-256), data (fingerprint,
-    samples drawn), measures and options, and done again otherwise. Choice: an interval over models
-    where there are several seeds, which is the paper's; one over samples where there is one.
+    An existing result is kept if model (SHA-256), data (fingerprint, samples drawn), measures and
+    options are the same; otherwise it is measured again. Choice: with several seeds the interval is
+    over models, as in the paper; with one it is over samples.
     """
     loaded = suite if isinstance(suite, Suite) else read_suite(suite)
     cells, whole = joined(folder, "cells"), joined(folder, "summary.json")
@@ -149,7 +150,7 @@ class _Runs:
     executor : Executor
         Runs their jobs.
     say : callable
-        Told a line a cell.
+        Called with one line of text per run.
     progress : callable, optional
         Told how far they are.
     """

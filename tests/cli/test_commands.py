@@ -322,7 +322,7 @@ def test_the_demo_may_be_a_page(tmp_path):
     assert "digits_cnn_untrained.onnx" in text
     assert "data:image/png" in text
     assert f"next: open {page} in a browser" in got.stderr.splitlines()
-    assert "<h2>Explore single images</h2>" in page.read_text("utf-8")
+    assert "<h2>Explore single samples</h2>" in page.read_text("utf-8")
 
 
 def test_the_folder_of_the_converters_is_printed():

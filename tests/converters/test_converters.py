@@ -38,7 +38,7 @@ def test_without_its_framework_it_says_what_to_install(script, tmp_path):
         *ARGUMENTS.get(script.stem, ()),
         python=(sys.executable, "-S"),
     )
-    assert re.search(r"is not installed here; pip install", told)
+    assert re.search(r"is not installed in this Python; pip install", told)
 
 
 @pytest.mark.parametrize("script", CONVERTERS, ids=lambda p: p.stem)

@@ -90,7 +90,7 @@ def test_weights_alone_need_the_callable_that_makes_the_model(box, net):
     told = refused(
         "keras", box, "nets.py:make", "--weights", "net.weights.h5", "--input-shape", "10,10,3"
     )
-    assert "2 arrays more" in told
+    assert "2 more arrays" in told
 
 
 def test_the_same_model_gives_the_same_file(box):

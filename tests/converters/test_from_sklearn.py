@@ -170,7 +170,7 @@ def test_labels_alone_are_refused(box):
         "    x, y = load_digits(return_X_y=True)\n"
         "    return VotingClassifier([('a', linear())]).fit(x[:300], y[:300])\n"
     )
-    assert "labels alone" in refused("sklearn", box, "hard.py:net")
+    assert "only predicts labels" in refused("sklearn", box, "hard.py:net")
 
 
 def test_features_are_a_line_or_a_set_where_a_layout_says_so(box):

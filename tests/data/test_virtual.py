@@ -81,7 +81,7 @@ def test_what_is_whole_is_read(folder):
         ((2, source("b.h5", "d", 5)[3:5]), "a dataset d of 2×3 values, but 5×3 are needed"),
         ((2, source(".", "e")), "whose own file has no dataset e"),
         ((2, source("gone.h5", "x", 4)[2:4]), "whose file c.h5 is missing"),
-        ((0, source("b.h5")), "12 values, of which 6 have no source"),
+        ((0, source("b.h5")), "6 of the 12 values of this virtual dataset have no source"),
         ((2, source("v.h5", "x", 4)[2:4]), "made of itself"),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_declared_batch_of_ten_is_a_batch(listed):
 def test_a_single_data_path_through_an_if_is_a_point_and_its_bodies_are_not_offered(listed):
     listing = listed(models.if_body())
     assert "chosen" in with_role(listing, "channel")
-    with pytest.raises(GeedError, match="'then_map' lies inside the body of a If"):
+    with pytest.raises(GeedError, match="'then_map' is inside the body of a If"):
         resolve(listing, "then_map")
 
 

@@ -319,6 +319,6 @@ def test_a_result_is_compared_with_a_file(plain, tmp_path):
     for path in (tmp_path / "b.json", str(tmp_path / "b.json")):
         comparison = first.compare(path)
         assert comparison["measurements"] == first.compare(first)["measurements"]
-    with pytest.raises(GeedError, match="the second argument is no result: found 3"):
+    with pytest.raises(GeedError, match="the second argument is not a result: found 3"):
         first.compare(3)
     assert onnx_geed.Comparison.__required_keys__ >= comparison.keys()

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from in_chromium import is_whole, use_everything
+from in_chromium import below_contrast, beyond_their_pictures, is_whole, use_everything
 from large_pages import HOSTILE, explored, of_layers
 
 from onnx_geed import measure
@@ -311,6 +311,10 @@ def test_print_falls_back_to_pictures(opened, two_models):
     page.emulate_media(media="print")
     assert not page.is_visible("#explore")
     assert page.locator("li[data-sample] img").count() > 20
+    arrows = "getComputedStyle(document.querySelector('thead button'), '::after').content"
+    assert page.evaluate(arrows) == "none"  # nothing is sorted on paper
+    shown = "[...document.querySelectorAll('li[data-sample] img')].every(i => i.complete)"
+    assert page.evaluate(shown)
     page.locator("li[data-sample]").last.scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('li[data-sample] img').naturalWidth > 20")
     assert page.is_visible("figure svg")
@@ -386,3 +390,127 @@ def test_fifty_results(opened, width):
     assert is_whole(page)
     assert "and 46 more: give their model files with --model" in page.inner_text("#explore")
     use_everything(page)
+
+
+@pytest.mark.parametrize("key", ["model", "sample", "element", "layer"])
+def test_a_select_keeps_the_focus_that_a_keyboard_gave_it(opened, two_models, key):
+    page = opened(two_models)
+    page.focus(f'select[data-key="{key}"]')
+    before = page.inner_text('[data-part="said"]')
+    at = page.eval_on_selector(f'select[data-key="{key}"]', "s => s.selectedIndex")
+    page.keyboard.press("ArrowUp" if at else "ArrowDown")
+    assert page.inner_text('[data-part="said"]') != before
+    assert page.evaluate("document.activeElement.dataset.key") == key
+
+
+def test_a_sample_begins_at_its_worst_element_however_it_is_chosen(opened, two_models):
+    page = opened(two_models)
+    page.locator('[data-part="samples"] button').nth(2).click()
+    clicked = page.inner_text('[data-part="said"]')
+    page.select_option('select[data-key="sample"]', "0")
+    page.select_option('select[data-key="sample"]', "2")
+    assert page.inner_text('[data-part="said"]') == clicked
+
+
+def test_what_stays_is_not_drawn_again(opened, two_models):
+    page = opened(two_models)
+    page.evaluate(
+        "document.querySelectorAll('#explore img').forEach(image => { image.dataset.old = ''; })"
+    )
+    old = page.locator("#explore [data-old]").count()
+    page.select_option('select[data-key="element"]', "3")
+    page.select_option('select[data-key="layer"]', "1")
+    assert page.locator("#explore [data-old]").count() == old
+    assert page.locator('[data-part="moved"] [aria-pressed="true"]').inner_text()[:4] == "135°"
+
+
+def test_tables_sort_by_their_numbers_however_they_are_written(opened, two_models):
+    page = opened(two_models)
+    cells = "#glance tbody td.n.far"
+    far = page.evaluate(
+        f"[...document.querySelectorAll('{cells}')].map(cell => cell.firstChild.data)"
+    )
+    assert far.count("—") == 2  # the untrained network hardly reacts
+    for direction in (-1, 1):
+        page.click("#glance thead th:nth-child(4) button")
+        told = page.evaluate(
+            f"[...document.querySelectorAll('{cells}')].map(cell => cell.firstChild.data)"
+        )
+        assert told[-2:] == ["—", "—"]
+        known = [float(text.split()[0]) for text in told[:-2]]
+        assert known == sorted(known, reverse=direction < 0)
+    page.click("#glance thead th:nth-child(5) button")
+    told = page.locator("#glance tbody tr td:last-child").all_inner_texts()
+    assert any("·10⁻" in value for value in told[-2:])  # the largest comes first
+    assert not any("·10⁻" in value for value in told[:-2])
+
+
+def test_without_classes_nothing_is_said_of_them(opened):
+    result = of_layers(["a", "b"])
+    one = explored(result, ["a", "b"])
+    one = type(one)(one.positions, one.layers, None, (), ())
+    page = opened(report([result], explorations=[one]))
+    assert page.inner_text('[data-part="moved-title"]') == "The moved sample"
+    assert "predicted" not in page.inner_text("#explore")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_contrast(opened, two_models, scheme):
+    page = opened(two_models)
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert below_contrast(page) == []
+
+
+def test_thumbnails_are_there_at_once_and_their_names_lie_apart(opened, two_models):
+    page = opened(two_models, 400)
+    assert page.locator("[loading]").count() == 0  # lazy ones are missing in print
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.orbit li span')].map(s => s.scrollWidth - s.clientWidth)"
+    )
+    assert max(cut) <= 1
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_long_names_of_models_stay_within_their_pictures(opened, width):
+    names = [f"a_model_with_quite_a_long_name_of_{kind}_layers" for kind in ("many", "few")]
+    pictured = []
+    for name in names:
+        result = of_layers(["a", "b"], path=f"{name}.onnx")
+        pictured.append(result)
+    page = opened(report(pictured), width)
+    assert beyond_their_pictures(page) == []
+
+
+def test_without_a_first_picture_the_text_is_as_wide_as_it_can_be(opened):
+    page = opened(report([of_layers(["a", "b"])]))
+    assert page.locator("#glance figure").count() == 0
+    assert page.locator("#glance .fact").bounding_box()["width"] > 700
+
+
+def test_names_in_headings_are_broken_only_where_they_are_very_long(opened, two_models):
+    page = opened(two_models)
+    lines = page.evaluate(
+        "[...document.querySelectorAll('.name-of')].map(name => name.getClientRects()[0].height"
+        " / parseFloat(getComputedStyle(name).lineHeight))"
+    )
+    assert lines
+    assert max(lines) < 1.5
+    results = [of_layers(["a", "b"], path=f"{letter * 150}.onnx") for letter in "nm"]
+    page = opened(report(results))
+    scroll = page.locator(".scroll:has(.name-of)")
+    assert scroll.evaluate("s => s.scrollWidth <= s.clientWidth + 1")
+
+
+@pytest.mark.parametrize("layer", ["block1", "a_layer_with_a_name_of_24"])
+def test_names_of_columns_of_cells_lie_apart(opened, layer):
+    page = opened(report([of_layers([layer, f"{layer}b"])]))
+    over = page.evaluate(
+        """[...document.querySelectorAll("figure svg:has([data-cells])")].flatMap(svg => {
+          const boxes = [...svg.querySelectorAll("text")].map(t => t.getBoundingClientRect());
+          return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b =>
+            Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1).map(b => [a.x, b.x]));
+        })"""
+    )
+    assert over == []

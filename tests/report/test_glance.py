@@ -214,3 +214,56 @@ def test_thousands_of_layers_make_a_page_of_bounded_height():
         float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', p["svg"])[1]) for p in shown["pictures"]
     ]
     assert max(tall) < 900
+
+
+def by_angle(layer, samples=4, measure="channel-cos"):
+    """A record that is worst at 90° and best at 315°, by far."""
+    values = -0.9 + 0.1 * np.array([0, 2, 4, 3, 2, 2, 2, 1]) + 0 * np.arange(samples)[:, None]
+    return record(measure, values + 1e-4 * np.arange(samples)[:, None], layer)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_one_layer_has_its_worst_angle(samples):
+    (model,) = first(result_of([by_angle("a", samples)]))["models"]
+    (told,) = model["sentences"]
+    assert told.startswith("In a, the worst is cosine 0.5")
+    assert "at 90°, the best 0.8" in told
+    assert told.endswith("at 315° (of one sample)." if samples == 1 else "at 315°.")
+
+
+def test_without_maps_and_classes_the_worst_angle_is_of_the_latent():
+    one = record("latent-l2", 1 + by_angle_values(), "z", normaliser=1.0, norm_samples=9)
+    (model,) = first(result_of([one]))["models"]
+    assert model["sentences"] == [
+        "In z, the worst is 0.500 distance / M at 90°, the best 0.200 at 315°."
+    ]
+
+
+def by_angle_values():
+    return np.tile(-0.9 + 0.1 * np.array([0, 2, 4, 3, 2, 2, 2, 1]), (4, 1))
+
+
+def test_a_class_that_is_stable_for_nothing_is_not_ranked():
+    constant = scored(np.zeros((3, 8), int), path="constant.onnx")
+    constant["measurements"][0]["most_common"] = 1.0
+    shown = first(*(scored(CLASSES, path=f"{i}.onnx") for i in range(4)), constant)["ranking"]
+    assert shown[0] == "Same class after moving: 85.7 % (all 4). Not ranked: 1."
+    assert shown[-1].startswith("A stable class says little of m4: ")
+
+
+def test_groups_stand_once_and_a_model_has_one_colour_in_all_their_pictures():
+    kept = np.repeat(np.arange(3), 8).reshape(3, 8)
+    results, names = [], []
+    for model in ("a", "b"):
+        for k in range(4):
+            results.append(scored(kept if k else CLASSES, path=f"{model}.onnx"))
+            results[-1]["group"] = results[-1]["group"] | {"name": f"C8{'x' * k}"}
+            names.append(f"{model}, {results[-1]['group']['name']}")
+    own = [[read_record(m) for m in r["measurements"]] for r in results]
+    shown = glance(results, names, own)
+    assert shown["ranking"][0] == "C8: Same class after moving: 85.7 % (all 2)."
+    assert len(shown["pictures"]) == 4
+    for picture in shown["pictures"]:
+        assert ">a: same class<" in picture["svg"]
+        assert ">b: same class<" in picture["svg"]
+        assert {f"s{i}" for i in range(6) if f"--s{i}" in picture["svg"]} == {"s0", "s1"}

@@ -316,3 +316,28 @@ def test_without_the_extra_one_note_says_what_to_install(tmp_path, monkeypatch, 
     assert "no report.html" in note
     assert "pip install 'onnx-geed[report]'" in note
     assert [path.name for path in tmp_path.iterdir()] == ["summary.csv"]
+
+
+def test_it_says_what_it_is_sorted_by(opened):
+    page = opened(suite_page(suite(grid(TWELVE))))
+    count = '[data-part="count"]'
+    assert page.inner_text(count) == "12 of 12 rows, sorted by feature maps, best first."
+    page.click("thead button >> nth=1")
+    assert page.inner_text(count) == "12 of 12 rows, sorted by feature maps, worst first."
+    page.click("thead button >> nth=0")
+    assert page.inner_text(count) == "12 of 12 rows, sorted by model."
+
+
+def test_on_a_phone_texts_of_pictures_are_as_large_as_elsewhere(opened):
+    page = opened(suite_page(suite(grid(TWELVE))), 400)
+    scales = page.evaluate(
+        "[...document.querySelectorAll('.plot')]"
+        ".map(svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)"
+    )
+    assert min(scales) > 0.9
+    marks = page.evaluate(
+        "[...document.querySelectorAll('tbody .name')].map(name => [...name.children]"
+        ".map(e => e.getBoundingClientRect()).map(box => [box.top, box.bottom]))"
+    )
+    # A model's colour stands in its line.
+    assert all(name[0] < chip[1] and chip[0] < name[1] for chip, name in marks)

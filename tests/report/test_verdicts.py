@@ -101,3 +101,27 @@ def test_intervals_that_leave_a_range_are_told_by_half_their_width():
     assert row["ci"].startswith("± ")  # as cosines, beyond 1
     assert interval((-0.01, 0.5)) == "[-0.01000, 0.5000]"
     assert interval((0.99, 1.005), 0.0, 1.0) == "± 0.00750"
+
+
+def test_networks_of_two_designs_are_judged_by_their_last_layers():
+    """A name that both have may be deep in one network and the end of the other."""
+
+    def maps(layer, value):
+        return record("channel-cos", spread(value), layer, between=between(0.0))
+
+    long = result_of([maps("r1", -0.9), maps("r2", -0.8), maps("r3", -0.5)], path="a.onnx")
+    short = result_of([maps("r1", -0.9), maps("r2", -0.7)], path="b.onnx")
+    (found,) = verdicts([long, short], ["a", "b"], compare(long, short)["measurements"])
+    last = read_record(long["measurements"][-1]), read_record(short["measurements"][-1])
+    told = [percent(r.relative) for r in last]
+    assert found == {
+        "what": "Feature maps (r3 | r2)",
+        "text": f"b is more equivariant: {told[1]} off against {told[0]}.",
+    }
+    (found,) = verdicts([short, long], ["b", "a"], compare(short, long)["measurements"])
+    assert found["text"] == f"b is more equivariant: {told[1]} off against {told[0]}."
+
+
+def test_one_sample_is_too_few():
+    one = record("latent-l2", spread(0.2)[:1], normaliser=1.0, norm_samples=9)
+    assert verdict(one, one) == "one sample is too few for a conclusion."

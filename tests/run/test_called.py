@@ -231,7 +231,7 @@ def test_tensors_of_a_gpu_are_copied_where_they_offer_it():
 
 
 def test_a_tensor_that_stays_on_its_gpu_is_one_line():
-    said = r"a tensor \(OnDevice\) is on cuda:0 and does not come to the host .*tensor\.cpu\(\)"
+    said = r"a tensor \(OnDevice\) is on cuda:0, and cannot be copied to the host .*tensor\.cpu\(\)"
     with pytest.raises(GeedError, match=said):
         to_host(OnDevice(np.ones(3), copies=False))
 

@@ -361,7 +361,7 @@ def test_a_file_of_another_layer_is_refused(steered, tmp_path):
     write_fits(tmp_path / "a.npz", geed.fit_actions(path, data, "C4", ["fields"], **FEW))
     given = {"last": str(tmp_path / "a.npz")}
     asked = {"measures": ["unexplained@last"], "layout": {"last": "NHWC"}}
-    with pytest.raises(geed.GeedError, match="fitted to fields, which says nothing of last"):
+    with pytest.raises(geed.GeedError, match="fitted to fields, so it has no action for last"):
         measured(path, data, "", output_action=given, **asked)
     # Of a pattern, the layers that were not fitted stay as they are.
     both = {"measures": ["unexplained@fields", "unexplained@last"], "layout": {"last": "NHWC"}}

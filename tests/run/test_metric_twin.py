@@ -172,7 +172,7 @@ def test_labels_come_as_whatever_holds_whole_numbers(kind):
         (["a", "b", "c", "d"], "whole numbers"),
         ([0, 1, 2, 4], "logits has 4 classes, found the label 4: give whole numbers from 0 to 3"),
         ([0, 1, -1, 2], "found the label -1"),
-        ([[0], [1, 2], 3, 4], "labels are no array"),
+        ([[0], [1, 2], 3, 4], "labels are not an array"),
     ],
 )
 def test_labels_that_are_none_are_one_line(labels, said):
@@ -193,7 +193,7 @@ def test_labels_of_some_batches_alone_are_refused():
     bare.update(net, rows)
     with pytest.raises(GeedError, match="batches before had none, and this one has some"):
         bare.update(net, rows, [0, 1, 2, 3])
-    with pytest.raises(GeedError, match="one had labels"):
+    with pytest.raises(GeedError, match="only one of the two metrics"):
         _ = own + bare
     share = EquivarianceMetric("C4", ["symmetry-share@logits"], **LAYERS)
     with pytest.raises(GeedError, match=r"symmetry-share.*update\(f, batch, labels\)"):

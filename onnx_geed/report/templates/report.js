@@ -90,10 +90,21 @@ for (const figure of document.querySelectorAll("figure")) {
 }
 document.addEventListener("scroll", () => { tip.hidden = true; }, {passive: true});
 
-// A click on a heading sorts its table; a box searches it by layer or measure.
+// The number of a cell, however it is written: "cosine 0.35", "6.7·10⁻⁸ nats", "less than 0.1 %"; what stands small below it is no part.
+const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+const numberIn = cell => {
+  const text = [...cell.childNodes].filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.data).join(" ").replace(/\u2212/g, "-");
+  const [, number, raised] = text.match(/(-?\d[\d.]*(?:e[-+]?\d+)?)(?:·10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?/) ?? [];
+  const power = raised ? Number(raised.replace(/[⁰¹²³⁴⁵⁶⁷⁸⁹]/g, digit => RAISED.indexOf(digit)).replace("⁻", "-")) : 0;
+  // What is less than a number comes before that number.
+  return number === undefined ? NaN : Number(number) * 10 ** power * (/less than|</.test(text) ? .5 : 1);
+};
+const natural = new Intl.Collator(undefined, {numeric: true}).compare;
+
+// A click on a heading sorts its table; a box searches it by layer or measure. What has no value comes last both ways.
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
-  const value = (row, i) => row.cells[i].textContent.trim().replace(/\u2212/g, "-");
+  const value = (row, i) => row.cells[i].textContent.trim();
   heads.forEach((head, i) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -103,12 +114,14 @@ for (const table of document.querySelectorAll("table")) {
       const down = head.getAttribute("aria-sort") !== "descending";
       heads.forEach(h => h.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const sorted = [...rows].sort((a, b) => {
-        const [x, y] = [value(a, i), value(b, i)], [p, q] = [parseFloat(x), parseFloat(y)];
-        const order = isNaN(p) || isNaN(q) ? x.localeCompare(y, undefined, {numeric: true}) : p - q;
+      const keys = new Map(rows.map(row => [row, head.matches(".n") ? numberIn(row.cells[i]) : value(row, i)]));
+      const known = key => key !== "" && !Number.isNaN(key);
+      body.append(...[...rows].sort((a, b) => {
+        const [x, y] = [keys.get(a), keys.get(b)];
+        if (!known(x) || !known(y)) return known(y) - known(x);
+        const order = typeof x === "number" ? x - y : natural(x, y);
         return down ? -order : order;
-      });
-      body.append(...sorted);
+      }));
     });
   });
   if (rows.length > 12) {
@@ -158,13 +171,13 @@ if (source) {
     const select = make("select", {"data-key": key});
     names.forEach((name, i) => select.append(make("option", {value: i}, name)));
     select.value = now[key];
-    select.addEventListener("change", () => go({[key]: Number(select.value)}));
+    select.addEventListener("change", () => go({[key]: Number(select.value), ...(key === "sample" && {element: undefined})}));
     return make("label", {}, `${label} `, select);
   };
   // Arrows go from button to button: one stop of the tabulator each.
-  const roving = (holder, columns, at, chosen) => {
-    const buttons = [...holder.querySelectorAll("button")];
-    buttons.forEach((button, i) => { button.tabIndex = i === at ? 0 : -1; });
+  const roving = (part, columns, at, chosen) => {
+    const holder = root.querySelector(`[data-part="${part}"]`), buttons = [...holder.querySelectorAll("button")];
+    buttons.forEach((button, i) => { button.tabIndex = i === at ? 0 : -1; button.setAttribute("aria-pressed", i === at); });
     const chosenBox = buttons[at]?.getBoundingClientRect(), box = holder.getBoundingClientRect();
     if (chosenBox && (chosenBox.right > box.right || chosenBox.left < box.left))
       holder.scrollLeft += chosenBox.left - box.left - box.width / 2 + chosenBox.width / 2;
@@ -174,46 +187,46 @@ if (source) {
       if (!step || !buttons[next]) return;
       e.preventDefault();
       chosen(next);
+      buttons[next].focus();
     };
   };
-  const focusOn = (part, i) => root.querySelectorAll(`[data-part="${part}"] button`)[i]?.focus();
 
   function drawChoice() {
     const {model} = of(), rows = [];
     if (models.length > 1) rows.push(choose("Model", models.map(m => m.model), "model"));
-    rows.push(choose("Image", model.samples.map(s => `${s.name}: ${s.value}`), "sample"));
-    rows.push(choose("Angle or element", model.names, "element"));
+    rows.push(choose("Sample", model.samples.map(s => `${s.name}: ${s.value}`), "sample"));
+    rows.push(choose(model.noun, model.names, "element"));
     if (model.layers.length) rows.push(choose("Layer", model.layers.map(l => l.layer), "layer"));
     rows.push(make("span", {class: "soft"}, `sorted by ${model.by} (${model.unit})`));
+    const focused = document.activeElement?.dataset?.key;
     put("choice", ...rows);
+    if (focused) root.querySelector(`select[data-key="${focused}"]`)?.focus();
+    put("moved-title", model.samples.some(sample => sample.top.length) ? "The moved sample, and its predicted class" : "The moved sample");
   }
   function drawSamples() {
     const {model} = of();
     put("samples", ...model.samples.map((sample, i) => {
-      const button = make("button", {type: "button", "aria-pressed": i === now.sample, "aria-label": sample.name,
+      const button = make("button", {type: "button", "aria-label": `${sample.name}: ${sample.value} ${model.unit}`,
         "data-tip": `${sample.name}: ${sample.value} ${model.unit}`}, picture(model, sample, model.elements.indexOf(0)), sample.value);
-      button.addEventListener("click", () => { go({sample: i, element: undefined}); focusOn("samples", i); });
+      button.addEventListener("click", () => go({sample: i, element: undefined}));
       return button;
     }));
-    const strip = root.querySelector('[data-part="samples"]');
-    roving(strip, 1, now.sample, i => { go({sample: i, element: undefined}); focusOn("samples", i); });
   }
   function drawMoved() {
     const {model, sample} = of(), first = sample.top[model.elements.indexOf(0)]?.[0][0];
     put("moved", ...model.names.map((name, i) => {
       const top = sample.top[i] ?? [], flipped = top.length && top[0][0] !== first;
       const told = top.map(([id, p]) => `${named(model, id)} ${percent(p)}`);
-      const button = make("button", {type: "button", "aria-pressed": i === now.element, class: flipped ? "flipped" : "",
+      const button = make("button", {type: "button", class: flipped ? "flipped" : "",
         "data-tip": [`${sample.name}, ${name}`, ...told].join("\n")},
         picture(model, sample, i), make("b", {}, name));
       if (top.length) button.append(make("span", {class: "class"}, `${named(model, top[0][0])}`), make("span", {}, percent(top[0][1])));
-      button.addEventListener("click", () => { go({element: i}); focusOn("moved", i); });
+      button.addEventListener("click", () => go({element: i}));
       return button;
     }));
-    roving(root.querySelector('[data-part="moved"]'), model.names.length, now.element, i => { go({element: i}); focusOn("moved", i); });
   }
   function drawGrid() {
-    const {model, sample} = of(), n = model.names.length;
+    const {model, sample} = of();
     put("left", model.left);
     if (!model.layers.length) return put("grid");
     const table = make("table", {class: "cells"}), head = make("tr", {}, make("td"));
@@ -225,21 +238,24 @@ if (source) {
       sample.told[l].forEach((value, i) => {
         const {colours, perfect, worst} = scale, far = (perfect - Number(value.replace("\u2212", "-"))) / (perfect - worst);
         const shade = Number.isFinite(far) ? Math.round((colours.length - 1) * Math.min(1, Math.max(0, far))) : 0;
-        const button = make("button", {type: "button", "aria-pressed": l === now.layer && i === now.element,
+        const button = make("button", {type: "button",
           "data-tip": `${layer.layer}, ${model.names[i]}: cosine ${value}`, "aria-label": `${layer.layer}, ${model.names[i]}, cosine ${value}`}, value);
         button.style.background = colours[shade];
         button.style.color = shade < .55 * colours.length ? "#000" : "#fff";
-        button.addEventListener("click", () => { go({layer: l, element: i}); focusOn("grid", l * n + i); });
+        button.addEventListener("click", () => go({layer: l, element: i}));
         row.append(make("td", {}, button));
       });
       body.append(row);
     });
     table.append(body);
     put("grid", table);
-    roving(table, n, now.layer * n + now.element, at => {
-      go({layer: Math.floor(at / n), element: at % n});
-      focusOn("grid", at);
-    });
+  }
+  function press() {
+    const n = of().model.names.length;
+    for (const select of root.querySelectorAll("select")) select.value = now[select.dataset.key];
+    roving("samples", 1, now.sample, i => go({sample: i, element: undefined}));
+    roving("moved", n, now.element, i => go({element: i}));
+    roving("grid", n, now.layer * n + now.element, at => go({layer: Math.floor(at / n), element: at % n}));
   }
   function drawMaps() {
     const {model, sample, layer} = of();
@@ -255,7 +271,7 @@ if (source) {
     };
     put("maps", ...(layer.reading ? [make("p", {class: "reading"}, layer.reading)] : []), ...layer.channels.map((channel, c) => make("div", {class: "pair"},
       make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
-      map(2 * c, "f(gx): map of the moved image"), map(2 * c + 1, "g f(x): moved map of the image"))));
+      map(2 * c, "f(gx): map of the moved sample"), map(2 * c + 1, "g f(x): moved map of the sample"))));
   }
   function say(extra = "") {
     const {model, sample, layer} = of(), top = sample.top[now.element] ?? [];
@@ -269,6 +285,8 @@ if (source) {
     if (layer) text += `. ${layer.layer}: mean cosine ${sample.told[now.layer][now.element]} over all channels`;
     put("said", `${extra}${text}.`);
   }
+  // Only what changes is drawn again, so that the focus stays where it is.
+  let drawn = {};
   function go(to, extra = "") {
     if (to.model !== undefined && to.model !== now.model) {
       const {sample, layer} = of(), name = layer?.layer;
@@ -281,7 +299,10 @@ if (source) {
     for (const key of ["sample", "layer", "element"]) if (to[key] !== undefined) now[key] = to[key];
     const {model, sample} = of();
     if ("element" in to && to.element === undefined) now.element = Math.max(0, model.elements.indexOf(sample.worst));
-    drawChoice(); drawSamples(); drawMoved(); drawGrid(); drawMaps(); say(extra);
+    if (now.model !== drawn.model) { drawChoice(); drawSamples(); }
+    if (now.model !== drawn.model || now.sample !== drawn.sample) { drawMoved(); drawGrid(); }
+    drawn = {...now};
+    press(); drawMaps(); say(extra);
   }
   const nearest = (elements, g) => elements.reduce((best, e, i) => Math.abs(e - g) < Math.abs(elements[best] - g) ? i : best, 0);
   const jump = mark => {
@@ -295,7 +316,7 @@ if (source) {
     }
     if (mark.sample !== undefined) {
       const s = model.samples.findIndex(one => one.at === mark.sample);
-      if (s >= 0) to.sample = s; else extra = "This page does not hold this image (--samples-shown keeps more images). ";
+      if (s >= 0) to.sample = s; else extra = "This page does not hold this sample (--samples-shown keeps more of them). ";
       if (mark.element === undefined && s >= 0) to.element = undefined;
     }
     if (mark.element !== undefined) to.element = nearest(model.elements, mark.element);

@@ -204,7 +204,7 @@ const drawTable = list => {
     return make("th", {scope: "col", ...(column.n ? {class: "n"} : {}), ...sorted}, button);
   })));
   table.tBodies[0].replaceChildren(...shown.slice(0, now.rows).map(row => make("tr", {}, ...heads.map((column, i) => {
-    if (!i) return make("th", {scope: "row"}, make("span", {class: `chip ${look(row.first.model)}`}), modelButton(row.first.model), ...marked(row));
+    if (!i) return make("th", {scope: "row"}, make("span", {class: "name"}, make("span", {class: `chip ${look(row.first.model)}`}), modelButton(row.first.model)), ...marked(row));
     if (column.key === "stay" && row.flips) return make("td", {class: "n"}, percent(1 - row.flips.value));
     if (column.measure !== undefined) return measured(row.of.get(column.measure), column.far);
     if (column.key === "right" && row.right)
@@ -215,7 +215,8 @@ const drawTable = list => {
   part("table").classList.toggle("tall", shown.length > 24);
   const all = byKey(rows, r => `${r.model} ${r.step} ${r.data} ${r.group}`).size;
   part("count").textContent = (shown.length ? `${Math.min(now.rows, shown.length)} of ${all} rows` : `No row matches; there are ${all}`)
-    + (by.ranks && distinct(shown.map(row => row.first.group)).length > 1 ? ", each group ranked by itself." : ".")
+    + (by.ranks && distinct(shown.map(row => row.first.group)).length > 1 ? ", each group ranked by itself" : "")
+    + (shown.length > 1 ? `, sorted by ${by.head[0].toLowerCase()}${by.ranks ? `, ${(key === "stay" || key === "right") === down ? "best" : "worst"} first` : ""}.` : ".")
     + common.map(i => ` ! Of every value: ${warnings[i]}`).join("");
   part("table").hidden = !shown.length;
   part("more-rows").hidden = shown.length <= now.rows;
@@ -229,7 +230,8 @@ root.querySelector("table").addEventListener("pointerleave", hideTip);
 part("more-rows").addEventListener("click", () => { now.rows = Infinity; drawTable(chosenRows()); });
 
 // Pictures: curves over steps, else over depth, else bars; larger is less equivariant.
-const [WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM] = [460, 250, 52, 12, 14, 34];
+// On a phone they are narrower, so that their text is not smaller than elsewhere.
+const [WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM] = [innerWidth < 640 ? 350 : 460, 250, 52, 12, 14, 34];
 const ticks = (low, high, count) => {
   const rough = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(n => n * power).find(n => n >= rough);
@@ -297,7 +299,7 @@ const curves = (list, axis) => {
 const bars = list => {
   const scale = scaleOf(list), sorted = scale.known.sort((a, b) => scale.get(a) - scale.get(b) || natural(names.model[a.model], names.model[b.model]));
   const shown = sorted.length > BARS ? [...sorted.slice(0, BARS / 2), null, ...sorted.slice(-BARS / 2)] : sorted;
-  const start = 150, high = TOP + 18 * shown.length + BOTTOM, bottom = high - BOTTOM, points = [], svg = draw("svg", {viewBox: `0 0 ${WIDE} ${high}`, class: "plot"});
+  const start = WIDE < 400 ? 130 : 150, high = TOP + 18 * shown.length + BOTTOM, bottom = high - BOTTOM, points = [], svg = draw("svg", {viewBox: `0 0 ${WIDE} ${high}`, class: "plot"});
   const place = x => start + (x - scale.least) / (scale.most - scale.least) * (WIDE - start - RIGHT);
   for (const x of ticks(scale.least, scale.most, 5)) svg.append(
     draw("line", {class: "grid", x1: place(x), x2: place(x), y1: TOP, y2: bottom}),
@@ -309,7 +311,7 @@ const bars = list => {
     const y = TOP + 18 * i + 9;
     if (!row) { svg.append(draw("text", {class: "axis", x: start + 6, y: y + 4}, `… ${sorted.length - BARS} more in between`)); return; }
     const [from, to] = [place(scale.perfect), place(scale.get(row))].sort((a, b) => a - b), ends = scale.ends(row);
-    svg.append(draw("text", {x: start - 5, y: y + 4, "text-anchor": "end"}, cut(names.model[row.model], 24)),
+    svg.append(draw("text", {x: start - 5, y: y + 4, "text-anchor": "end"}, cut(names.model[row.model], WIDE < 400 ? 20 : 24)),
       draw("rect", {class: `box ${look(row.model)}`, "data-model": row.model, x: from, y: y - 6, width: Math.max(to - from, 1), height: 12}));
     if (ends) svg.append(draw("line", {class: "whisker", x1: place(ends[0]), x2: place(ends[1]), y1: y, y2: y}));
     points.push({row, model: row.model, x: to, y});
