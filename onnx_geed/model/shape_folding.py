@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import numpy_helper
 from onnx_geed.model.nodes import ops
 from onnx_geed.whole import whole
 
-__all__ = ["complete", "is_complete"]
+__all__ = ["complete", "is_complete", "placed"]
 
 # Shapes, axes and masks are small; weights are not folded.
 _SMALL = 1024
@@ -132,13 +133,15 @@ def _evaluate(
     if not _stays_small(model, node, types, values):
         return False
     try:
-        # Imported here: only models that reckon with shapes need it.
-        with whole():
-            from onnx.reference import ReferenceEvaluator
-
         opsets = {o.domain: o.version for o in model.opset_import}
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(node, opsets=opsets).run(None, feed)
+        results: Any = placed(node, feed)
+        if results is None:
+            # Imported here: only models that reckon with shapes need it.
+            with whole():
+                from onnx.reference import ReferenceEvaluator
+
+            with np.errstate(all="ignore"):
+                results = ReferenceEvaluator(node, opsets=opsets).run(None, feed)
     except Exception:  # an operator without a reference: its shape stays open
         return True
     for name, result in zip(node.output, results, strict=False):
@@ -147,6 +150,36 @@ def _evaluate(
             element = onnx.helper.np_dtype_to_tensor_dtype(values[name].dtype)
             types[name] = onnx.helper.make_tensor_type_proto(element, values[name].shape)
     return True
+
+
+def placed(node: onnx.NodeProto, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]] | None:
+    """Work out what only fills a shape, or puts numbers beside each other.
+
+    Files that keep no weights have hundreds of these, and most that reckon with shapes no others;
+    the reference of ONNX takes as long to load for them as reading a model, and as long for each
+    as inferring its shape.
+
+    Returns
+    -------
+    list of ndarray or None
+        What ONNX's reference gives; ``None`` of another operator, or another form of one of these.
+    """
+    stated = {a.name: a for a in node.attribute}
+    given = [feed[name] for name in node.input if name in feed]
+    if len(given) < len(node.input) or len(node.output) != 1:
+        return None
+    match node.op_type, given, list(stated):
+        case "ConstantOfShape", [shape], ["value"] if shape.ndim == 1:
+            return [np.full(tuple(shape), numpy_helper.to_array(stated["value"].t).reshape(()))]
+        case "ConstantOfShape", [shape], [] if shape.ndim == 1:
+            return [np.zeros(tuple(shape), dtype=np.float32)]
+        case "Unsqueeze", [x], ["axes"] if len(stated["axes"].ints) == 1:
+            return [np.expand_dims(x, stated["axes"].ints[0])]
+        case "Unsqueeze", [x, axes], [] if axes.size == 1:
+            return [np.expand_dims(x, int(axes.reshape(())))]
+        case "Concat", [_, *_], ["axis"]:
+            return [np.concatenate(given, axis=stated["axis"].i)]
+    return None
 
 
 def _stays_small(

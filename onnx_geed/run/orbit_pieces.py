@@ -24,13 +24,13 @@ from onnx_geed.run.between_samples import (
     pairs_of_sums,
     without_base,
 )
-from onnx_geed.run.job import Job
+from onnx_geed.run.job import Job, job_orbits
 from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, check_shapes, reduce_orbits
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.session import Runner
 
-__all__ = ["Pieces"]
+__all__ = ["Pieces", "left_bytes"]
 
 F32 = NDArray[np.float32]
 
@@ -71,9 +71,31 @@ class Pieces:
         # Of a sample that is compared with several elsewhere, the whole is kept for each of them.
         several = len(_elsewhere(job)) > 1
         measures = [] if several else _streamed(plan, job.layers, first)
+        neighbours = _Neighbours(job, measures, self._centres, self._centre_of)
+        parts = [self._taken(some, measures, neighbours) for some in _batches(job)]
+        sums = [
+            _joined(of_layer) for of_layer in zip(*(own.values for own, _ in parts), strict=True)
+        ]
+        names = parts[0][1].arrays
+        statistics = reduce_orbits(
+            plan,
+            {name: _joined([whole.arrays[name] for _, whole in parts]) for name in names},
+            job.task.source.label,
+            first=first,
+            sums={m.layer: s for m, s in zip(measures, sums, strict=True)},
+            pairs=job.pairs,
+            shares=job.shares,
+            known=job.known,
+        )
+        return replace(statistics, measures=neighbours.entered(statistics.measures))
+
+    def _taken(
+        self, job: Job, measures: Sequence[Measure], neighbours: _Neighbours
+    ) -> tuple[_Sums, _Whole]:
+        """Run orbits of one batch, or one of several; return what stays of them."""
+        plan = job.task.plan
         streamed = {m.layer for m in measures}
         own, whole = _Sums(plan.group.order), _Whole(plan.group.order)
-        neighbours = _Neighbours(job, measures, self._centres, self._centre_of)
         references: list[F32] = []
         for part, arrays in self._arrays(job):
             maps = [
@@ -91,20 +113,12 @@ class Pieces:
             for measure, y, sums in zip(measures, maps, own.latest, strict=True):
                 # Outside the disk nothing is compared, and so NaN would not show in the sums.
                 if measure.support == "disk" or not np.isfinite(sums).all():
-                    label = job.task.source.label
+                    label, first = job.task.source.label, job.positions.start
                     check_orbits(plan, measure.layer, y, label, first, elements=part)
             neighbours.compare(tables, part, maps, references)
             whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
             del arrays, maps
-        statistics = reduce_orbits(
-            *(plan, whole.arrays, job.task.source.label),
-            first=first,
-            sums={m.layer: s for m, s in zip(measures, own.values, strict=True)},
-            pairs=job.pairs,
-            shares=job.shares,
-            known=job.known,
-        )
-        return replace(statistics, measures=neighbours.entered(statistics.measures))
+        return own, whole
 
     def _arrays(self, job: Job) -> Iterator[tuple[range, dict[str, F32]]]:
         """Yield elements and their activations (orbits, elements, ...) by tensor."""
@@ -146,6 +160,19 @@ class Pieces:
         _, arrays = next(self._arrays(replace(job, positions=range(position, position + 1))))
         layers = job.task.plan.layers
         return [without_base(view(layers[m.layer], m, arrays[m.layer])[:, 0]) for m in measures]
+
+
+def _batches(job: Job) -> Iterator[Job]:
+    """Divide a job of several batches, which has no pairs of samples, into these."""
+    size = (
+        len(job.positions) if job.pairs else job_orbits(job.task.plan.group.order, job.task.batch)
+    )
+    for start in range(0, len(job.positions), size):
+        yield replace(job, positions=job.positions[start : start + size])
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def comes_in_pieces(job: Job) -> bool:
@@ -336,6 +363,15 @@ def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]
         for layer, of_layer in by_layer.items()
         if layer in layers and len(of_layer) == 1 and _needs_sums_alone(of_layer[0], position)
     ]
+
+
+def left_bytes(job: Job) -> int:
+    """Return the bytes that an orbit of a job leaves: its sums, and tensors that are kept whole."""
+    plan, layers = job.task.plan, job.task.plan.layers
+    streamed = {m.layer: m for m in _streamed(plan, job.layers, job.positions.start)}
+    whole = sum(layers[name].bytes for name in job.layers if name not in streamed)
+    sums = sum(24 * layers[name].channels for name in streamed)
+    return plan.group.order * (whole + sums)
 
 
 def _needs_sums_alone(measure: Measure, position: int) -> bool:

@@ -376,7 +376,7 @@ def _run(
 def _stretches(prepared: Prepared, layers: Sequence[str], start: int = 0) -> list[Stretch]:
     """Return the jobs of the orbits from some position on, as they go to workers."""
     jobs = orbit_jobs(prepared.task, layers, prepared.count, start, points=not start)
-    return stretches(jobs, apart=prepared.executor.apart)
+    return stretches(jobs, apart=prepared.executor.apart, workers=prepared.workers)
 
 
 def _planned_inferences(prepared: Prepared, first: int, kept: KeptPoints | None = None) -> int:

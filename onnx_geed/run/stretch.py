@@ -12,10 +12,17 @@ from dataclasses import dataclass, replace
 from onnx_geed.measures import Plan
 from onnx_geed.run.between_samples import join_pairs
 from onnx_geed.run.job import Job
+from onnx_geed.run.orbit_pieces import left_bytes
 from onnx_geed.run.orbit_statistics import OrbitStatistics, join
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Stretch", "alone", "closed", "run_stretch", "stretches"]
+
+# Batches of one job, and jobs of a worker, at the least: what is done once a job is little then.
+_BATCHES = 8
+_SHARES = 4
+# Bytes that the orbits of such a job leave.
+_HELD_BYTES = 8 << 20
 
 # Jobs with pairs that go together: one more is run for each so many.
 _TOGETHER = 4
@@ -81,7 +88,11 @@ def closed(jobs: Sequence[Job], every: Sequence[Job]) -> Stretch:
 
 
 def stretches(
-    jobs: Sequence[Job], beside: Sequence[Job] = (), *, apart: bool = False
+    jobs: Sequence[Job],
+    beside: Sequence[Job] = (),
+    *,
+    apart: bool = False,
+    workers: int | None = None,
 ) -> list[Stretch]:
     """Divide successive jobs with orbits among workers.
 
@@ -94,6 +105,8 @@ def stretches(
     apart : bool
         Whether workers share no memory, so that each closes its pairs by itself; else one leaves
         the next what it needs.
+    workers : int, optional
+        How many share the jobs, where one job may hold several batches.
 
     Returns
     -------
@@ -101,7 +114,7 @@ def stretches(
         In order.
     """
     if not apart:
-        single = alone(jobs)
+        single = alone(jobs if workers is None else _larger(jobs, workers))
         return [*single[:-1], *(replace(last, beside=tuple(beside)) for last in single[-1:])]
     paired = [job for job in jobs if job.pairs]  # the first ones
     parts = max(1, len(paired) // _TOGETHER)
@@ -109,6 +122,22 @@ def stretches(
     together = [paired[start:stop] for start, stop in itertools.pairwise(bounds)]
     every = *jobs, *beside
     return [closed(few, every) for few in together if few] + alone(jobs[len(paired) :])
+
+
+def _larger(jobs: Sequence[Job], workers: int) -> list[Job]:
+    """Make jobs of several batches of those without pairs, where they are small and many."""
+    paired = [job for job in jobs if job.pairs]  # the first ones
+    others = list(jobs[len(paired) :])
+    if not others or others[0].task.engine != "kernels":
+        return list(jobs)
+    most = _HELD_BYTES // max(1, len(others[0].positions) * left_bytes(others[0]))
+    size = max(1, min(_BATCHES, most, len(others) // (_SHARES * workers)))
+    groups = [others[start : start + size] for start in range(0, len(others), size)]
+    return [*paired, *(replace(some[0], positions=_all(some)) for some in groups)]
+
+
+def _all(jobs: Sequence[Job]) -> range:
+    return range(jobs[0].positions.start, jobs[-1].positions.stop)
 
 
 def run_stretch(worker: Worker, stretch: Stretch) -> OrbitStatistics:

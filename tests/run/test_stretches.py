@@ -10,7 +10,14 @@ from hypothesis import given, settings, strategies as st
 from running import images
 
 import onnx_geed as geed
-from onnx_geed.run import OrbitStatistics, Worker, make_options, prepare_run
+from onnx_geed.run import (
+    OrbitStatistics,
+    Worker,
+    join,
+    make_options,
+    measurements_of,
+    prepare_run,
+)
 from onnx_geed.run.executor import Workforce
 from onnx_geed.run.job import orbit_jobs
 from onnx_geed.run.ray_worker import _unpacked, packed
@@ -201,3 +208,29 @@ def test_each_job_is_in_one_stretch_and_few_are_run_again(prepared, count, batch
             assert q in s.positions or any((p, q) in j.pairs for j in s.beside)
     assert len(divided) <= max(1, len(jobs))
     assert sum(len(s.beside) for s in divided) <= 4
+
+
+@pytest.mark.parametrize("batch", [4, 8])
+def test_many_small_jobs_go_together_and_give_the_same_bits(net, batch):
+    many = {**FEW, "samples": 101, "norm_samples": 130, "batch_size": batch, "measures": EVERY}
+    prepared = prepare_run(net, data(140), "C4", make_options(many))
+    (layers,) = prepared.passes
+    jobs = orbit_jobs(prepared.task, layers, prepared.count)
+    divided = [s.jobs[0] for s in stretches(jobs, workers=2)]
+    assert [p for job in divided for p in job.positions] == list(range(101))
+    assert len([job for job in divided if not job.pairs]) >= 4 * 2
+    assert len(divided) < len(jobs)
+    # Those with pairs of samples are as they were.
+    assert [j.positions for j in divided if j.pairs] == [j.positions for j in jobs if j.pairs]
+    plan, worker = prepared.task.plan, Worker()
+    one, other = (
+        measurements_of(
+            plan,
+            join(plan, [OrbitStatistics(), *map(worker.run, some)]),
+            norm_samples=130,
+            interval="t",
+            seed=0,
+        )
+        for some in (jobs, divided)
+    )
+    assert one == other
