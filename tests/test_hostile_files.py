@@ -1,6 +1,7 @@
 """Files that mean harm end in a figure or in one line, in bounded time and memory."""
 
 import gzip
+import json
 import os
 import struct
 import subprocess
@@ -182,3 +183,49 @@ def test_pipes_of_a_shell_are_read_and_written(tmp_path, line):
                 break
             time.sleep(0.05)
         assert b"onnx_geed.preprocess" in (tmp_path / "got").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    model = models.save(models.random_cnn(0, (8, 8)), tmp_path_factory.mktemp("net") / "net.onnx")
+    data = np.random.default_rng(0).random((8, 3, 8, 8), dtype=np.float32)
+    return onnx_geed.measure(model, data, "C4", samples=3, norm_samples=4)
+
+
+def _strange_share(record):
+    record["predictions"]["stay"]["per_element"]["r1"] = 2.0
+    return "per_element"
+
+
+def _between_that_is_perfect(record):
+    record["between_samples"], record["relative"] = 0.0, 0.5
+    return "between_samples, 0, is perfect"
+
+
+def _between_that_is_almost_perfect(record):
+    record["between_samples"], record["relative"] = 1e-300, 0.5
+    return "is perfect to rounding"
+
+
+def _relative_to_nothing(record):
+    record["between_samples"], record["relative"] = None, 0.5
+    return "between_samples is missing"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _strange_share,
+        _between_that_is_perfect,
+        _between_that_is_almost_perfect,
+        _relative_to_nothing,
+    ],
+)
+def test_shares_and_what_values_are_relative_to_are_checked(measured, tmp_path, change):
+    onnx_geed.write_json(measured, tmp_path / "good.json")
+    content = json.loads((tmp_path / "good.json").read_text())
+    told = change(next(r for r in content["measurements"] if r["measure"] == "softmax-kl"))
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    assert onnx_geed.load(tmp_path / "good.json")
+    with pytest.raises(GeedError, match=told):
+        onnx_geed.load(tmp_path / "r.json")

@@ -13,6 +13,7 @@ from onnx_geed.cache.remote import fetched_cache
 from onnx_geed.copies import read_by_copy
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups import FitKind, Table
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.run import (
     Notify,
     Progress,
@@ -27,6 +28,7 @@ from onnx_geed.text import counted
 __all__ = ["fit_cached_actions"]
 
 
+@taking_paths
 @read_by_copy(fetched_cache)
 def fit_cached_actions(
     folder: str | Path,

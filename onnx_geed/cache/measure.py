@@ -26,10 +26,7 @@ from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.copies import Copy, read_by_copy
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import (
-    Interpolation,
-    Table,
-)
+from onnx_geed.groups import Interpolation, Table
 from onnx_geed.measures import (
     Layer,
     Plan,
@@ -41,6 +38,7 @@ from onnx_geed.measures import (
     taken_unasked,
 )
 from onnx_geed.model import Tensor, parse_classes, resolve
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.results import (
     DataPart,
     Record,
@@ -105,6 +103,7 @@ def _told(outcome: Result, copy: Copy) -> Result:
     return outcome
 
 
+@taking_paths
 @read_by_copy(fetched_cache, _told)
 def measure_cache(
     folder: str | Path,

@@ -30,6 +30,7 @@ from onnx_geed.cache.place_labels import has_place_labels, write_place_labels
 from onnx_geed.cache.remote import written_there
 from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.results import check_measured
 from onnx_geed.run import (
     Executor,
@@ -59,10 +60,11 @@ _SEEN_WITHIN = 20.0
 _Points = tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]
 
 
+@taking_paths
 @written_there
 def write_cache(
-    model: Any,
-    data: Any,
+    model: str | Path | Any,
+    data: str | Path | Any,
     group: Any,
     folder: str | Path,
     *,

@@ -10,6 +10,7 @@ import click
 
 from onnx_geed.addresses import address_of, leaf, sibling
 from onnx_geed.errors import shown
+from onnx_geed.named_paths import why_no_path
 from onnx_geed.safe_names import file_name
 
 __all__ = ["PLACE", "Output", "is_cache", "of_each_group"]
@@ -20,8 +21,8 @@ class _Place(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return an address as a text, and all else as a path."""
-        if "\0" in str(value):
-            self.fail(f"{shown(str(value))!r} is no path: it holds the character 0.", param, ctx)
+        if why := why_no_path(value):
+            self.fail(f"{shown(str(value))!r} is no path: {why}.", param, ctx)
         return address_of(value) or super().convert(value, param, ctx)
 
 

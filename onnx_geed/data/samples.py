@@ -30,6 +30,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_bytes, check_held
+from onnx_geed.named_paths import taking_paths
 
 __all__ = ["MARK_BYTES", "Samples", "fingerprint_of", "mark_of", "open_samples"]
 
@@ -236,6 +237,7 @@ def _told(samples: Samples, copy: Copy) -> Samples:
     return replace(samples, source=called, _read=copy.reader(samples._read))
 
 
+@taking_paths
 @read_by_copy(fetched, _told)
 def open_samples(
     source: str | Path | NDArray[Any] | Mapping[str, Any],

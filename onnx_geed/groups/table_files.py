@@ -18,6 +18,7 @@ from onnx_geed.files import write_bytes
 from onnx_geed.groups.action_tables import Table, table_of
 from onnx_geed.groups.fit import Fit, FitKind, checked_fit
 from onnx_geed.held import ALLOWED, check_held, members_of
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.ordinary import check_ordinary, open_ordinary
 
 __all__ = ["FIT_FORMAT", "read_table", "read_tables", "write_fits"]
@@ -26,6 +27,7 @@ __all__ = ["FIT_FORMAT", "read_table", "read_tables", "write_fits"]
 FIT_FORMAT = "onnx-geed/fit/1"
 
 
+@taking_paths
 def write_fits(path: str | Path, tables: Sequence[Table]) -> None:
     """Write fitted actions as an ``.npz`` file for ``--output-action LAYER=FILE``.
 
@@ -72,6 +74,7 @@ def _arrays_of(table: Table) -> dict[str, NDArray[Any]]:
     }
 
 
+@taking_paths
 def read_table(path: str | Path) -> Table:
     """Read an output action from an ``.npz`` file.
 

@@ -26,6 +26,7 @@ from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.text import format_bytes
 from onnx_geed.whole import whole
 
@@ -111,6 +112,7 @@ class Model:
         return replace(self, proto=proto)
 
 
+@taking_paths
 def load_model(path: str | Path) -> Model:
     """Read an ONNX file.
 

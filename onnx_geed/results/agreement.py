@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from onnx_geed.measures import descriptor_of
 from onnx_geed.results.schema import Result
 from onnx_geed.text import counted
 
@@ -78,9 +79,28 @@ def _of_record(where: str, record: Fields, elements: Sequence[str]) -> Iterator[
             least = len(elements) if name == "predictions" else 0
             if len(part) < least or not _ends_with(elements, [*part]):
                 yield f"{where}.{step}.per_element does not name the elements in their order"
+    if record.get("relative") is not None:
+        yield from _of_relative(where, record)
     of_fit = (record.get("fit") or {}).get("per_sample", {})
     for name, values in of_fit.items():
         yield from _unequal(f"{where}.fit.per_sample.{name}", values, "samples", record["samples"])
+
+
+def _of_relative(where: str, record: Fields) -> Iterator[str]:
+    """Compare with what different samples are, which deviations are divided by."""
+    between = record.get("between_samples")
+    if between is None and record.get("references"):
+        between = record["references"].get("between_samples", {}).get("value")
+    if between is None:
+        yield f"{where}.relative is {record['relative']:g}, and between_samples is missing"
+        return
+    apart = abs(between - descriptor_of(record["measure"]).perfect)
+    largest = max((abs(x) for row in record["deviations"] for x in row), default=0.0)
+    if not apart or not largest / apart < _LARGEST:
+        yield (
+            f"{where}.relative is {record['relative']:g}, and between_samples, {between:g}, is "
+            "perfect to rounding"
+        )
 
 
 def _parts_of(step: str, part: Any) -> Iterator[tuple[str, Any]]:

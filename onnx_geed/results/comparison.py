@@ -21,6 +21,7 @@ from onnx_geed.results.paired_differences import paired
 from onnx_geed.results.parts import part_words
 from onnx_geed.results.reactions import insensitive_model
 from onnx_geed.results.reading import read_record
+from onnx_geed.results.result_file import is_result
 from onnx_geed.results.schema import AnyResult, Comparison, ComparisonEntry, Record, Result
 
 __all__ = ["WHAT_IS_RELATIVE", "compare", "compared"]
@@ -85,7 +86,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     map predicts better.
     """
     for which, given in (("first", a), ("second", b)):
-        if not isinstance(given, Mapping):
+        if not is_result(given):
             raise GeedError(
                 f"compare: the {which} argument is not a result: found {shown(given)}; read a file "
                 "with onnx_geed.load"

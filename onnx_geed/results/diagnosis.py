@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import angle, moved_axes
 from onnx_geed.model import Between, Model, between, load_model, off_centre, zero_padded
 from onnx_geed.results.families import is_family
@@ -27,6 +27,7 @@ from onnx_geed.results.motions import fitted_motion
 from onnx_geed.results.origin import same_model
 from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
+from onnx_geed.results.result_file import is_result
 from onnx_geed.results.schema import AnyResult, Result
 from onnx_geed.text import span
 
@@ -77,7 +78,20 @@ def diagnose(result: AnyResult, model: Model | None = None) -> tuple[Finding, ..
     -------
     tuple of Finding
         The most likely first; empty if there are none.
+
+    Raises
+    ------
+    GeedError
+        If it is no result, or the model is none that was loaded.
     """
+    if not is_result(result):
+        raise GeedError(
+            f"diagnose: takes one result, found {shown(result)}; read a file with onnx_geed.load"
+        )
+    if not isinstance(model, Model | None):
+        raise GeedError(
+            f"diagnose: model is what onnx_geed.load_model returns, found {shown(model)}"
+        )
     result = cast(Result, result)
     pairs = _without_input(result, model)
     findings = [

@@ -12,6 +12,7 @@ from typing import Any, cast
 from onnx_geed.errors import GeedError, known_names, shown, without_secrets
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.results.agreement import disagreement
 from onnx_geed.results.fits import FIT_REFERENCES
 from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
@@ -22,7 +23,16 @@ from onnx_geed.results.schema import (
 from onnx_geed.safe_names import csv_cell
 from onnx_geed.typed_json import check_json
 
-__all__ = ["SCHEMA", "check_result", "check_results", "read_result", "result", "rows_of", "to_csv"]
+__all__ = [
+    "SCHEMA",
+    "check_result",
+    "check_results",
+    "is_result",
+    "read_result",
+    "result",
+    "rows_of",
+    "to_csv",
+]
 
 SCHEMA = "onnx-geed/result/1"
 
@@ -75,6 +85,7 @@ def result(
     }
 
 
+@taking_paths
 def read_result(path: str | Path) -> Result:
     """Read a result file.
 
@@ -138,6 +149,11 @@ def check_result(content: Any, source: str) -> None:
         raise GeedError(f"{source}: {wrong}; {_AGAIN}")
 
 
+def is_result(given: object) -> bool:
+    """Whether something says that it is a result, of the schema that this version knows."""
+    return isinstance(given, Mapping) and given.get("schema") == SCHEMA
+
+
 def check_results(where: str, results: Any) -> None:
     """Refuse what is no list of results, as :func:`onnx_geed.read_result` returns them.
 
@@ -155,8 +171,7 @@ def check_results(where: str, results: Any) -> None:
     """
     listed = isinstance(results, Sequence) and not isinstance(results, str | bytes)
     for one in results if listed else [results]:
-        schema = one.get("schema") if isinstance(one, Mapping) else None
-        if not listed or schema != SCHEMA:
+        if not listed or not is_result(one):
             raise GeedError(
                 f"{where}: takes a list of results, as onnx_geed.measure or onnx_geed.read_result "
                 f"returns them; found {shown(one)}{'' if listed else ', which is no list'}"

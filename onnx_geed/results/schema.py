@@ -112,8 +112,8 @@ class MovedShare(TypedDict):
 class Share(TypedDict):
     """Share of samples for which something holds."""
 
-    value: float
-    per_element: dict[str, float]
+    value: Fraction
+    per_element: dict[str, Fraction]
     moved: NotRequired[MovedShare | None]
 
 

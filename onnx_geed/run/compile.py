@@ -30,6 +30,7 @@ from onnx_geed.model import (
     load_model,
     write_model,
 )
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fit_requests import parse_fit, refuse_fits
 from onnx_geed.run.fuse import Fused, Output, check_graph_can_measure, check_graph_can_move
@@ -112,6 +113,7 @@ class CompiledMeasurement(TypedDict):
     notes: list[str]
 
 
+@taking_paths
 def compile_measurement(
     model: str | Path | Model,
     group: str | Group,

@@ -13,6 +13,7 @@ from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups import FitKind, Group, Table
 from onnx_geed.measures import judge_of_fits
 from onnx_geed.model import Model
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.run.executor import Executor, ExecutorName
 from onnx_geed.run.executors import open_executor
 from onnx_geed.run.fit_orbits import Notify, fit_from_model
@@ -23,6 +24,7 @@ from onnx_geed.run.progress import Progress
 __all__ = ["check_closed", "check_representation", "fit_actions", "fits_asked"]
 
 
+@taking_paths
 def fit_actions(
     model: str | Path | Model,
     data: str | Path | NDArray[Any],

@@ -76,7 +76,7 @@ def _contradictions(result: Result) -> Iterator[str]:
             if evidence[name] != value:
                 yield f"{network}.{name} is not {where}"
         for name, told in (("norm_samples", "--norm-samples"), ("interval", "--interval")):
-            if same.get(told, evidence[name]) != str(evidence[name]):
+            if told in same and same[told] != str(evidence[name]):
                 yield f"{network}.{name} is {evidence[name]}, and same.{told} {shown(same[told])}"
         if evidence["pointed"] > evidence["norm_samples"]:
             yield f"{network}.pointed is more than norm_samples"

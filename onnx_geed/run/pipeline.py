@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, Group, parse_group
 from onnx_geed.model import CLASSES, Model, parse_classes
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.results import (
     Record,
     Result,
@@ -53,6 +54,7 @@ from onnx_geed.run.unmoved import unmoving
 __all__ = ["measure", "measure_each", "measure_groups"]
 
 
+@taking_paths
 def measure(
     model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
@@ -145,6 +147,7 @@ def measure(
         return _outcome(prepared, started, progress, notify, command, limits)
 
 
+@taking_paths
 def measure_groups(
     model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],

@@ -16,6 +16,7 @@ from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.ordinary import digest_of
 from onnx_geed.results import (
     SUITE_SCHEMA,
@@ -48,6 +49,7 @@ __all__ = ["benchmark"]
 _FAILURES = (GeedError, OSError, MemoryError)
 
 
+@taking_paths
 def benchmark(
     suite: str | Path | Suite,
     folder: str | Path,

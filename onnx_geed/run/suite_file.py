@@ -25,8 +25,9 @@ from onnx_geed.addresses import (
     sibling,
 )
 from onnx_geed.copies import copy_file, read_by_copy
-from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.errors import GeedError, nearest, reason_of, shown
 from onnx_geed.held import ALLOWED, read_held
+from onnx_geed.named_paths import taking_paths
 from onnx_geed.run.options import Options, check_option, names_files
 from onnx_geed.run.path_pattern import PLACE, PathPattern
 from onnx_geed.safe_names import file_name
@@ -123,6 +124,7 @@ class Suite:
     cells: tuple[Cell, ...]
 
 
+@taking_paths
 def read_suite(path: str | Path) -> Suite:
     """Read a suite.
 
@@ -197,6 +199,8 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
         raise GeedError(f"{path}: no such file; a suite is a TOML file") from None
     except IsADirectoryError:
         raise GeedError(f"{path}: is a folder; a suite is a TOML file") from None
+    except OSError as error:
+        raise GeedError(f"{path}: cannot be read ({reason_of(error)})") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of 5,000 digits
         raise GeedError(f"{path}: is not TOML ({error})") from None
 

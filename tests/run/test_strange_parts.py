@@ -167,3 +167,13 @@ def test_parts_that_were_changed_anywhere_are_joined_or_refused_in_a_line(two, s
         message = str(error)
         assert "\n" not in message
         assert len(message) < 400, message
+
+
+@pytest.mark.parametrize("name", ["--norm-samples", "--interval", "--seed"])
+def test_what_a_part_does_not_say_of_its_options_is_no_contradiction_of_them(two, name):
+    parts = copy.deepcopy(two)
+    for part in parts:
+        part["part"]["same"].pop(name, None)
+    assert geed.merge(parts)["measurements"]
+    parts[0]["part"]["same"][name] = "7"
+    refused(parts)

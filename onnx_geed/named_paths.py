@@ -1,0 +1,94 @@
+"""Paths as they are given: each names a file that could be there, or one line says why not."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from onnx_geed.addresses import address_of
+from onnx_geed.errors import GeedError, shown
+
+__all__ = ["taking_paths", "why_no_path"]
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+
+# How the annotation of an argument that is a path and nothing else begins.
+_ALONE = "str | Path"
+
+# What a system says of a name that no file can have; that there is none is said when it is opened.
+_NEVER = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def why_no_path(given: str | os.PathLike[str]) -> str:
+    """Say why no file can have a name; empty where one could.
+
+    Parameters
+    ----------
+    given : str or path
+        What the user gave; of an address nothing is said.
+
+    Returns
+    -------
+    str
+        Such as ``it holds the character 0``.
+    """
+    if address_of(given) is not None:
+        return ""
+    try:
+        text = os.fspath(given)
+        if not isinstance(text, str):
+            return "it is bytes, not a text"
+        if "\0" in text:
+            return "it holds the character 0"
+        os.lstat(text)
+    except UnicodeError:
+        return "it holds half a character (a lone surrogate)"
+    except OSError as error:
+        if error.errno in _NEVER:
+            return str(error.strerror).lower()
+    except Exception:  # of another's class
+        return "it does not say its path"
+    return ""
+
+
+def taking_paths(function: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Return a public function that looks at its paths before it does anything.
+
+    Parameters
+    ----------
+    function : callable
+        Its annotations say which arguments are paths, ``str | Path``, and which may be,
+        ``str | Path | None`` and such.
+
+    Returns
+    -------
+    callable
+    """
+    signature = inspect.signature(function)
+    alone = {
+        name: one.annotation == _ALONE
+        for name, one in signature.parameters.items()
+        if str(one.annotation).startswith(_ALONE)
+    }
+
+    @functools.wraps(function)
+    def looked_at(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        for name, value in (dict(zip(signature.parameters, args, strict=False)) | kwargs).items():
+            if name in alone:
+                _check(name, value, only=alone[name])
+        return function(*args, **kwargs)
+
+    return looked_at
+
+
+def _check(name: str, value: object, *, only: bool) -> None:
+    if isinstance(value, str | os.PathLike):
+        if why := why_no_path(value):
+            raise GeedError(f"{name} {shown(value)!r} is no path: {why}; give another")
+    elif only:
+        raise GeedError(f"{name} is a path, found {shown(value)}; give the path of a file")

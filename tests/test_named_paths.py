@@ -1,0 +1,105 @@
+"""Paths that no file can have are refused in one line, in Python and by commands."""
+
+import sys
+
+import models
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import onnx_geed
+from onnx_geed import GeedError
+from onnx_geed.cli import cli
+from onnx_geed.named_paths import taking_paths, why_no_path
+
+NEVER = ["a" * 5000, "a\0b", "\ud800.json", "/".join(["b" * 200] * 40)]
+OTHER = [None, 1, b"x.json", 1.5, ["x"], {}, object(), int, np.zeros(3)]
+
+
+class Unsaid:
+    def __fspath__(self):
+        raise RuntimeError("no")
+
+
+TAKING = {
+    "benchmark": lambda p: onnx_geed.benchmark(p, "out"),
+    "benchmark into": lambda p: onnx_geed.benchmark("s.toml", p),
+    "compile_measurement": lambda p: onnx_geed.compile_measurement("m.onnx", "C4", p),
+    "fit_cached_actions": lambda p: onnx_geed.fit_cached_actions(p, ["y"]),
+    "load": onnx_geed.load,
+    "load_model": onnx_geed.load_model,
+    "measure_cache": onnx_geed.measure_cache,
+    "read_result": onnx_geed.read_result,
+    "read_table": onnx_geed.read_table,
+    "write_cache": lambda p: onnx_geed.write_cache("m.onnx", "x.npy", "C4", p),
+    "write_fits": lambda p: onnx_geed.write_fits(p, []),
+    "write_json": lambda p: onnx_geed.write_json({}, p),
+    "write_report": lambda p: onnx_geed.write_report([], p),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of other lengths and letters")
+@pytest.mark.parametrize("name", [*TAKING])
+def test_what_is_no_path_is_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in [*NEVER, *OTHER, Unsaid()]:
+        with pytest.raises(GeedError) as error:
+            TAKING[name](given)
+        assert len(str(error.value)) < 400
+        assert str(error.value).isprintable()
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of other lengths and letters")
+def test_models_and_data_too(tmp_path):
+    models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    for given in NEVER:
+        with pytest.raises(GeedError, match="is no path"):
+            onnx_geed.measure(given, "x.npy", "C4")
+        with pytest.raises(GeedError, match="is no path"):
+            onnx_geed.measure(tmp_path / "m.onnx", given, "C4")
+
+
+def test_paths_that_could_be_pass():
+    for given in ("", "x.npz:key", "module:function", "s3://bucket/" + "a" * 5000, "C:\\x", "/"):
+        assert not why_no_path(given)
+
+    @taking_paths
+    def function(path: "str | Path", *more, other: "str | Path | None" = None):  # noqa: F821
+        return path, more, other
+
+    assert function("a", 1, other=None) == ("a", (1,), None)
+    with pytest.raises(GeedError, match=r"other 'a.*b' is no path: it holds the character 0"):
+        function("a", other="a\0b")
+
+
+@pytest.mark.parametrize("given", ["x\ud800.json", "a" * 5000])
+@pytest.mark.skipif(sys.platform == "win32", reason="names of other lengths and letters")
+def test_commands_refuse_them_too(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in (["layers", given], ["aggregate", "a.json", "--out", given]):
+        run = CliRunner().invoke(cli, line)
+        assert run.exit_code == 2, line
+        assert len(run.stderr.strip().splitlines()) == 1, run.stderr
+        assert "is no path" in run.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such rights")
+def test_a_suite_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("onnx_geed.run.suite_file.read_held", refused)
+    with pytest.raises(GeedError, match=r"cannot be read .Permission denied"):
+        onnx_geed.benchmark(tmp_path / "s.toml", tmp_path / "out")
+
+
+@pytest.mark.parametrize("given", [None, 1, {}, [], "x", np.zeros(3), {"schema": 1}])
+def test_results_and_models_that_are_none(given):
+    for function in (
+        lambda: onnx_geed.diagnose(given),
+        lambda: onnx_geed.compare(given, given),
+        lambda: onnx_geed.aggregate([given]),
+    ):
+        with pytest.raises(GeedError, match="result"):
+            function()
