@@ -31,7 +31,7 @@ from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.json_text import LONGEST, parse_json
 from onnx_geed.named_paths import taking_paths
-from onnx_geed.ordinary import check_sink, open_sink
+from onnx_geed.ordinary import check_sink, open_ordinary, open_sink
 from onnx_geed.spared import spare
 from onnx_geed.text import json_pieces
 
@@ -412,9 +412,11 @@ def read_json(path: str | Path) -> Any:
     """
     try:
         # A pipe that a shell hands over, /dev/fd/63, has no file behind its name.
-        if stat.S_ISFIFO(os.stat(path).st_mode) and os.path.exists(os.path.realpath(path)):
+        mode = os.stat(path).st_mode
+        if stat.S_ISFIFO(mode) and os.path.exists(os.path.realpath(path)):
             raise GeedError(f"{path}: is a pipe; give a file")
-        with open(path, "rb") as file:
+        # Some of what a system calls files, such as a log of its own, is waited for too.
+        with open_ordinary(path) if stat.S_ISREG(mode) else open(path, "rb") as file:
             content = _read_bounded(file)
     except FileNotFoundError:
         raise GeedError(f"{path}: no such file") from None

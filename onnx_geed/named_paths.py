@@ -1,4 +1,7 @@
-"""Paths as they are given: each names a file that could be there, or one line says why not."""
+"""Paths as they are given: each names a file that could be there, or one line says why not.
+
+What public functions take beside paths is looked at with them.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import errno
 import functools
 import inspect
 import os
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from onnx_geed.addresses import address_of
 from onnx_geed.errors import GeedError, shown
+from onnx_geed.typed import check_value
 
 __all__ = ["taking_paths", "why_no_path"]
 
@@ -19,6 +23,16 @@ Made = TypeVar("Made")
 
 # How the annotation of an argument that is a path and nothing else begins.
 _ALONE = "str | Path"
+
+# What other arguments are, by their annotations.
+_KINDS: dict[str, Any] = {
+    "bool": bool,
+    "str | None": str | None,
+    "Sequence[str]": Sequence[str],
+    "Progress | None": Callable | None,
+    "Notify | None": Callable | None,
+    "Callable[[str], None] | None": Callable | None,
+}
 
 # What a system says of a name that no file can have; that there is none is said when it is opened.
 _NEVER = (errno.ENAMETOOLONG, errno.ELOOP)
@@ -57,19 +71,25 @@ def why_no_path(given: str | os.PathLike[str]) -> str:
 
 
 def taking_paths(function: Callable[Given, Made]) -> Callable[Given, Made]:
-    """Return a public function that looks at its paths before it does anything.
+    """Return a public function that looks at what it is given before it does anything.
 
     Parameters
     ----------
     function : callable
-        Its annotations say which arguments are paths, ``str | Path``, and which may be,
-        ``str | Path | None`` and such.
+        Its annotations say which arguments are paths, ``str | Path``, which may be,
+        ``str | Path | None`` and such, and which are texts, truth values, lists of texts or
+        functions.
 
     Returns
     -------
     callable
     """
     signature = inspect.signature(function)
+    kinds = {
+        name: _KINDS[str(one.annotation)]
+        for name, one in signature.parameters.items()
+        if str(one.annotation) in _KINDS
+    }
     alone = {
         name: one.annotation == _ALONE
         for name, one in signature.parameters.items()
@@ -81,9 +101,16 @@ def taking_paths(function: Callable[Given, Made]) -> Callable[Given, Made]:
         for name, value in (dict(zip(signature.parameters, args, strict=False)) | kwargs).items():
             if name in alone:
                 _check(name, value, only=alone[name])
+            elif name in kinds and not _is_lazy(value):
+                check_value(name, value, kinds[name])
         return function(*args, **kwargs)
 
     return looked_at
+
+
+def _is_lazy(value: object) -> bool:
+    """Whether looking at a value's entries could take them away, or never end."""
+    return isinstance(value, Iterable) and not isinstance(value, str | list | tuple | Mapping)
 
 
 def _check(name: str, value: object, *, only: bool) -> None:

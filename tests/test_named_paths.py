@@ -1,6 +1,7 @@
 """Paths that no file can have are refused in one line, in Python and by commands."""
 
 import sys
+from pathlib import Path
 
 import models
 import numpy as np
@@ -65,7 +66,7 @@ def test_paths_that_could_be_pass():
         assert not why_no_path(given)
 
     @taking_paths
-    def function(path: "str | Path", *more, other: "str | Path | None" = None):  # noqa: F821
+    def function(path: "str | Path", *more, other: "str | Path | None" = None):
         return path, more, other
 
     assert function("a", 1, other=None) == ("a", (1,), None)
@@ -103,3 +104,19 @@ def test_results_and_models_that_are_none(given):
     ):
         with pytest.raises(GeedError, match="result"):
             function()
+
+
+@pytest.mark.parametrize("name", ["layers", "notify", "progress", "representation", "limits"])
+def test_what_stands_beside_paths_is_looked_at_too(name, tmp_path):
+    odd = [1, object(), 1.5, 10**400] + (["x", [1]] if name not in ("layers", "limits") else [[1]])
+    for given in odd:
+        more = {name: given} if name in ("layers", "limits") else {"layers": ["y"], name: given}
+        function = onnx_geed.measure if name == "limits" else onnx_geed.fit_actions
+        with pytest.raises(GeedError, match=f"{name} is "):
+            function(tmp_path / "m.onnx", "x.npy", "C4", **more)
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="no such log")
+def test_a_log_without_an_end_is_not_waited_for(tmp_path):
+    with pytest.raises(GeedError):
+        onnx_geed.load("/proc/kmsg")
