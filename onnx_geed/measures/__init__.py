@@ -122,6 +122,7 @@ if TYPE_CHECKING:
         Spread as Spread,
     )
     from onnx_geed.measures.telling import (
+        MINUS as MINUS,
         Scale as Scale,
         gap_within as gap_within,
         perfect_words as perfect_words,
