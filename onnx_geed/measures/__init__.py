@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         MOST_PERMUTED as MOST_PERMUTED,
         FitSums as FitSums,
         fit_bytes as fit_bytes,
+        fit_seconds as fit_seconds,
     )
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
