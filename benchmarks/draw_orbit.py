@@ -45,7 +45,7 @@ def main(path: str) -> None:
     # The channel that answers most, so that there is something to see.
     channel = int(np.argmax(maps[0].std(axis=(1, 2))))
     single = maps[:, channel : channel + 1]
-    deviations = onnx_geed.channel_cos(single[None], action)[0]
+    cosines = -onnx_geed.channel_cos(single[None], action)[0]
     moved = np.stack([action.apply(g, maps[0])[channel] for g in range(8)])
 
     figure, axes = plt.subplots(3, 8, figsize=(9.6, 4.1), layout="constrained")
@@ -64,10 +64,10 @@ def main(path: str) -> None:
                 axis.set_ylabel(label, fontsize=11)
     for g in range(8):
         axes[0, g].set_title(f"{action.group.elements[g]}  {45 * g}°", fontsize=10)
-        axes[2, g].set_xlabel(f"m = {deviations[g]:.2f}", fontsize=10)
+        axes[2, g].set_xlabel(f"cosine {cosines[g]:.2f}", fontsize=10)
     figure.suptitle(
-        f"Channelwise cosine under C8, one channel of {LAYER}: mean m = {deviations.mean():.2f} "
-        "(equivariant: −1)",
+        f"Channelwise cosine under C8, one channel of {LAYER}: mean {cosines.mean():.2f} "
+        "(equivariant: 1)",
         fontsize=11,
     )
     figure.savefig(path, dpi=110)

@@ -69,7 +69,7 @@ def two_layers(folder: Path) -> None:
         maps = through(kernel, orbit)
         moved = np.stack([action.apply(g, maps[0].astype(np.float64)) for g in range(8)])
         rows += [("f(gx)", maps, "PuOr"), ("g f(x)", moved, "PuOr")]
-        labels += [None, onnx_geed.channel_cos(maps[None, :, None], action)[0]]
+        labels += [None, -onnx_geed.channel_cos(maps[None, :, None], action)[0]]
     for row, (label, pictures, colours), values in zip(axes, rows, labels, strict=True):
         top = np.abs(pictures).max()
         low = -top if colours == "PuOr" else 0
@@ -77,7 +77,7 @@ def two_layers(folder: Path) -> None:
             axis.imshow(picture, cmap=colours, vmin=low, vmax=top)
             plain(axis)
             if values is not None:
-                axis.set_xlabel(f"m = {values[g]:.2f}")
+                axis.set_xlabel(f"cosine {values[g] + 0.0:.2f}".replace("-", "−"))
         row[0].set_ylabel(label)
     for g in range(8):
         axes[0, g].set_title(f"{45 * g}°")
@@ -101,14 +101,14 @@ def interpolation(folder: Path) -> None:
         for kind, colour in (("nearest", GREY), ("bilinear", BLUE), ("bicubic", ORANGE)):
             action = onnx_geed.grid_action(group, *image.shape, interpolation=kind)
             maps = through(RING, onnx_geed.orbit(action, image), relu=True)
-            m = onnx_geed.channel_cos(maps[None, :, None], action, support="disk")[0]
+            m = -onnx_geed.channel_cos(maps[None, :, None], action, support="disk")[0]
             axis.plot(angles, m, color=colour, label=kind)
         exact = np.array([g % 18 == 0 for g in range(72)])
         axis.plot(angles[exact], m[exact], "o", color="black", label="exact")
         axis.set_title(name, fontsize=10.5)
         axis.set_xticks(range(0, 361, 45), [f"{a}°" for a in range(0, 361, 45)], fontsize=8.5)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("m (−1: equivariant)")
+    axes[0].set_ylabel("cosine (1: equivariant)")
     axes[0].legend(frameon=False, fontsize=9)
     figure.savefig(folder / "interpolation.png")
     plt.close(figure)

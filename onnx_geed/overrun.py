@@ -18,13 +18,17 @@ from dataclasses import dataclass
 from onnx_geed.confinement import confined
 from onnx_geed.text import format_bytes
 
-__all__ = ["end_by", "expect", "watched"]
+__all__ = ["end_by", "expect", "opening", "watched"]
 
 # Seconds between two looks.
 _LOOK = 0.02
 
 # Seconds that any run may take, and how many times as long as reckoned.
 _SECONDS, _TIMES = 45.0, 10.0
+
+# Seconds that the runtime may take to open a model; with the number of nodes they grow faster than
+# its square.
+_OPENING = 25.0
 
 # Bytes that any run may hold, and how many times as many as reckoned; but only so many more than
 # there is room for, so that the process keeps to its memory.
@@ -59,7 +63,8 @@ class _Watch:
 
 _WATCH = _Watch()
 
-# What runs: when it began, what the process had computed and held then, and its rows, by thread.
+# What runs: when it began, what the process had computed and held then, and its rows (none where a
+# model is opened), by thread.
 _RUNS: dict[int, tuple[float, float, int, int]] = {}
 
 _BEGUN = threading.Event()
@@ -88,6 +93,19 @@ def expect(seconds: float, held: int, room: int) -> None:
 @contextlib.contextmanager
 def watched(rows: int) -> Iterator[None]:
     """Run a model on so many rows, watched where the process is a command's."""
+    with _watched(rows):
+        yield
+
+
+@contextlib.contextmanager
+def opening() -> Iterator[None]:
+    """Open a model, watched where the process is a command's."""
+    with _watched(0):
+        yield
+
+
+@contextlib.contextmanager
+def _watched(rows: int) -> Iterator[None]:
     if _WATCH.end is None:
         yield
         return
@@ -130,6 +148,13 @@ def _look() -> None:
 
 
 def _fault(runs: list[tuple[float, float, int, int]], held: int, now: float, worked: float) -> str:
+    if (opened := next((run for run in runs if not run[3]), None)) is not None:
+        if min(now - opened[0], worked - opened[1]) > _OPENING and confined() is None:
+            return (
+                f"ONNX Runtime has not opened the model after {_OPENING:.0f} s of work: use one of "
+                "fewer nodes, or --isolate, where --time-limit decides"
+            )
+        return ""
     began, before, held_before = (min(run[i] for run in runs) for i in range(3))
     rows = sum(run[3] for run in runs)
     reckoned = int(_HELD * _WATCH.bytes * rows) + _LESS

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from onnx_geed.errors import GeedError, shown
+from onnx_geed.measures import parse_request
 from onnx_geed.notebook import Result
-from onnx_geed.results import failure_of, junit_xml, read_for_limit, write_junit
+from onnx_geed.results import check_sign, failure_of, junit_xml, read_for_limit, write_junit
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
 
@@ -51,7 +52,8 @@ def assert_equivariant(
         If a value exceeds the limit. The message names layer, element and sample; the attribute
         ``result`` is the result.
     GeedError
-        If model, data or options are invalid, or the limit is not a finite number.
+        If model, data or options are invalid, or the limit is not a finite number, or that of a
+        cosine without its minus.
 
     Examples
     --------
@@ -68,6 +70,8 @@ def assert_equivariant(
         raise GeedError(f"assert_equivariant: measure is one text, found {shown(measure)}")
     if "measures" in options:
         raise GeedError("assert_equivariant: name one measure with measure=, not measures=")
+    asked = f"assert_equivariant: limit={limit:g} of {measure}"
+    check_sign(asked, parse_request(measure).measure, float(limit))
     result = run(model, data, group, measures=[measure], **options)
     failed = []
     for record in result["measurements"]:

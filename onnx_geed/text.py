@@ -217,6 +217,7 @@ def number(value: float | None) -> str:
     """Return a number in about nine characters, without an exponent where that can be."""
     if value is None:
         return "-"
+    value += 0.0  # a zero has no sign
     size = abs(value)
     if size == 0 or 0.1 <= size < 10:
         return f"{value:.4f}"

@@ -16,7 +16,7 @@ __all__ = ["ARGUMENTS", "as_arguments", "bare", "on_command_line", "worded"]
 # What each argument takes: n a number, s a text, m texts by name, l a list of texts, f yes or no,
 # x a text or texts by name. Data and group are not among them: every call gives them.
 _KINDS = {
-    "n": "samples norm-samples seed batch-size precision fit-samples",
+    "n": "samples norm-samples seed batch-size precision fit-samples time-per-sample",
     "m": "layout output-action feed mask target",
     "x": "input-layout",
     "l": "measure layer",

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
 Made = onnx.ModelProto | bytes
 CASES: dict[str, Callable[[], Made]] = {}
@@ -1154,3 +1154,38 @@ def content(given: bytes) -> Made:
 def cut_at(share: float) -> Made:
     whole = net().SerializeToString()
     return whole[: int(len(whole) * share)]
+
+
+@hostile("Loop", "SequenceAt", "SequenceErase", "SequenceInsert")
+def computed_nothing(op: str) -> Made:
+    """A position, or a number of rounds, that is computed and has no value."""
+    return at_a_computed_place(op, "Sub")
+
+
+def at_a_computed_place(op: str, made: str) -> onnx.ModelProto:
+    """One of three values of 0, or none where ``made`` makes zeros: `Sub`, not `Sum`."""
+    nodes = [
+        node(made, "x x", "p_d"),
+        node("NonZero", "p_d", "p_nz"),
+        node("Slice", "p_nz p_b p_e", "p_row"),
+    ]
+    nodes += [
+        node("Slice", "p_row p_b p_e p_last", "p_some"),
+        node("Squeeze", "p_some p_b", "place"),
+    ]
+    if op == "Loop":
+        rounds = graph_of(
+            [node("Identity", "go", "go_on"), node("Neg", "c", "c_on")],
+            [("i", INT64, []), ("go", BOOL, []), ("c", FLOAT, ["N", 3, 8, 8])],
+            [("go_on", BOOL, []), ("c_on", FLOAT, ["N", 3, 8, 8])],
+        )
+        nodes.append(node("Loop", "place yes x", "z", body=rounds))
+    else:
+        reads = {"SequenceInsert": "q x place", "SequenceErase": "q place", "SequenceAt": "q place"}
+        nodes.append(node("SequenceConstruct", "x x", "q"))
+        nodes.append(node(op, reads[op], "z" if op == "SequenceAt" else "q2"))
+        if op != "SequenceAt":
+            nodes.append(node("SequenceAt", "q2 first", "z"))
+    weights = [ints(n, [v]) for n, v in (("p_b", 0), ("p_e", 1), ("p_last", 1))]
+    truth = numpy_helper.from_array(np.array(True), "yes")
+    return net(nodes, [*weights, ints("first", 0), truth], end="z")

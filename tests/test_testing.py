@@ -116,6 +116,7 @@ def test_wrong_use_is_no_failed_assertion(invariant):
         {"measure": "softmax", "limit": 1.0},
         {"measure": "softmax-kl@nowhere", "limit": 1.0},
         {"measure": "softmax-kl", "limit": float("nan")},
+        {"measure": "channel-cos", "limit": 0.9},
         {"measure": "softmax-kl", "limit": 1.0, "measures": ["latent-l2"]},
     ):
         with pytest.raises(GeedError):

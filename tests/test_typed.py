@@ -28,7 +28,7 @@ def test_an_array_fits_an_alias_of_arrays():
 
 
 def test_an_alias_of_arrays_is_told_as_arrays_are():
-    told = r"^--labels is a text or an array, found the number 3$"
+    told = r"^--labels is a text or an array, found the number 3\b"
     with pytest.raises(GeedError, match=told):
         check_value("--labels", 3, str | ARRAYS)
     with pytest.raises(GeedError, match="found the dict"):

@@ -109,28 +109,29 @@ def write_demo_page(results: Sequence[Result], page: str | Path, command: str) -
 
 def _meaning(trained: Result, untrained: Result) -> str:
     """Return three sentences, every number and direction of which is read from the results."""
+    from onnx_geed.measures import descriptor_of, told
 
     def value(result: Result, measure: str, position: int = 0) -> float:
         records = [r for r in result["measurements"] if r["measure"] == measure]
         number = records[position]["value"]
         assert number is not None, "the demo's M is positive"
-        return number
+        return told(descriptor_of(measure), number)
 
     first, last = value(trained, "channel-cos"), value(trained, "channel-cos", -1)
     latent, latent0 = value(trained, "latent-l2"), value(untrained, "latent-l2")
     softmax, softmax0 = value(trained, "softmax-kl"), value(untrained, "softmax-kl")
     channels = (
-        f"channel-cos is minus the cosine of feature maps: -1 if rotating the image just rotates "
-        f"every map. It goes from {first:.2f} in the first block to {last:.2f} in the last, so "
+        f"channel-cos is the cosine of feature maps: 1 if rotating the image just rotates every "
+        f"map. It goes from {first:.2f} in the first block to {last:.2f} in the last, so "
         "training on rotated digits did "
-        + ("not make the layers equivariant." if last > -0.9 else "make the layers equivariant.")
+        + ("not make the layers equivariant." if last < 0.9 else "make the layers equivariant.")
     )
     latents = (
         f"In the latent space the orbit of a digit spreads {latent:.2f} times as far as different "
         f"digits are apart (untrained: {latent0:.2f}), so the trained network is the "
         + ("more" if latent < latent0 else "less")
         + " invariant one there"
-        + (", but not through equivariant layers." if latent < latent0 and last > -0.9 else ".")
+        + (", but not through equivariant layers." if latent < latent0 and last < 0.9 else ".")
     )
     outputs = (
         f"Its predictions move by {softmax:.3g} nats under rotation and the untrained network's by "

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         MOST_PERMUTED as MOST_PERMUTED,
         FitSums as FitSums,
         fit_bytes as fit_bytes,
+        fit_seconds as fit_seconds,
     )
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
         Spread as Spread,
     )
     from onnx_geed.measures.telling import (
+        MINUS as MINUS,
         Scale as Scale,
         gap_within as gap_within,
         perfect_words as perfect_words,

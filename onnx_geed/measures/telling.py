@@ -13,6 +13,7 @@ from typing import Literal
 from onnx_geed.measures.catalogue import Descriptor, descriptor_of
 
 __all__ = [
+    "MINUS",
     "Ends",
     "Scale",
     "gap_within",
@@ -29,6 +30,9 @@ __all__ = [
 Scale = Literal["value", "relative", "unnormalised"]
 
 Ends = tuple[float, float]
+
+#: What stands under tables that show cosines.
+MINUS = "cosines have a minus in files and limits"
 
 
 def told(measure: Descriptor, value: float, scale: Scale = "value") -> float:
@@ -113,9 +117,13 @@ def sign_words(measures: Iterable[tuple[str, Scale]]) -> str:
     -------
     str
         Such as ``channel-cos: 1 is perfect, higher is better; latent-l2, softmax-kl: 0 is perfect,
-        lower is better``.
+        lower is better``, and that files have cosines with a minus.
     """
+    shown = list(dict.fromkeys(measures))
     by_words: dict[str, list[str]] = {}
-    for name, scale in dict.fromkeys(measures):
+    for name, scale in shown:
         by_words.setdefault(perfect_words(descriptor_of(name), scale), []).append(name)
-    return "; ".join(f"{', '.join(names)}: {words}" for words, names in by_words.items())
+    words = [f"{', '.join(names)}: {words}" for words, names in by_words.items()]
+    if any(descriptor_of(name).similarity and scale != "relative" for name, scale in shown):
+        words.append(MINUS)
+    return "; ".join(words)

@@ -13,6 +13,7 @@ import onnx
 from onnx_geed.model.divisions import guard_divisions
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import reads, subgraphs
+from onnx_geed.model.single_values import guard_single_values
 
 __all__ = ["expose_tensors"]
 
@@ -57,6 +58,7 @@ def expose_tensors(model: Model, names: Sequence[str]) -> onnx.ModelProto:
     _hold_frames(graph)
     versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
     guard_divisions(graph, max(versions, default=0))
+    guard_single_values(graph, max(versions, default=0))
     return proto
 
 

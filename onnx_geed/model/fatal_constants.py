@@ -27,6 +27,9 @@ _NOT_EMPTY: dict[str, _Places] = {
     "QLinearConcat": lambda i: i % 3 != 2,
     "QLinearSoftmax": lambda i: i > 0,
     "QLinearWhere": lambda i: i not in (0, 1, 4),
+    "SequenceAt": lambda i: i == 1,
+    "SequenceErase": lambda i: i == 1,
+    "SequenceInsert": lambda i: i == 2,
     "STFT": lambda i: i == 2,
 }
 

@@ -26,7 +26,7 @@ from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
-from onnx_geed.named_paths import taking_paths
+from onnx_geed.named_paths import why_no_path
 from onnx_geed.text import format_bytes
 from onnx_geed.whole import whole
 
@@ -112,7 +112,6 @@ class Model:
         return replace(self, proto=proto)
 
 
-@taking_paths
 def load_model(path: str | Path) -> Model:
     """Read an ONNX file.
 
@@ -135,6 +134,8 @@ def load_model(path: str | Path) -> Model:
     """
     if not isinstance(path, str | os.PathLike):
         raise GeedError(f"a model is the path of an ONNX file, found {shown(path)}")
+    if why := why_no_path(path):
+        raise GeedError(f"{shown(path)!r} is no path: {why}; give the path of an ONNX file")
     if (address := address_of(path)) is not None:
         copy = _fetched(address)
         with copy.telling():

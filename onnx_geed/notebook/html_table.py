@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from onnx_geed.measures import descriptor_of, perfect_words, told, told_ends
-from onnx_geed.results import Record, Result, order_words
+from onnx_geed.results import Record, Result, far_off, is_family, order_words, read_record
 from onnx_geed.safe_names import html_text
 from onnx_geed.text import interval, number, shorten
 
@@ -38,7 +38,7 @@ def html_table(result: Result) -> str:
         f"<caption>{_text(head)}</caption>",
         f"<thead><tr>{''.join(f'<th>{_text(name)}</th>' for name in names)}</tr></thead>",
         "<tbody>",
-        *(_row(record) for record in records[:_ROWS]),
+        *(_row(record, of_family=is_family(group)) for record in records[:_ROWS]),
         "</tbody>",
         "</table>",
     ]
@@ -52,16 +52,16 @@ def html_table(result: Result) -> str:
     return "\n".join([*lines, f"<p><small>{_text(note)}</small></p>"])
 
 
-def _row(record: Record) -> str:
-    relative, measure = record.get("relative"), descriptor_of(record["measure"])
-    value = record["value"]
+def _row(record: Record, *, of_family: bool) -> str:
+    reading, measure, value = read_record(record), descriptor_of(record["measure"]), record["value"]
+    far = None if reading.relative is None else far_off(reading, reading.value, of_family=of_family)
     cells = (
         record["measure"],
         shorten(record["layer"], _LAYER),
         number(None if value is None else told(measure, value)),
         interval(told_ends(measure, record["ci95"])),
         perfect_words(measure).replace(" is perfect", ""),
-        "-" if relative is None else f"{100 * relative:.3g} %",
+        "-" if far is None else f"{100 * far:.3g} %",
         str(record["samples"]),
     )
     doubts = html.escape("; ".join(html_text(text) for text in record["warnings"]))

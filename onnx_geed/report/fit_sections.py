@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from onnx_geed.report.fit_figure import motions_picture
+from onnx_geed.report.page_numbers import interval, number
 from onnx_geed.report.page_tables import OPEN
 from onnx_geed.results import (
     HONEST,
@@ -19,7 +20,7 @@ from onnx_geed.results import (
     motion_sentence,
     same_orbits,
 )
-from onnx_geed.text import counted, interval, number, span
+from onnx_geed.text import counted, span
 
 __all__ = ["fit_sections"]
 

@@ -16,7 +16,6 @@ from onnx_geed.report.samples import headline
 from onnx_geed.report.words import (
     at_elements,
     element_called,
-    far_off,
     grade,
     is_sampled,
     largest_loss,
@@ -31,6 +30,7 @@ from onnx_geed.results import (
     Record,
     Result,
     along,
+    far_off,
     is_family,
     mean_interval,
     read_record,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_geed.report.words import percent, title
-from onnx_geed.results import Predictions, Reading, Result
+from onnx_geed.results import Predictions, Reading, Result, far_off, is_family
 from onnx_geed.text import span
 
 __all__ = ["FEW", "in_natural_order", "ranking"]
@@ -148,7 +148,11 @@ def _of_measures(
             m["layout"] for i in pool for m in results[i]["measurements"] if m["measure"] == measure
         ]
         what = title(measure, layouts)
-        far = {i: r.relative for i, r in last.items() if r.relative is not None}
+        far = {
+            i: far_off(r, r.value, of_family=is_family(results[i]["group"]))
+            for i, r in last.items()
+            if r.relative is not None
+        }
         if far:
             told = {i: f"{percent(v)} off".replace("-", "−") for i, v in far.items()}
             found.append(_Ranked(what, far, told))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Scale, descriptor_of, told, told_ends, told_gap
+from onnx_geed.report.page_numbers import interval, number
 from onnx_geed.report.words import element_called, meaning
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
@@ -19,7 +20,6 @@ from onnx_geed.results import (
     is_family,
     read_record,
 )
-from onnx_geed.text import interval, number
 
 __all__ = ["OPEN", "class_tables", "comparisons", "value_row"]
 

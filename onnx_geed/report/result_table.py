@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onnx_geed.measures import Descriptor, descriptor_of, told, told_ends
+from onnx_geed.measures import MINUS, Descriptor, descriptor_of, told, told_ends
 from onnx_geed.report.family_table import family_lines
 from onnx_geed.report.words import foreground_words, is_sampled, overlap_words, worst_noun
 from onnx_geed.results import (
@@ -269,6 +269,8 @@ def _ranges(result: Result) -> list[str]:
         _range(descriptor_of(measure), result["group"], taken == {"trivial"})
         for measure, taken in actions.items()
     ]
+    if any(descriptor_of(measure).similarity for measure in actions):
+        ranges.append(MINUS)
     return wrapped(f"range: {'; '.join(ranges)}") if ranges else []
 
 

@@ -129,9 +129,14 @@ def _measure(name: str) -> dict[str, Any]:
 
 
 def _numbers(row: SuiteRow) -> list[Any]:
-    """Return the relative value and its interval, the value and its own, and what they are over."""
-    far, value = row["relative_mean"], row["mean"]
-    far_ends = row["relative_ci95_over_models"] or row["relative_ci95_over_samples"]
+    """Return how far off it is and the interval, the value and its own, and what they are over."""
+    value = row["mean"]
+    if "far_off_mean" in row:
+        far = row["far_off_mean"]
+        far_ends = row["far_off_ci95_over_models"] or row["far_off_ci95_over_samples"]
+    else:  # of an earlier version
+        far = row["relative_mean"]
+        far_ends = row["relative_ci95_over_models"] or row["relative_ci95_over_samples"]
     ends = row["ci95_over_models"] or row["ci95_over_samples"]
     over_models = row["ci95_over_models"] or row["relative_ci95_over_models"]
     known = descriptor_of(row["measure"])

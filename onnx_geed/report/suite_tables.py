@@ -163,9 +163,10 @@ def suite_csv(summary: SuiteSummary) -> str:
     means = ("models", "mean", "unnormalised_mean", "relative_mean", "exact_mean")
     beside = ("right_mean", "right_unmoved_mean", "gain_mean")
     late = ("gain_ci95_over_models", "right_ci95_over_models", "right_ci95_over_samples")
+    far = ("far_off_mean", "far_off_ci95_over_models", "far_off_ci95_over_samples")
     ends = [f"{name}_{end}" for name in _ENDS for end in ("low", "high")]
-    later = [f"{name}_{end}" for name in late for end in ("low", "high")]
-    writer.writerow((*_PLAIN, *means, *ends, *lists, *beside, *later))
+    later = [f"{name}_{end}" for name in (*late, *far[1:]) for end in ("low", "high")]
+    writer.writerow((*_PLAIN, *means, *ends, *lists, *beside, *later, far[0]))
     for row in summary["rows"]:
         fields: Mapping[str, Any] = row
         pairs = [fields[name] or (None, None) for name in _ENDS]
@@ -174,7 +175,8 @@ def suite_csv(summary: SuiteSummary) -> str:
             *(end for pair in pairs for end in pair),
             *(";".join("" if v is None else str(v) for v in fields[name]) for name in lists),
             *(fields.get(name) for name in beside),
-            *(end for name in late for end in fields.get(name) or (None, None)),
+            *(end for name in (*late, *far[1:]) for end in fields.get(name) or (None, None)),
+            fields.get(far[0]),
         )
         writer.writerow(map(csv_cell, cells))
     return stream.getvalue()

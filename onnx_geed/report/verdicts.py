@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_geed.measures import descriptor_of
-from onnx_geed.report.words import far_off, percent, title
+from onnx_geed.report.words import percent, title
 from onnx_geed.results import (
     ComparisonEntry,
     Reading,
     Record,
     Result,
+    far_off,
     is_family,
     mean_interval,
     no_conclusion,

@@ -18,9 +18,11 @@ from onnx_geed.results import (
     Record,
     Result,
     element_words,
+    far_off,
     is_family,
     is_map,
     mean_interval,
+    most_of_orbit,
     read_record,
 )
 from onnx_geed.text import counted, interval, number, span
@@ -28,7 +30,6 @@ from onnx_geed.text import counted, interval, number, span
 __all__ = [
     "at_elements",
     "element_called",
-    "far_off",
     "foreground_words",
     "grade",
     "is_sampled",
@@ -249,36 +250,6 @@ def grade(reading: Reading, *, of_family: bool = False) -> str:
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
-def far_off(reading: Reading, value: float, *, of_family: bool = False) -> float:
-    """Return how far off a value is: the one share that grades, tables and verdicts tell.
-
-    Parameters
-    ----------
-    reading : Reading
-        The reading.
-    value : float
-        On its scale: its value, or an end of its interval.
-    of_family : bool
-        Whether f(gx) was compared with f(x) itself.
-
-    Returns
-    -------
-    float
-        Of what different samples are; of what an orbit can be at most, where that is less.
-    """
-    most = _most_of_orbit(reading, of_family=of_family)
-    return reading.share(value) if most is None else (value - reading.perfect) / most
-
-
-def _most_of_orbit(reading: Reading, *, of_family: bool) -> float | None:
-    """Return the most of a divergence from an orbit's mean, unless different samples are less."""
-    worst, order = reading.descriptor.worst_invariance, reading.deviations.shape[1]
-    if worst is None or of_family or order < 2 or reading.output_action != "trivial":
-        return None
-    most = float(worst(order))
-    return most if reading.between is None or reading.between > most else None
-
-
 _FITTED = {
     "permutation": "permutation of channels",
     "orthogonal": "rotation of channels",
@@ -363,7 +334,7 @@ def _gain(record: Record) -> str:
 
 
 def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: bool) -> str:
-    most = _most_of_orbit(reading, of_family=of_family)
+    most = None if of_family else most_of_orbit(reading)
     if most is not None:
         scale = [f"at most ln {reading.deviations.shape[1]} = {span(most)}"]
     else:

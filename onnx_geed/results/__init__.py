@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.results.limits import (
         check_measured as check_measured,
+        check_sign as check_sign,
         failure_of as failure_of,
         junit_xml as junit_xml,
         over_limits as over_limits,
@@ -111,6 +112,8 @@ if TYPE_CHECKING:
     from onnx_geed.results.reading import (
         HARDLY as HARDLY,
         Reading as Reading,
+        far_off as far_off,
+        most_of_orbit as most_of_orbit,
         on_one_scale as on_one_scale,
         read_record as read_record,
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import write_text
-from onnx_geed.measures import parse_request
+from onnx_geed.measures import descriptor_of, parse_request
 from onnx_geed.results.families import element_words, is_family
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.records import ranking_value
@@ -22,6 +22,7 @@ from onnx_geed.safe_names import xml_text
 __all__ = [
     "Limit",
     "check_measured",
+    "check_sign",
     "failure_of",
     "junit_xml",
     "over_limits",
@@ -96,7 +97,7 @@ def parse_limits(limits: Sequence[str]) -> list[Limit]:
     Raises
     ------
     GeedError
-        If one is not of that form, or names no measure.
+        If one is not of that form, or names no measure, or is a cosine without its minus.
     """
     parsed = []
     for text in limits:
@@ -111,8 +112,35 @@ def parse_limits(limits: Sequence[str]) -> list[Limit]:
                 "softmax-kl=0.05"
             )
         request = parse_request(name)
+        check_sign(f"--fail-above {text}", request.measure, largest)
         parsed.append(Limit(text, request.measure, request.layer, largest))
     return parsed
+
+
+def check_sign(asked: str, measure: str, limit: float) -> None:
+    """Refuse the limit of a cosine as tables show it: of minus a cosine it nearly always passes.
+
+    Parameters
+    ----------
+    asked : str
+        What was asked for, to begin the error with.
+    measure : str
+        Name of the measure.
+    limit : float
+        The largest value that passes, in the sign of files.
+
+    Raises
+    ------
+    GeedError
+        If the measure is a cosine that no M divides, and the limit positive.
+    """
+    known = descriptor_of(measure)
+    # A cosine divided by an M, which may be negative, has either sign.
+    if limit > 0 and known.similarity and not known.perfect_over_m:
+        raise GeedError(
+            f"{asked}: limits are on minus the cosine, as files hold it, so this would pass nearly "
+            f"everything; to fail below the cosine {limit:g} of tables, give {-limit:g}"
+        )
 
 
 def check_measured(limits: Sequence[str], measured: Sequence[tuple[str, str]]) -> None:

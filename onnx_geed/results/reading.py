@@ -14,7 +14,15 @@ from onnx_geed.results.intervals import mean_interval
 from onnx_geed.results.records import ROUNDING, ranking_value
 from onnx_geed.results.schema import Record, Statistics
 
-__all__ = ["HARDLY", "RELATIVE", "Reading", "on_one_scale", "read_record"]
+__all__ = [
+    "HARDLY",
+    "RELATIVE",
+    "Reading",
+    "far_off",
+    "most_of_orbit",
+    "on_one_scale",
+    "read_record",
+]
 
 F64 = NDArray[np.float64]
 
@@ -262,6 +270,36 @@ def on_one_scale(readings: Sequence[Reading]) -> tuple[list[Reading], Scale]:
     if usable:
         return list(readings), "value"
     return [r.as_unnormalised() for r in readings], "unnormalised"
+
+
+def far_off(reading: Reading, value: float, *, of_family: bool = False) -> float:
+    """Return how far off a value is: the one share that grades, tables and verdicts tell.
+
+    Parameters
+    ----------
+    reading : Reading
+        The reading.
+    value : float
+        On its scale: its value, or an end of its interval.
+    of_family : bool
+        Whether f(gx) was compared with f(x) itself.
+
+    Returns
+    -------
+    float
+        Of what different samples are; of what an orbit can be at most, where that is less.
+    """
+    most = None if of_family else most_of_orbit(reading)
+    return reading.share(value) if most is None else (value - reading.perfect) / most
+
+
+def most_of_orbit(reading: Reading) -> float | None:
+    """Return the most of a divergence from an orbit's mean, unless different samples are less."""
+    worst, order = reading.descriptor.worst_invariance, reading.deviations.shape[1]
+    if worst is None or order < 2 or reading.output_action != "trivial":
+        return None
+    most = float(worst(order))
+    return most if reading.between is None or reading.between > most else None
 
 
 def read_record(record: Record) -> Reading:

@@ -35,6 +35,9 @@ class SuiteRow(TypedDict):
     relative_mean: float | None
     relative_ci95_over_models: Ends | None
     relative_ci95_over_samples: Ends | None
+    far_off_mean: NotRequired[float | None]
+    far_off_ci95_over_models: NotRequired[Ends | None]
+    far_off_ci95_over_samples: NotRequired[Ends | None]
     exact_mean: float | None
     exact_ci95_over_models: Ends | None
     fit: AggregateFit | None

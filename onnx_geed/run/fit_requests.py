@@ -19,7 +19,7 @@ from onnx_geed.groups import (
     layout_action,
     parse_layout,
 )
-from onnx_geed.measures import MOST_PERMUTED, Layer, Plan, judge_of_fits
+from onnx_geed.measures import MOST_PERMUTED, Layer, Plan, fit_seconds, judge_of_fits
 from onnx_geed.model import Tensor, resolve
 from onnx_geed.run.options import Options
 from onnx_geed.text import counted
@@ -40,6 +40,9 @@ __all__ = [
 
 # Longer vectors, and those with fewer samples an entry, are fitted to noise (measured).
 _LONGEST_VECTOR = 256
+
+# Seconds of one core that solving for the fits of one tensor takes unasked.
+_LONGEST_SOLVING = 600.0
 
 
 _SAMPLES_AN_ENTRY = 3
@@ -232,6 +235,9 @@ def _doubt(
             f"{bound} has {channels} channels, and an assignment of more than {MOST_PERMUTED} "
             "takes too long; fit:orthogonal and fit:linear take them"
         )
+    seconds = fit_seconds(len(group.elements), channels, request.kind, samples)
+    if seconds > _LONGEST_SOLVING:
+        return f"{bound} has {channels} channels, which takes about {seconds / 60:.0f} min to solve"
     if not isinstance(action, Trivial):
         return None
     if channels > _LONGEST_VECTOR:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model import Model, expose_tensors, has_loops
-from onnx_geed.overrun import watched
+from onnx_geed.overrun import opening, watched
 from onnx_geed.text import counted
 from onnx_geed.whole import awaited, whole
 
@@ -329,7 +329,7 @@ def open_session(
         if provider == "cuda":
             raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the CPU")
     try:
-        with whole():
+        with whole(), opening():
             runtime = ort.InferenceSession(
                 content, _options(ort, folder), providers=["CPUExecutionProvider"]
             )
@@ -408,7 +408,7 @@ def _try_cuda(ort: Any, content: bytes, folder: Path) -> tuple[ort.InferenceSess
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     try:
-        with whole():
+        with whole(), opening():
             runtime = ort.InferenceSession(
                 content,
                 _options(ort, folder),

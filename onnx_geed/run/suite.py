@@ -27,6 +27,8 @@ from onnx_geed.results import (
     SuiteSettings,
     SuiteSummary,
     aggregate,
+    far_off,
+    is_family,
     mean_interval,
     moved_accuracy,
     read_record,
@@ -88,11 +90,13 @@ def benchmark(
         of the result, where there is one model only; else null), ``unnormalised_mean``,
         ``unnormalised_ci95_over_models``; ``relative``, ``relative_mean`` and its two intervals,
         by which ``latent-cos`` is to be judged, whose normalised value is perfect at another
-        number for each model; ``exact_mean`` (over the exact subgroup, where there is one),
-        ``exact_ci95_over_models``; of a family ``gain_mean`` and its interval over models; where
-        labels are known ``right_mean``, how often predictions of moved samples are right, with two
-        intervals, and ``right_unmoved_mean``; ``kind`` of the group; ``fit``, as in an aggregate,
-        and ``warnings``. The group is called as results call it.
+        number for each model; ``far_off_mean`` and its two intervals, how far off pages say that it
+        is (``relative``; for predictions under a group the share of ln abs(G), where that is
+        larger; absent from summaries of earlier versions); ``exact_mean`` (over the exact subgroup,
+        where there is one), ``exact_ci95_over_models``; of a family ``gain_mean`` and its interval
+        over models; where labels are known ``right_mean``, how often predictions of moved samples
+        are right, with two intervals, and ``right_unmoved_mean``; ``kind`` of the group; ``fit``,
+        as in an aggregate, and ``warnings``. The group is called as results call it.
 
     Raises
     ------
@@ -299,6 +303,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
         right = [known for r in own if (known := moved_accuracy(r.get("predictions")))]
+        far = [share for r in own if (share := _far_off(r, family=is_family(results[0]["group"])))]
         gains = [g["value"] for r in own if (g := r.get("gain")) and g["value"] is not None]
         warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
@@ -328,6 +333,11 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "relative_mean": total["relative_mean"],
                 "relative_ci95_over_models": total["relative_ci95_over_models"],
                 "relative_ci95_over_samples": _relative_ends(own),
+                "far_off_mean": _mean([share for share, _ in far]),
+                "far_off_ci95_over_models": _over_models([share for share, _ in far]),
+                "far_off_ci95_over_samples": _ends(far[0][1])
+                if len(own) == len(far) == 1
+                else None,
                 "exact_mean": _mean(exact),
                 "exact_ci95_over_models": _over_models(exact),
                 "fit": total["fit"],
@@ -344,6 +354,18 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
             }
         )
     return rows
+
+
+def _far_off(record: Record, *, family: bool) -> tuple[float, tuple[float, float] | None] | None:
+    """Return how far off pages say that a value is, and its interval over samples."""
+    reading = read_record(record)
+    if reading.relative is None:
+        return None
+    own = far_off(reading, reading.value, of_family=family)
+    if reading.ci95 is None:
+        return own, None
+    low, high = (far_off(reading, end, of_family=family) for end in reading.ci95)
+    return own, (low, high)
 
 
 def _relative_ends(own: Sequence[Record]) -> list[float] | None:

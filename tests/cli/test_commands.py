@@ -311,6 +311,12 @@ def test_the_demo_says_what_it_means():
     assert got.exit_code == 0
     assert "untrained" in got.stdout
     assert re.search(r"softmax-kl\s+logits", got.stdout)
+    # The words below a table tell its own numbers, as cosines too.
+    first, *_, last = re.findall(r"channel-cos  block\d +([\d.]+)", got.stdout)[:5]
+    words = " ".join(got.stdout.split())
+    assert "channel-cos is the cosine of feature maps: 1 if" in words
+    assert f"It goes from {float(first):.2f} in the first block to {float(last):.2f}" in words
+    assert "did not make the layers equivariant" in words
 
 
 def test_the_demo_may_be_a_page(tmp_path):

@@ -92,7 +92,7 @@ def test_paths_that_are_no_text(tmp_path):
     run = geed("measure", model, *MEASURE[2:], "--out", result, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, b"")
     run = geed("report", result, "-o", page, cwd=tmp_path)
-    assert (run.returncode, run.stderr) == (0, b"")
+    assert (run.returncode, run.stderr) == (0, b"next: open p?? in a browser\n")
     assert {os.fsdecode(p) for p in os.listdir(tmp_path)} == {model, result, page}
 
 

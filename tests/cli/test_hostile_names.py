@@ -72,7 +72,15 @@ def invoke(*arguments, codes=(0,)):
         assert not raw, f"{raw!r} shown raw by {arguments}"
     for line in run.stderr.splitlines():
         assert len(line) < LONGEST
-        own = ("note: ", "next: ", "onnx-geed: ", "over the limit: ", "cache ", "[1/1] ")
+        own = (
+            "note: ",
+            "next: ",
+            "onnx-geed: ",
+            "over the limit: ",
+            "cache ",
+            "[1/1] ",
+            "written: ",
+        )
         assert line.startswith(own), line
     return run
 

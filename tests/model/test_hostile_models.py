@@ -156,6 +156,19 @@ def test_other_divisions_of_whole_numbers_are_taken(tmp_path, divided, by):
     assert list_layers(path)
 
 
+@pytest.mark.parametrize("op", ["Loop", "SequenceAt", "SequenceErase", "SequenceInsert"])
+def test_a_computed_place_without_a_value_is_refused_and_one_with_a_value_is_taken(
+    bounded, tmp_path, op
+):
+    np.save(tmp_path / "x.npy", models_images())
+    for made, status in (("Sub", 2), ("Sum", 0)):
+        models.save(hostile_models.at_a_computed_place(op, made), tmp_path / "model.onnx")
+        line = "measure model.onnx --data x.npy --group C4 --samples 3 --norm-samples 3"
+        ended = bounded.run(line.split(), tmp_path)
+        assert not ended.fault(), ended
+        assert ended.status == status, ended
+
+
 @pytest.mark.parametrize("name", _FATAL)
 def test_an_attribute_that_ends_the_process_is_refused_by_its_node(tmp_path, name):
     write(tmp_path, name)

@@ -1,5 +1,6 @@
 """How long nodes compute, against what the runtime is seen to take; and what is refused for it."""
 
+import itertools
 import math
 import os
 import subprocess
@@ -455,6 +456,10 @@ def test_what_was_reckoned_with_may_be_taken_several_times_over():
         overrun.expect(0.0, 0, 8 << 30)
         assert not overrun._fault(run, 8 << 30, 40.0, 80.0)
         assert "after 45 s of work" in overrun._fault(run, 8 << 30, 46.0, 46.0)
+        # Opening holds weights, and takes time that no shape tells.
+        opened = [(0.0, 0.0, 1 << 30, 0)]
+        assert not overrun._fault(opened, 16 << 30, 9000.0, 24.0)
+        assert "not opened the model after 25 s" in overrun._fault(opened, 1 << 30, 26.0, 26.0)
     finally:
         overrun.expect(0.0, 0, 0)
 
@@ -560,3 +565,16 @@ def test_a_computed_length_of_frames_of_0_ends_no_process(length, shape, tmp_pat
         check=True,
     )
     assert run.stdout.strip() == shape
+
+
+def test_a_model_that_the_runtime_does_not_open_ends_the_command(tmp_path):
+    names = ["x", *(f"n{i}" for i in range(1500))]
+    nodes = []
+    for a, b in itertools.pairwise(names):
+        nodes += [node("Relu", a, f"{b}r"), node("Tanh", a, f"{b}t")]
+        nodes.append(node("Add", f"{b}r {b}t", b))
+    models.save(hostile_models.net(nodes, end=names[-1]), tmp_path / "m.onnx")
+    ended = command(tmp_path, "import onnx_geed.overrun as o; o._OPENING = o._LOOK = 0.001")
+    assert ended.returncode == 2
+    assert "ONNX Runtime has not opened the model after 0 s of work" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

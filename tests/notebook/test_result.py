@@ -134,7 +134,9 @@ class Cells(HTMLParser):
 
 
 def test_notebooks_show_a_small_table(plain):
-    plain["measurements"][0] |= {"warnings": ['few "samples"'], "relative": 0.25}
+    first = plain["measurements"][0]
+    another = (first["value"] + 1) / 0.25 - 1
+    first |= {"warnings": ['few "samples"'], "between_samples": another, "relative": 0.25}
     shown = Cells(Result(plain)._repr_html_())
     assert shown.tags.count("tr") == 1 + 4
     for word in ("channel-cos", "_block.1", "25 %", 'few "samples"', "⚠"):

@@ -72,6 +72,19 @@ def test_headings_sort_by_mouse_and_by_keyboard(opened):
     assert models(page)[-1] == "cnn augmented 1"
 
 
+def test_how_far_off_is_that_of_other_pages(opened):
+    """Not by different samples alone; summaries of earlier versions have only that."""
+    new = {"far_off_mean": 0.04, "far_off_ci95_over_models": [0.03, 0.05]}
+    rows = [
+        row("new", measure="softmax-kl", at=0.001, far_off_ci95_over_samples=None, **new),
+        row("old", measure="softmax-kl", at=0.002),
+    ]
+    page = opened(suite_page(suite(rows)))
+    cells = dict(zip(models(page), texts(page, "tbody td:nth-child(2)"), strict=True))
+    assert cells["new"].startswith("4.0\u00a0%")
+    assert cells["old"].startswith("0.2\u00a0%")
+
+
 def test_what_has_no_number_comes_last_both_ways(opened):
     none = {"relative_mean": None, "relative_ci95_over_models": None}
     rows = [row("a", at=0.2), row("b", **none), row("c", at=0.1)]

@@ -79,7 +79,7 @@ def test_a_summary_that_is_none_is_one_line(folder, change, said):
 def test_what_goes_with_it_and_what_does_not(folder, tmp_path):
     out = ("-o", tmp_path / "page.html")
     assert "has no summary.json, which onnx-geed benchmark writes" in run(tmp_path, *out).output
-    assert "give it alone" in run(folder, folder, *out).output
+    assert "give only this folder" in run(folder, folder, *out).output
     assert "shows no samples" in run(folder, *out, "--data", "x.npy").output
     # A summary alone says where it belongs.
     with pytest.raises(GeedError, match="give the suite's folder to onnx-geed report"):

@@ -9,6 +9,7 @@ from fitted import DEPTH, fitted_result
 from hypothesis import given, settings, strategies as st
 from recording import measurement
 
+from onnx_geed.measures import MINUS
 from onnx_geed.report import table
 from onnx_geed.results import result
 from onnx_geed.text import columns, interval, number, shorten, wrapped
@@ -64,7 +65,9 @@ def test_a_table_worked_by_hand():
         "measure      layer   value  95 % (samples)       M  n",
         "channel-cos  relu   0.7750  ± 0.9530                2",
         "latent-l2    flat   0.5000  ± 0.0000        4.0000  2",
-        "range: channel-cos 1 (equivariant) to -1; latent-l2 0 (invariant) or more",
+        "range: channel-cos 1 (equivariant) to -1; latent-l2 0 (invariant) or more; cosines have a "
+        "minus in",
+        "    files and limits",
     ]
 
 
@@ -121,7 +124,7 @@ def test_where_there_is_no_value_the_unnormalised_one_is_said():
 @pytest.mark.parametrize(
     ("measure", "action", "says"),
     [
-        ("channel-cos", "grid", "channel-cos 1 (equivariant) to -1"),
+        ("channel-cos", "grid", f"channel-cos 1 (equivariant) to -1; {MINUS}"),
         ("softmax-kl", "trivial", "softmax-kl 0 (invariant) to 1.386"),
         ("softmax-kl", "permutation", "softmax-kl 0 (equivariant) or more"),
         ("output-l2", "matrices", "output-l2 0 (equivariant) or more"),

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from test_page import page, record, result_of, spread
 
+from onnx_geed.notebook.html_table import html_table
+from onnx_geed.report import page_numbers
 from onnx_geed.report.page_tables import value_row
 from onnx_geed.report.verdicts import verdicts
-from onnx_geed.report.words import far_off, largest_loss, meaning, percent
-from onnx_geed.results import compare, read_record
+from onnx_geed.report.words import largest_loss, meaning, percent
+from onnx_geed.results import compare, far_off, read_record
 from onnx_geed.text import interval, number
 
 
@@ -80,6 +82,10 @@ def test_predictions_are_one_share_off_everywhere(between_them, far):
     text = page(result_of([one])).text
     assert told in text
     assert verdict(one, other).startswith(f"a is more invariant: {told} off against")
+    many = [result_of([one], path=f"{i}.onnx") for i in range(5)]
+    assert f"{told} off (all 5)" in page(*many).text
+    notebook = html_table({**result_of([one]), "model": {"path": "a.onnx"}})
+    assert f"{100 * far:.3g} %" in notebook
     sentence = meaning(one, 8)
     assert "%" not in sentence
     if between_them > np.log(8):
@@ -101,6 +107,14 @@ def test_intervals_keep_to_the_range_of_a_measure():
     row = value_row(cosines, result_of([cosines])["group"])
     assert row["ci"] == f"[{number(-high)}, 1.0000]"
     assert interval((-0.01, 0.5)) == "[-0.01000, 0.5000]"
+
+
+def test_a_minus_is_one_on_pages_and_no_zero_has_one():
+    assert interval((-0.0, 0.0)) == "[0.0000, 0.0000]"
+    assert page_numbers.interval((-0.01, -2e-7)) == "[−0.01000, −2.00e-07]"
+    assert page_numbers.interval(None) == page_numbers.number(None) == "—"
+    a, b = (record("channel-cos", spread(v)) for v in (-0.5, -0.9))
+    assert "−0.4" in page(result_of([a], path="a.onnx"), result_of([b], path="b.onnx")).text
 
 
 def test_networks_of_two_designs_are_judged_by_their_last_layers():

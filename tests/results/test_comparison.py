@@ -436,7 +436,7 @@ class TestLimits:
             ("softmax-kl=nan", "write MEASURE=LIMIT"),
             ("=1", "no measure is called"),
             ("softmax-k=1", "Did you mean 'softmax-kl'"),
-            ("channel-cos@/b/rel=1", "Did you mean 'channel-cos@/b/relu'"),
+            ("channel-cos@/b/rel=-1", "Did you mean 'channel-cos@/b/relu'"),
             ("output-l2=1", "is not measured"),
         ],
     )
@@ -445,6 +445,16 @@ class TestLimits:
             over_limits(self.RESULT, [limit])
         assert says in str(error.value)
         assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("limit", ["channel-cos=0.42", "channel-cos@a*=0.9"])
+    def test_a_cosine_as_tables_show_it_is_no_limit(self, limit):
+        """Of minus a cosine a positive limit passes all that is seen in practice."""
+        with pytest.raises(GeedError) as error:
+            parse_limits([limit])
+        told = limit.rpartition("=")[2]
+        assert f"--fail-above {limit}: limits are on minus the cosine" in str(error.value)
+        assert str(error.value).endswith(f"below the cosine {told} of tables, give -{told}")
+        assert parse_limits(["channel-cos=0", "channel-cos=-0.42", "latent-l2=0.42"])
 
     def test_limits_are_read_before_anything_is_measured(self):
         assert parse_limits(["softmax-kl=0.5", "channel-cos@a*=-1e-3"]) == [

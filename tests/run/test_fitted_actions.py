@@ -337,7 +337,7 @@ def test_files_hold_several_layers_and_say_which(steered, tmp_path):
     asked = ["unexplained@fields", "unexplained@last"]
     result = measured(path, data, "", output_action=given, measures=asked, layout={"last": "NHWC"})
     assert [r["fit"]["kind"] for r in result["measurements"]] == ["orthogonal"] * 2
-    with pytest.raises(geed.GeedError, match="fitted to fields, last, which says"):
+    with pytest.raises(geed.GeedError, match="fitted to fields, last, so it has no action for"):
         measured(path, data, "", output_action={"pooled": str(out)}, measures=asked)
     write_json(result, tmp_path / "r.json")
     assert json.loads((tmp_path / "r.json").read_text())["measurements"][0]["fit"]["samples"] == 10

@@ -15,6 +15,7 @@ from onnx_geed.run import make_options, prepare_run, ray_worker
 from onnx_geed.run.job import orbit_jobs
 from onnx_geed.run.ray_worker import RemoteWorker, packed, sealed
 from onnx_geed.run.stretch import alone, run_stretch
+from onnx_geed.wording import bare
 
 FEW = {"samples": 4, "norm_samples": 5, "provider": "cpu", "batch_size": 4}
 NODE = r"--executor ray: node \S+ \([0-9.a-f:]+\), unlike the driver: "
@@ -58,7 +59,7 @@ def test_a_node_that_lacks_a_file_is_named(elsewhere, files, tmp_path, lost, sai
     error = elsewhere(*files, (tmp_path / lost).unlink).error
     path = re.escape(str(tmp_path / lost))
     cure = "put it there under the same name, on a disk that all nodes see, or at an address"
-    assert re.fullmatch(f"{NODE}{said}{path}: .*no such file.*; {cure}", str(error))
+    assert re.fullmatch(f"{NODE}{said}{path}: .*no such file.*; {cure}", bare(str(error)))
 
 
 def test_a_node_that_lacks_credentials_is_named(elsewhere, files, bucket, monkeypatch, tmp_path):
@@ -77,7 +78,7 @@ def test_a_node_that_lacks_credentials_is_named(elsewhere, files, bucket, monkey
     error = elsewhere(model, f"{root}/x.npy", move).error
     said = rf"{re.escape(root)}/x\.npy: no credentials .*; give that node the driver's credentials"
     assert re.match(NODE + said, str(error))
-    assert str(error).endswith("belong in the environment of its ray start")
+    assert bare(str(error)).endswith("belong in the environment of its ray start")
     assert isinstance(error, geed.GeedError)
 
 

@@ -104,6 +104,16 @@ def test_one_model_has_the_interval_over_samples(box):
     assert row["ci95_over_models"] is None
     assert row["ci95_over_samples"][0] < row["mean"] < row["ci95_over_samples"][1]
     assert (row["step"], row["seeds"]) == (None, [None])
+    # The larger share of the two: of different samples, of the most of an orbit (here, ln 4).
+    share = max(row["relative_mean"], row["mean"] / np.log(4))
+    assert row["far_off_mean"] == pytest.approx(share)
+    scale = share / row["mean"]
+    assert row["far_off_ci95_over_samples"] == pytest.approx(
+        [scale * end for end in row["ci95_over_samples"]]
+    )
+    other = of(box.run(), model="b", measure="latent-l2")
+    assert other["far_off_mean"] == other["relative_mean"]
+    assert other["far_off_ci95_over_samples"] == other["relative_ci95_over_samples"]
 
 
 def test_a_family_has_its_gain_and_how_often_predictions_are_right(box):
