@@ -14,7 +14,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from onnx_geed.addresses import address_of
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.typed import check_value
 
 __all__ = ["taking_paths", "why_no_path"]
 
@@ -102,6 +101,8 @@ def taking_paths(function: Callable[Given, Made]) -> Callable[Given, Made]:
             if name in alone:
                 _check(name, value, only=alone[name])
             elif name in kinds and not _is_lazy(value):
+                from onnx_geed.typed import check_value  # with NumPy, which no path needs
+
                 check_value(name, value, kinds[name])
         return function(*args, **kwargs)
 
