@@ -11,7 +11,7 @@ import select
 import stat
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from onnx_geed.errors import GeedError
 
@@ -67,7 +67,7 @@ def open_ordinary(path: str | Path, where: object = None) -> BinaryIO:
         If there is none, or it cannot be opened.
     """
     check_ordinary(path, where)  # devices are not even opened
-    file = io.BufferedReader(io.FileIO(path, "rb", opener=_opener))
+    file = io.BufferedReader(_Ready(path, "rb", opener=_opener))
     try:
         _check(os.fstat(file.fileno()).st_mode, where or path)
     except GeedError:
@@ -140,6 +140,24 @@ def open_sink(path: Path) -> BinaryIO:
         time.sleep(0.02)
     os.set_blocking(file.fileno(), True)
     return file
+
+
+class _Ready(io.FileIO):
+    """A file that has its content now; of what has none yet, such as a log, reading fails."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer."""
+        return cast(int, _there(super().readinto(buffer)))
+
+    def readall(self) -> bytes:
+        """Return all that is left."""
+        return cast(bytes, _there(super().readall()))
+
+
+def _there(read: object) -> object:
+    if read is None:
+        raise BlockingIOError(errno.EAGAIN, "it has nothing to read yet")
+    return read
 
 
 def _opener(path: str, flags: int) -> int:

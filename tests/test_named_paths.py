@@ -1,5 +1,6 @@
 """Paths that no file can have are refused in one line, in Python and by commands."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import onnx_geed
-from onnx_geed import GeedError
+from onnx_geed import GeedError, ordinary
 from onnx_geed.cli import cli
 from onnx_geed.named_paths import taking_paths, why_no_path
 
@@ -116,7 +117,17 @@ def test_what_stands_beside_paths_is_looked_at_too(name, tmp_path):
             function(tmp_path / "m.onnx", "x.npy", "C4", **more)
 
 
-@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="no such log")
-def test_a_log_without_an_end_is_not_waited_for(tmp_path):
-    with pytest.raises(GeedError):
-        onnx_geed.load("/proc/kmsg")
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are none there")
+def test_a_file_that_has_nothing_yet_is_not_waited_for(tmp_path, monkeypatch):
+    # As the log of the system, which it calls a file.
+    os.mkfifo(tmp_path / "log")
+    monkeypatch.setattr(ordinary, "_check", lambda *_: None)
+    monkeypatch.setattr(ordinary, "check_ordinary", lambda *_: None)
+    kept = os.open(tmp_path / "log", os.O_RDWR)
+    for read in (lambda f: f.read(), lambda f: f.read(10)):
+        with (
+            ordinary.open_ordinary(tmp_path / "log") as file,
+            pytest.raises(OSError, match="nothing to read yet"),
+        ):
+            read(file)
+    os.close(kept)
