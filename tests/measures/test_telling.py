@@ -89,5 +89,6 @@ def test_words_say_what_is_perfect_and_which_way_is_better():
     names = ["channel-cos", "latent-l2", "softmax-kl", "channel-cos"]
     assert sign_words((name, "value") for name in names) == (
         "channel-cos: 1 is perfect, higher is better; latent-l2, softmax-kl: 0 is perfect, lower "
-        "is better"
+        "is better; cosines have a minus in files and limits"
     )
+    assert "minus" not in sign_words([("latent-l2", "value"), ("channel-cos", "relative")])
