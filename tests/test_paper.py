@@ -278,6 +278,53 @@ def test_differences_are_compared_seed_by_seed():
     assert findings.smaller_gap(cells(0.8, 0.5))[1] == ["not separated"]
 
 
+@pytest.mark.parametrize(
+    ("turned", "verdicts"),
+    [
+        ([0.2, 0.3], ["reproduced", "reproduced"]),
+        ([0.8, 0.9], ["reproduced", "reversed"]),
+        ([0.2, 0.9], ["reproduced", "not separated"]),
+    ],
+)
+def test_an_augmentation_is_judged_by_its_own_group_and_by_the_other(turned, verdicts):
+    import findings
+
+    def cell(model, group, *values):
+        return row(model, list(values), step=9, group=group)
+
+    rows = findings.Results(
+        [
+            *(cell("neither", "flip-h", 1, 1), cell("neither", "C4", 1, 1)),
+            *(cell("flips", "flip-h", 0.5, 0.5), cell("flips", "C4", 0.9, 0.8)),
+            *(cell("turns", "C4", *turned), cell("turns", "flip-h", 0.7, 0.8)),
+        ]
+    )
+    text, found = findings.own_counts_more(rows)
+    assert found == verdicts
+    assert text.startswith("flips shorten distances by 50% under flip-h, 15% under C4; turns")
+    assert findings.augmented("flips", "neither", "flip-h")(rows)[1] == ["reproduced"]
+    assert findings.augmented("neither", "flips", "flip-h")(rows)[1] == ["reversed"]
+    assert findings.augmented("flips", "both", "flip-h")(rows)[1] == ["not run"]
+
+
+def test_turned_views_are_turns_of_what_is_seen_without():
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    import fashion
+
+    def views(flips, turns):
+        x = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+        return fashion.augment(x, torch.Generator().manual_seed(3), flips, turns)
+
+    for flips in (False, True):
+        plain, turned = views(flips, False), views(flips, True)
+        kinds = [
+            [k for k in range(4) if torch.allclose(torch.rot90(a, k, (1, 2)), b, atol=2e-3)]
+            for a, b in zip(plain, turned, strict=True)
+        ]
+        assert {k for found in kinds for k in found} == {0, 1, 2, 3}
+        assert all(len(found) == 1 for found in kinds)
+
+
 def test_accuracies_are_read_from_the_logs(tmp_path):
     import findings
     import run

@@ -1,6 +1,8 @@
-"""The controlled study of section 4.4: one CNN, four ways of training it, on Fashion-MNIST.
+"""The controlled studies of section 4.4: one CNN, trained in several ways, on Fashion-MNIST.
 
-All see the same crops and changes of contrast; only `supervised`, `simclr` and `dino` see flips.
+All see the same crops and changes of contrast. `METHODS` compares ways of training: all but
+`simclr-no-flips` see flips. `TURNS` compares augmentations of one way, SimCLR: none of a group,
+flips, quarter turns, and both.
 Choices: crops of 50 to 100 % of the area, any place, stretched back to 28x28; contrast and
 brightness by up to 40 %; Adam, 1e-3 falling to 0; SimCLR's temperature 0.2; DINO's student 0.1 and
 teacher 0.04, centre and teacher averaged with 0.9 and 0.99, 256 prototypes, two crops and no
@@ -20,10 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 METHODS = ("supervised", "simclr", "simclr-no-flips", "dino")
+TURNS = ("simclr-no-flips", "simclr", "simclr-turns", "simclr-flips-turns")
 LATENT = 128
 BATCH, EVERY, RATE = 128, 500, 1e-3
 ITERATIONS = {"paper": 10000, "small": 1500}
 SEEDS = {"paper": 10, "small": 3}
+#: Turns by 0, 90, 180 and 270 degrees, without the rounding of a cosine.
+QUARTER = torch.tensor(
+    [[[1.0, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]]
+)
 
 
 class Encoder(nn.Module):
@@ -65,12 +72,13 @@ class Supervised(nn.Module):
 class SimCLR(nn.Module):
     """Of all other views in the batch, find the other one of the same image (NT-Xent)."""
 
-    def __init__(self, flips: bool = True) -> None:
+    def __init__(self, flips: bool = True, turns: bool = False) -> None:
         super().__init__()
-        self.encoder, self.head, self.flips = Encoder(), projector(64), flips
+        self.encoder, self.head = Encoder(), projector(64)
+        self.flips, self.turns = flips, turns
 
     def loss(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        views = [augment(x, generator, self.flips) for _ in range(2)]
+        views = [augment(x, generator, self.flips, self.turns) for _ in range(2)]
         z = functional.normalize(self.head(self.encoder(torch.cat(views))), dim=1)
         alike = z @ z.T / 0.2
         alike.fill_diagonal_(float("-inf"))
@@ -121,11 +129,13 @@ def make(method: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     if method == "supervised":
         return Supervised()
-    return Dino() if method == "dino" else SimCLR(flips=method == "simclr")
+    if method == "dino":
+        return Dino()
+    return SimCLR(method in ("simclr", "simclr-flips-turns"), method.endswith("turns"))
 
 
-def augment(x: Tensor, generator: torch.Generator, flips: bool) -> Tensor:
-    """Crop, stretch, perhaps mirror, change contrast and brightness; each image for itself."""
+def augment(x: Tensor, generator: torch.Generator, flips: bool, turns: bool = False) -> Tensor:
+    """Crop, stretch, perhaps mirror and turn, change contrast and brightness; each for itself."""
     n = len(x)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -135,14 +145,18 @@ def augment(x: Tensor, generator: torch.Generator, flips: bool) -> Tensor:
     ratio = torch.exp(uniform(-0.2, 0.2))
     wide, tall = (side * ratio).clamp(max=1), (side / ratio).clamp(max=1)
     across, down = uniform(-1, 1) * (1 - wide), uniform(-1, 1) * (1 - tall)
-    # Drawn also where it is not used, so that with and without flips the rest is the same.
-    mirrored = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    # Drawn also where it is not used, so that with and without flips and turns the rest is the
+    # same; one number tells of both, and the two stay independent.
+    drawn = uniform(0, 1)
+    mirrored = torch.where(drawn < 0.5, -1.0, 1.0)
     if flips:
         wide = wide * mirrored
     zero = torch.zeros(n)
     theta = torch.stack(
         [torch.stack([wide, zero, across], 1), torch.stack([zero, tall, down], 1)], 1
     )
+    if turns:
+        theta[:, :, :2] = theta[:, :, :2] @ QUARTER[(2 * drawn % 1 * 4).long()]
     grid = functional.affine_grid(theta, list(x.shape), align_corners=True)
     moved = functional.grid_sample(x, grid, padding_mode="zeros", align_corners=True)
     contrast, light = (

@@ -221,6 +221,35 @@ def final(measure: str, low: str, high: str, field: str = "mean") -> Callable[[R
     return find
 
 
+def augmented(low: str, high: str, group: str) -> Callable[[Results], Found]:
+    """Under one of the groups, one augmentation leaves shorter latent distances than another."""
+
+    def find(r: Results) -> Found:
+        where = {"step": max(r.values("step")), "measure": "latent-l2", "group": group}
+        a, b = (r.row(model=m, **where) for m in (low, high))
+        return f"{low} {told(a)}, {high} {told(b)}", [below(a, b)]
+
+    return find
+
+
+def own_counts_more(r: Results) -> Found:
+    """An augmentation wins more under its own group than under the other, in every seed."""
+    texts, verdicts = [], []
+    for kind, own, other in (("flips", "flip-h", "C4"), ("turns", "C4", "flip-h")):
+        won = {}
+        for group in (own, other):
+            where = {"step": max(r.values("step")), "measure": "latent-l2", "group": group}
+            without, having = (by_seed(r.row(model=m, **where)) for m in ("neither", kind))
+            # As shares, for the two groups move images differently far.
+            won[group] = {k: 1 - having[k] / without[k] for k in having if k in without}
+        seeds = [k for k in won[own] if k in won[other]]
+        verdicts.append(signs([won[other][k] - won[own][k] for k in seeds]))
+        if seeds:
+            a, b = (sum(won[g][k] for k in seeds) / len(seeds) for g in (own, other))
+            texts.append(f"{kind} shorten distances by {a:.0%} under {own}, {b:.0%} under {other}")
+    return "; ".join(texts), verdicts
+
+
 def falls(measure: str, models: Sequence[str]) -> Callable[[Results], Found]:
     def find(r: Results) -> Found:
         steps = sorted(s for s in r.values("step") if s)
@@ -681,6 +710,55 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "4.4-fashion",
         final("latent-l2", "simclr", "simclr-no-flips"),
         "Fashion-MNIST.flip-h.latent-l2",
+    ),
+    (
+        "4.4, controlled",
+        "With flips in its training SimCLR is more invariant to them",
+        "4.4-turns",
+        augmented("flips", "neither", "flip-h"),
+        "Fashion-MNIST.flip-h.latent-l2",
+    ),
+    (
+        "4.4, controlled",
+        "With quarter turns, more invariant to these",
+        "4.4-turns",
+        augmented("turns", "neither", "C4"),
+        "Fashion-MNIST.C4.latent-l2",
+    ),
+    (
+        "4.4, controlled",
+        "Any augmentation would do: with turns, more invariant to flips too",
+        "4.4-turns",
+        augmented("turns", "neither", "flip-h"),
+        "Fashion-MNIST.flip-h.latent-l2",
+    ),
+    (
+        "4.4, controlled",
+        "With flips, more invariant to turns too",
+        "4.4-turns",
+        augmented("flips", "neither", "C4"),
+        "Fashion-MNIST.C4.latent-l2",
+    ),
+    (
+        "4.4, controlled",
+        "Each is had at no price of the other: flips beside turns, under flips",
+        "4.4-turns",
+        augmented("both", "turns", "flip-h"),
+        "Fashion-MNIST.flip-h.latent-l2",
+    ),
+    (
+        "4.4, controlled",
+        "Turns beside flips, under turns",
+        "4.4-turns",
+        augmented("both", "flips", "C4"),
+        "Fashion-MNIST.C4.latent-l2",
+    ),
+    (
+        "4.4, controlled",
+        "Contrastive training learns its own augmentation's invariance above all",
+        "4.4-turns",
+        own_counts_more,
+        "Fashion-MNIST.C4.latent-l2",
     ),
     ("4", "More than 50 points change little", "points", points, "C8.latent-l2"),
     (

@@ -6,6 +6,7 @@
     python benchmarks/paper/run.py 4.3 --scale paper --xview GEOJSON IMAGES --weights NAME=FILE ...
     python benchmarks/paper/run.py 4.4 --photos FOLDER --weights NAME=FILE ...
     python benchmarks/paper/run.py 4.4-fashion --fashion FOLDER
+    python benchmarks/paper/run.py 4.4-turns --fashion FOLDER
     python benchmarks/paper/run.py A.4 --mnist ... --photos FOLDER --weights lite0=FILE
     python benchmarks/paper/run.py discussion --photos FOLDER --weights lite0=FILE
     python benchmarks/paper/run.py points --mnist ...
@@ -33,11 +34,12 @@ SUITES = {
     "4.3": ("4.3",),
     "4.4": ("4.4",),
     "4.4-fashion": ("4.4-fashion",),
+    "4.4-turns": ("4.4-turns",),
     "points": ("points",),
     "discussion": ("discussion",),
 }
 #: Suites of networks that are trained here, and the folder of their logs.
-TRAINED = {"4.1": "4.1", "4.3": "4.3", "4.4-fashion": "4.4"}
+TRAINED = {"4.1": "4.1", "4.3": "4.3", "4.4-fashion": "4.4", "4.4-turns": "4.4"}
 #: What of a row the figures need; the whole summary stays in the work folder.
 KEPT = (
     *("model", "step", "data", "group", "measure", "layer", "samples", "seeds", "values", "mean"),
@@ -132,13 +134,14 @@ def prepare(options: argparse.Namespace, work: Path) -> None:
             sectiona4.run(
                 *(work, scale, options.mnist, options.photos, weights), seeds=options.seeds
             )
-    if name == "4.4-fashion":
+    if name in ("4.4-fashion", "4.4-turns"):
         import fashion
 
+        methods = fashion.METHODS if name == "4.4-fashion" else fashion.TURNS
         if training and options.fashion is None:
-            raise SystemExit("4.4-fashion: give --fashion FOLDER, with its four official files")
+            raise SystemExit(f"{name}: give --fashion FOLDER, with its four official files")
         if training:
-            fashion.run(work, scale, options.fashion, seeds=options.seeds)
+            fashion.run(work, scale, options.fashion, methods=methods, seeds=options.seeds)
 
 
 def pair(text: str) -> tuple[str, Path]:
