@@ -10,6 +10,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from onnx_geed.addresses import address_of
@@ -117,6 +118,7 @@ def _is_lazy(value: object) -> bool:
 def _check(name: str, value: object, *, only: bool) -> None:
     if isinstance(value, str | os.PathLike):
         if why := why_no_path(value):
-            raise GeedError(f"{name} {shown(value)!r} is no path: {why}; give another")
+            said = str(value) if isinstance(value, Path) else value
+            raise GeedError(f"{name} {shown(said)!r} is no path: {why}; give another")
     elif only:
         raise GeedError(f"{name} is a path, found {shown(value)}; give the path of a file")
