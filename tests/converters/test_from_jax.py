@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_told_and_leaves_no_file(box, nets):
     shape = ("--input-shape", "9,9,1")
     assert "Linne" in refused("jax", box, "nets.py:Linne", *shape)
     assert "nop.eqx" in refused("jax", box, "nets.py:Equinox", "--checkpoint", "nop.eqx", *shape)
-    assert "gives int" in refused("jax", box, "nets.py:no_module", *shape)
+    assert "returns int" in refused("jax", box, "nets.py:no_module", *shape)
     (box / "bad.msgpack").write_bytes(b"\x81\xa1a\x01")
     told = refused("jax", box, "nets.py:Linen", "--checkpoint", "bad.msgpack", *shape)
     assert "bad.msgpack" in told
