@@ -148,12 +148,13 @@ def _look() -> None:
 
 
 def _fault(runs: list[tuple[float, float, int, int]], held: int, now: float, worked: float) -> str:
-    if (opened := next((run for run in runs if not run[3]), None)) is not None:
+    for opened in (run for run in runs if not run[3]):
         if min(now - opened[0], worked - opened[1]) > _OPENING and confined() is None:
             return (
                 f"ONNX Runtime has not opened the model after {_OPENING:.0f} s of work: use one of "
                 "fewer nodes, or --isolate, where --time-limit decides"
             )
+    if not (runs := [run for run in runs if run[3]]):
         return ""
     began, before, held_before = (min(run[i] for run in runs) for i in range(3))
     rows = sum(run[3] for run in runs)

@@ -41,9 +41,9 @@ FOLDS = 5
 #: Channels up to which permutations are fitted.
 MOST_PERMUTED = 2048
 
-# Seconds of one core for each C³: of a singular value decomposition of 2048 channels, 24; of the
-# solutions of all penalties about as many.
-_CUBIC = 3e-9
+# Seconds of one core for each C³ and fold, all penalties tried: of small matrices and of large,
+# on which libraries are quicker (measured at 256 and 2048 channels).
+_CUBIC_WHOLE, _CUBIC = 1e-8, 1.5e-9
 
 
 # Samples are multiplied together until products are this long: shorter ones spend their time on
@@ -338,7 +338,7 @@ def fit_seconds(order: int, channels: int, kind: FitKind, samples: int) -> float
     if kind == "permutation":
         return 0.0
     folds = sum(_folds(g, channels, kind, samples) for g in range(order))
-    return _CUBIC * channels**3 * folds
+    return (_CUBIC_WHOLE if channels <= WHOLE else _CUBIC) * channels**3 * folds
 
 
 class _Places:

@@ -460,6 +460,10 @@ def test_what_was_reckoned_with_may_be_taken_several_times_over():
         opened = [(0.0, 0.0, 1 << 30, 0)]
         assert not overrun._fault(opened, 16 << 30, 9000.0, 24.0)
         assert "not opened the model after 25 s" in overrun._fault(opened, 1 << 30, 26.0, 26.0)
+        # What runs beside it is watched all the same.
+        assert "after 45 s of work" in overrun._fault(
+            [(50.0, 50.0, 1 << 30, 0), *run], 2 << 30, 60.0, 60.0
+        )
     finally:
         overrun.expect(0.0, 0, 0)
 

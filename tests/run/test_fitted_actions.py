@@ -14,6 +14,7 @@ from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.cli.commands import cli
 from onnx_geed.files import write_json
 from onnx_geed.groups import parse_group, read_tables, write_fits
+from onnx_geed.measures import fit_seconds
 
 FEW = {"samples": 6, "norm_samples": 16, "seed": 3, "provider": "cpu", "fit_samples": 10}
 KINDS = ("permutation", "orthogonal", "linear")
@@ -196,6 +197,25 @@ def test_inferences_are_counted(steered):
     # Ten samples to fit to, and D again for the scales.
     more = 4 * (10 + 6)
     assert result["runtime"]["inferences"] == plain["runtime"]["inferences"] + more
+
+
+def test_a_fit_that_takes_long_to_solve_is_asked_for_with_its_time(steered, monkeypatch):
+    path, data, _ = steered
+    monkeypatch.setattr("onnx_geed.run.fit_requests._LONGEST_SOLVING", 0.0)
+    with pytest.raises(geed.GeedError, match=r"fields has 6 channels, .* min to solve.*fit-anyway"):
+        measured(path, data, "linear")
+    anyway = measured(path, data, "linear", fit_anyway=True)
+    assert any("min to solve: fitted anyway" in note for note in anyway["notes"])
+    measured(path, data, "permutation")
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "seconds"),
+    # What it took, of two cores, in benchmarks/README.md.
+    [("orthogonal", 2048, 87.5), ("orthogonal", 256, 11.5), ("linear", 256, 4.1)],
+)
+def test_the_time_of_a_fit_is_about_what_it_was(kind, channels, seconds):
+    assert seconds / 3 < fit_seconds(8, channels, kind, 10) < 3 * seconds
 
 
 def test_vectors_are_fitted_where_there_are_samples_enough(steered):
