@@ -472,7 +472,8 @@ limit_options = _in_order(
         "--fail-above",
         multiple=True,
         metavar="MEASURE[@LAYER]=LIMIT",
-        help="Exit with status 1 if a value exceeds the limit; repeatable.",
+        help="Exit with status 1 if a value exceeds the limit; repeatable. For cosines give minus "
+        "the least cosine: channel-cos=-0.9.",
     ),
     click.option(
         "--junit",
