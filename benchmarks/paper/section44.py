@@ -34,7 +34,7 @@ PUBLISHED = {
     "lite0": (
         "EfficientNet-Lite0, supervised",
         [
-            *("section43:lite0", "--input-shape", "3,224,224", "--latent", "_fc:in"),
+            *("packaged:lite0", "--input-shape", "3,224,224", "--latent", "_fc:in"),
             *(
                 "--preprocess",
                 "resize=256 crop=224 interpolation=bicubic mean=0.498039 std=0.501961",

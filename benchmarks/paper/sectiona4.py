@@ -87,7 +87,7 @@ def run(
 def lite0(work: Path, photos: Path | None, weights: Path) -> None:
     """Convert EfficientNet-Lite0, and the same network with random weights."""
     import checkpoints
-    import section43
+    import packaged
     import section44
     import torch
 
@@ -102,7 +102,7 @@ def lite0(work: Path, photos: Path | None, weights: Path) -> None:
         out = work / "A.4" / "lite0" / f"untrained{seed}.onnx"
         if not out.is_file():
             torch.manual_seed(seed)
-            checkpoints.export(section43.lite0().eval(), out, (3, 224, 224), *options)
+            checkpoints.export(packaged.lite0().eval(), out, (3, 224, 224), *options)
 
 
 def measured(work: Path, scale: str) -> list[dict[str, Any]]:
