@@ -553,10 +553,92 @@ def test_which_start_is_more_invariant_depends_on_the_measure_where_both_orders_
     rest = [*pair("latent-l2", [0.4, 0.6], [0.5, 0.6]), *pair("softmax-kl", [0.2, 0.3], [0.2, 0.3])]
     text, verdicts = findings.depends("C8")(findings.Results([*rest, *cosines(-0.9, -0.6)]))
     assert verdicts == ["reproduced"]
-    assert "by cosine with M pretrained; by cosine without M scratch" in text
+    assert "lite0 by distance not separated, by cosine with M pretrained, by cosine without M" in text
     # One order alone does not depend.
     same = findings.depends("C8")(findings.Results([*rest, *cosines(-0.6, -0.9)]))[1]
     assert same == ["not separated"]
+
+
+def test_each_network_is_held_against_itself():
+    import findings
+
+    r = findings.Results(
+        [
+            row(f"{network} {start}", [value, value + 0.01], step=step, half=0.03)
+            for network, values in {
+                "a": {"scratch": (0.2, 0.4), "pretrained": (0.3, 0.3)},
+                "b": {"scratch": (0.6, 0.1), "pretrained": (0.9, 0.8)},
+            }.items()
+            for start, both in values.items()
+            for step, value in zip((1, 2), both, strict=True)
+        ]
+    )
+    assert findings.networks(r) == ["a", "b"]
+    text, verdicts = findings.starts("C8", "latent-l2")(r)
+    assert verdicts == ["reproduced", "reversed", "reproduced", "reproduced"]
+    assert text.startswith("scratch / pretrained, at 2: a 0.4")
+    text, verdicts = findings.trend("scratch", 1)(r)
+    assert verdicts == ["reproduced", "reversed"]
+    assert text.startswith("from iteration 1 to 2: a 0.2")
+    assert findings.trend("pretrained", -1)(r)[1] == ["not separated", "reproduced"]
+
+
+def test_weights_of_packages_load_with_every_key(tmp_path):
+    torch = pytest.importorskip("torch")
+    import pickle
+
+    import packaged
+
+    net = packaged.SqueezeNet()
+    state = {name: value.numpy() for name, value in net.state_dict().items()}
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in state)
+    content = {}
+    for layer in layers:
+        weight = state[f"{layer}.weight"]
+        kernel = weight.reshape(*weight.shape, *(1,) * (4 - weight.ndim)).transpose(2, 3, 1, 0)
+        content[layer.replace(".", "/")] = [kernel.copy(), state[f"{layer}.bias"]]
+    (tmp_path / "ndf.pkl").write_bytes(pickle.dumps(content))
+    residual = packaged.ResNet18().state_dict()
+    arrays = {k: v.numpy() for k, v in residual.items() if "tracked" not in k}
+    own = {**arrays, "fc.weight": arrays["fc.weight"].T, "pool_size": np.array([4])}
+    np.savez(tmp_path / "geoembed.npz", **own)
+    for name, given, wanted in (
+        ("squeezenet", "ndf.pkl", state),
+        ("resnet18", "geoembed.npz", arrays),
+    ):
+        with np.load(packaged.readable(name, tmp_path / given, tmp_path)) as read:
+            assert {*read.files} == {*wanted}
+            assert all(np.array_equal(read[k], wanted[k]) for k in wanted)
+    assert packaged.readable("lite0", tmp_path / "x.pth", tmp_path) == tmp_path / "x.pth"
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Path))
+    with pytest.raises(SystemExit, match=r"Path, which is no array"):
+        packaged.readable("squeezenet", tmp_path / "evil.pkl", tmp_path)
+    x = torch.rand(1, 3, 96, 96)
+    assert net.eval()(x).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("name", ["lite0", "squeezenet", "resnet18", "resnet50"])
+def test_a_network_is_trained_on_what_its_file_is_fed(name):
+    torch = pytest.importorskip("torch")
+    import section43
+
+    from onnx_geed.data import parse_preprocess
+
+    network = {**section43.NETWORKS["small"], **section43.NETWORKS["paper"]}[name]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 3, 96, 96), dtype=np.uint8)
+    words = parse_preprocess(network.words())
+    pixels = np.stack([i.transpose(1, 2, 0) for i in images])
+    if network.size:
+        assert words.resize == network.size
+        small = (Image.fromarray(i).resize((network.size,) * 2, 2) for i in pixels)
+        pixels = np.stack([np.asarray(i) for i in small])
+    wanted = words.finish(pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255, 1)
+    found = network.fed(torch.from_numpy(images)).numpy()
+    # Pillow rounds to bytes.
+    step = 1.01 / 255 / min(network.std) if network.size else 1e-4
+    assert np.abs(found - wanted).max() < step
+    assert wanted.std() > 10 * step
 
 
 @pytest.mark.parametrize("page", ["benchmarks/paper/README.md", "docs/how-to/families.md"])

@@ -298,19 +298,26 @@ def smaller_gap(r: Results) -> Found:
     return "; ".join(texts), verdicts
 
 
+def networks(r: Results) -> list[str]:
+    """Return the networks that were trained from pretrained weights and from scratch."""
+    return list(dict.fromkeys(m.rsplit(" ", 1)[0] for m in r.values("model")))
+
+
 def starts(group: str, measure: str) -> Callable[[Results], Found]:
+    """From scratch a network lies below the same from pretrained weights, at every checkpoint."""
+
     def find(r: Results) -> Found:
         steps = [s for s in sorted(r.values("step")) if s]
         texts, verdicts = [], []
-        for network in sorted({m.rsplit(" ", 1)[0] for m in r.values("model")}):
+        for network in networks(r):
             for step in steps:
                 a, b = (
                     r.row(model=f"{network} {s}", step=step, measure=measure, group=group)
                     for s in ("scratch", "pretrained")
                 )
                 verdicts.append(below(a, b))
-                texts.append(f"{step}: {told(a)} / {told(b)}")
-        return f"scratch / pretrained, at {'; '.join(texts)}", verdicts
+            texts.append(f"{network} {told(a)} / {told(b)}")
+        return f"scratch / pretrained, at {steps[-1]}: {'; '.join(texts)}", verdicts
 
     return find
 
@@ -327,33 +334,35 @@ def depends(group: str) -> Callable[[Results], Found]:
 
     def find(r: Results) -> Found:
         texts, verdicts = [], []
-        for network in sorted({m.rsplit(" ", 1)[0] for m in r.values("model")}):
-            orders = []
+        for network in networks(r):
+            orders = {}
             for name, measure, field in measures:
                 where = {"step": max(r.values("step")), "measure": measure, "group": group}
                 a, b = (r.row(model=f"{network} {s}", **where) for s in ("scratch", "pretrained"))
-                orders.append(below(a, b, field))
-                texts.append(f"by {name} {words.get(orders[-1], orders[-1])}")
-            both = {"reproduced", "reversed"} <= {*orders}
+                orders[name] = below(a, b, field)
+            both = {"reproduced", "reversed"} <= {*orders.values()}
             verdicts.append("reproduced" if both else "not separated")
+            told_of = (f"by {name} {words.get(order, order)}" for name, order in orders.items())
+            texts.append(f"{network} {', '.join(told_of)}")
         return f"more invariant at the end: {'; '.join(texts)}", verdicts
 
     return find
 
 
 def trend(start: str, sign: int) -> Callable[[Results], Found]:
+    """With training the latent EED of every network rises (1) or falls (-1)."""
+
     def find(r: Results) -> Found:
         steps = [s for s in sorted(r.values("step")) if s]
         texts, verdicts = [], []
-        for model in r.values("model"):
-            if model.endswith(start):
-                pair = [
-                    r.row(model=model, step=s, measure="latent-l2", group="C8")
-                    for s in (steps[0], steps[-1])
-                ]
-                texts.append(f"{told(pair[0])} to {told(pair[1])}")
-                verdicts.append(signs([-sign * x for x in changes(*pair)]))
-        return "; ".join(texts), verdicts
+        for network in networks(r):
+            pair = [
+                r.row(model=f"{network} {start}", step=s, measure="latent-l2", group="C8")
+                for s in (steps[0], steps[-1])
+            ]
+            texts.append(f"{network} {told(pair[0])} to {told(pair[1])}")
+            verdicts.append(signs([-sign * x for x in changes(*pair)]))
+        return f"from iteration {steps[0]} to {steps[-1]}: {'; '.join(texts)}", verdicts
 
     return find
 

@@ -23,6 +23,7 @@ from onnx_geed import measure, read_result, write_json
 from onnx_geed.results import LayerMotion, Result, layer_motions, mean_interval
 
 ITERATIONS = {"paper": 2000, "small": 800}
+SEEDS = {"paper": 10, "small": 2}
 SEEDS_OF_LITE0 = 1
 FITS = ("permutation", "orthogonal", "linear")
 SHOWN = {"shuffled": "linear, shuffled"}
@@ -75,7 +76,7 @@ def run(
         raise SystemExit(f"A.4: --weights {others[0]}=...: there is lite0")
     if "lite0" in weights:
         lite0(work, photos, weights["lite0"])
-    for seed in range(section41.SEEDS[scale]) if seeds is None else seeds:
+    for seed in range(SEEDS[scale]) if seeds is None else seeds:
         common: dict[str, Any] = {"seeds": [seed], "iterations": ITERATIONS[scale]}
         section41.run(work, scale, mnist, folder="A.4/rotated", **common)
         section41.run(

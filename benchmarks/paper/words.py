@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from findings import FINDINGS, Results, Row, flat, read, told, verdict
+from findings import FINDINGS, Results, Row, flat, networks, read, told, verdict
 
 Words = Callable[[Path], str]
 CORRUPTED = "digits, "
@@ -100,22 +100,20 @@ def third(results: Path) -> str:
 
 def fourth(results: Path) -> str:
     r = suite(results, "4.3")
-    end, begin = last(r), min(s for s in r.values("step") if s)
+    end = last(r)
 
-    def pair(measure: str, step: int | None = end) -> list[Row | None]:
-        where = {"step": step, "measure": measure, "group": "C8"}
-        return [r.row(model=f"lite0 {start}", **where) for start in ("scratch", "pretrained")]
+    def seen(network: str, measure: str, field: str = "mean") -> str:
+        where = {"step": end, "measure": measure, "group": "C8"}
+        rows = (r.row(model=f"{network} {start}", **where) for start in ("scratch", "pretrained"))
+        return " / ".join(told(row, field) for row in rows)
 
-    def seen(measure: str, field: str = "mean") -> str:
-        return " / ".join(told(row, field) for row in pair(measure))
-
-    blind, _ = pair("softmax-kl", begin)
-    return (
-        f"Scratch / pretrained after {end} iterations: by distance {seen('latent-l2')}, by cosine "
-        f"with M {seen('latent-cos')}, without M {seen('latent-cos', 'unnormalised_mean')}. Until "
-        f"iteration {begin} those from scratch hardly react to the image (softmax EED "
-        f"{value(blind):.0e})"
+    each = "; ".join(
+        f"{network} by distance {seen(network, 'latent-l2')}, by cosine with M "
+        f"{seen(network, 'latent-cos')}, without M "
+        f"{seen(network, 'latent-cos', 'unnormalised_mean')}"
+        for network in networks(r)
     )
+    return f"Scratch / pretrained after {end} iterations: {each}"
 
 
 def fifth(results: Path) -> str:
