@@ -553,7 +553,8 @@ def test_which_start_is_more_invariant_depends_on_the_measure_where_both_orders_
     rest = [*pair("latent-l2", [0.4, 0.6], [0.5, 0.6]), *pair("softmax-kl", [0.2, 0.3], [0.2, 0.3])]
     text, verdicts = findings.depends("C8")(findings.Results([*rest, *cosines(-0.9, -0.6)]))
     assert verdicts == ["reproduced"]
-    assert "lite0 by distance not separated, by cosine with M pretrained, by cosine without M" in text
+    wanted = "lite0 by distance not separated, by cosine with M pretrained, by cosine without M"
+    assert wanted in text
     # One order alone does not depend.
     same = findings.depends("C8")(findings.Results([*rest, *cosines(-0.6, -0.9)]))[1]
     assert same == ["not separated"]
