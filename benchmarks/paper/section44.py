@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+from section43 import NETWORKS
 
 #: Arguments of from_torch.py, and how the network was trained.
 PUBLISHED = {
@@ -41,6 +42,13 @@ PUBLISHED = {
             ),
         ],
     ),
+    "squeezenet": (
+        "SqueezeNet, supervised",
+        [
+            *("packaged:SqueezeNet", "--input-shape", "3,224,224", "--latent", "conv10:in"),
+            *("--preprocess", f"resize=256 crop=224 {NETWORKS['small']['squeezenet'].words()}"),
+        ],
+    ),
 }
 #: ONNX files as they are, and the options that they need.
 READY = {
@@ -61,13 +69,14 @@ norm-samples = 200
 
 [[data]]
 name = "photos"
-path = "data/photos"
+path = "data/photos-4.4"
 """
 
 
 def run(work: Path, photos: Path | None, weights: dict[str, Path]) -> None:
     """Convert what is given, and write the suite."""
     import checkpoints
+    import packaged
 
     data(work, photos, "4.4")
     for name in weights:
@@ -80,7 +89,8 @@ def run(work: Path, photos: Path | None, weights: dict[str, Path]) -> None:
         if name in PUBLISHED:
             title, words = PUBLISHED[name]
             if not out.is_file():
-                convert([*words, "--checkpoint", str(path), "-o", str(out)])
+                read = packaged.readable(name, path, work)
+                convert([*words, "--checkpoint", str(read), "-o", str(out)])
             extra = ""
         else:
             title, options = READY[name]
@@ -95,7 +105,8 @@ def run(work: Path, photos: Path | None, weights: dict[str, Path]) -> None:
 
 def data(work: Path, photos: Path | None, section: str) -> None:
     """Copy photos to where they are measured, if that is not done."""
-    folder = work / "data" / "photos"
+    # The others hold half of a small set against its other half, which stays as it is.
+    folder = work / "data" / ("photos-4.4" if section == "4.4" else "photos")
     if folder.is_dir():
         return
     if photos is None:
