@@ -868,6 +868,30 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         less("orthogonal", "lite0 untrained", "lite0", "hue3"),
         "lite0-untrained-hue3.unexplained",
     ),
+    *(
+        row
+        for name, group, slug in (
+            ("small turns", "rotate:-15..15/7", "rotate"),
+            ("scale", "zoom:0.8..1.25/9", "zoom"),
+            ("hue", "hue12", "hue12"),
+        )
+        for row in (
+            (
+                "A.4, families",
+                f"Lite0 mixes along with {name}: linear maps tell more than channels that stay",
+                "layers",
+                less("linear", "identity", "lite0", group),
+                f"lite0-{slug}.unexplained",
+            ),
+            (
+                "A.4, families",
+                f"It has learnt {name}: linear maps leave less than of random weights",
+                "layers",
+                less("linear", "lite0 untrained", "lite0", group),
+                f"lite0-untrained-{slug}.unexplained",
+            ),
+        )
+    ),
 )
 
 

@@ -263,7 +263,7 @@ def pictured(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             **{"step": None, "unnormalised_mean": None, "normalisers": []},
             **{
                 "model": SHOWN.get(row["kind"], row["kind"]),
-                "group": f"{row['network']} {row['group']}",
+                "group": f"{row['network']} {row['group'].partition(':')[0]}",
             },
         }
         for row in sorted(rows, key=lambda row: KINDS.index(row["kind"]))
