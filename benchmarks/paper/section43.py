@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EVERY, BATCH, RATE = 200, 16, 3e-4
-ITERATIONS = {"paper": 10000, "small": 1000}
+ITERATIONS = {"paper": 10000, "small": 800}
 SEEDS = {"paper": 5, "small": 5}
 SIZES = {"paper": 224, "small": 96}
 
