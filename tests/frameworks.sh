@@ -13,7 +13,7 @@ for name in "$@"; do
     python3 -m venv "$work/$name"
     pip=("$work/$name/bin/python" -m pip install --quiet --disable-pip-version-check)
     case $name in
-        torch) "${pip[@]}" "$torch"; "${pip[@]}" onnxscript safetensors ;;
+        torch) "${pip[@]}" "$torch"; "${pip[@]}" onnxscript safetensors torchvision==0.28.0 timm==1.0.31 ;;
         escnn) "${pip[@]}" "$torch"; "${pip[@]}" joblib; "${pip[@]}" --no-deps escnn==1.0.11 ;;
         keras) "${pip[@]}" "$torch"; "${pip[@]}" onnxscript keras==3.15.1 ;;
         jax) "${pip[@]}" jax==0.10.2 jax2onnx==0.17.1 flax equinox ;;
