@@ -1,4 +1,4 @@
-"""Networks of the paper's section 4.3, loaded from files of the form in which they are published."""
+"""Networks of section 4.3, loaded from files of the form in which they are published."""
 
 import importlib.util
 import re
@@ -84,5 +84,5 @@ def test_a_file_of_another_network_is_refused(section43, tmp_path, name):
 
     other = section43.make(section43.NETWORKS["small"]["resnet18"], CLASSES, None, 0).state_dict()
     torch.save(other, tmp_path / "other.pth")
-    with pytest.raises(_options.Problem, match="--checkpoint .*other.pth"):
+    with pytest.raises(_options.Problem, match=r"--checkpoint .*other\.pth"):
         section43.make(section43.NETWORKS["paper"][name], CLASSES, tmp_path / "other.pth", 0)
