@@ -80,9 +80,9 @@ def test_all_but_the_classifier_comes_from_the_file(section43, tmp_path, name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_file_of_another_network_is_refused(section43, tmp_path, name):
-    import _options
-
     other = section43.make(section43.NETWORKS["small"]["resnet18"], CLASSES, None, 0).state_dict()
     torch.save(other, tmp_path / "other.pth")
+    import _options  # beside the converters, which the call above has found
+
     with pytest.raises(_options.Problem, match=r"--checkpoint .*other\.pth"):
         section43.make(section43.NETWORKS["paper"][name], CLASSES, tmp_path / "other.pth", 0)
