@@ -331,6 +331,50 @@ def fitted(results: Path) -> str:
     )
 
 
+def known(results: Path) -> str:
+    """Return which layers know small turns, scale and hue, a line each."""
+    r = suite(results, "layers")
+    layers = list(dict.fromkeys(row["layer"] for row in r.rows))
+    stem, *blocks = layers
+    groups = {g.partition(":")[0]: g for g in dict.fromkeys(row["group"] for row in r.rows)}
+
+    def of(family: str, kind: str, *where: str, network: str = "lite0") -> str:
+        return range_of(left(r, network, groups[family], kind, where), ".2f")
+
+    def random(family: str, kind: str, *where: str) -> str:
+        return of(family, kind, *where, network="lite0 untrained")
+
+    def gained(family: str) -> str:
+        pairs = zip(
+            *(left(r, "lite0", groups[family], kind, blocks) for kind in ("identity", "linear")),
+            strict=True,
+        )
+        return f"{max(a - b for a, b in pairs):.2f}"
+
+    def worst(family: str) -> str:
+        leaves = {x: left(r, "lite0", groups[family], "linear", (x,))[0] for x in blocks}
+        most = max(leaves, key=leaves.__getitem__)
+        return f"{leaves[most]:.2f} in block {most.removeprefix('_blocks.')}"
+
+    end = blocks[-1]
+    return "\n".join(
+        (
+            "- **Every layer knows hue, as a mixing of channels**: linear maps leave "
+            f"{of('hue12', 'linear', stem)} in the stem and {of('hue12', 'linear', *blocks)} in "
+            f"the blocks, channels that stay {of('hue12', 'identity', stem)} and "
+            f"{of('hue12', 'identity', *blocks)}; with random weights, whose stem is linear too, "
+            f"linear maps leave up to {random('hue12', 'linear', end)}.",
+            "- **Small turns and scale are lost in the middle and known at the end, channel by "
+            f"channel**: linear maps leave up to {worst('rotate')} and {worst('zoom')}, but in the "
+            f"last block channels that stay leave {of('rotate', 'identity', end)} and "
+            f"{of('zoom', 'identity', end)}. Mixing "
+            f"takes off at most {gained('rotate')} and {gained('zoom')}. It is learnt: with random "
+            f"weights linear maps leave {random('rotate', 'linear', end)} and "
+            f"{random('zoom', 'linear', end)} there.",
+        )
+    )
+
+
 def reactions(results: Path) -> str:
     """Return what the network for photos reacts to, a line each."""
     r = suite(results, "discussion")
@@ -384,5 +428,6 @@ BLOCKS: dict[str, Words] = {
     "conclusions": conclusions,
     "causes": causes,
     "fits": fitted,
+    "layers": known,
     "families": reactions,
 }
