@@ -2,9 +2,10 @@
 
 A comparison is `reproduced` where the paper's order holds and the 95 % intervals (over seeds; over
 samples where a model has one seed) do not overlap, `reversed` where the other order does, `not
-separated` otherwise. Changes over training, and differences of differences, go by each seed's own:
-`reproduced` where all are of the sign that the paper tells, `reversed` where none is. Several
-comparisons make one verdict; the count of each is told. No number of the paper's is in here.
+separated` otherwise. Changes over training, and differences of differences, are each seed's own:
+there the 95 % interval of their mean lies on the side of zero that the paper tells, on the other,
+or on both. Several comparisons make one verdict; the count of each is told. No number of the
+paper's is in here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from onnx_geed.results import mean_interval
 
 Row = Mapping[str, Any]
 Found = tuple[str, list[str]]
@@ -36,6 +39,23 @@ class Results:
         """Return the values of a key, in order, each once."""
         rows = (r for r in self.rows if all(r[k] == v for k, v in wanted.items()))
         return list(dict.fromkeys(r[key] for r in rows))
+
+    def of_first(self, count: int) -> Results:
+        """Return what the first seeds say; values without M are kept as a mean of all alone."""
+        rows = []
+        for row in self.rows:
+            values = [v for v in row["values"][:count] if v is not None]
+            rows.append(
+                {
+                    **row,
+                    **{key: row[key][:count] for key in ("seeds", "values")},
+                    "mean": sum(values) / len(values) if values else None,
+                    "ci95_over_models": mean_interval(values),
+                }
+            )
+        first = {f"run{seed}" for seed in range(count)}
+        training = {k: v for k, v in self.training.items() if k.rpartition("/")[2] in first}
+        return Results(rows, training)
 
 
 def read(path: Path) -> Results:
@@ -84,13 +104,12 @@ def by_seed(row: Row | None) -> dict[Any, float]:
     return {k: v for k, v in zip(row["seeds"], row["values"], strict=True) if v is not None}
 
 
-def signs(changes: Sequence[float]) -> str:
-    """Hold 'this is below zero' against the seeds' own values."""
+def negative(changes: Sequence[float]) -> str:
+    """Hold 'this is below zero' against an interval of the mean of what each seed has."""
     if not changes:
         return "not run"
-    if len(changes) > 1 and max(changes) < 0:
-        return "reproduced"
-    return "reversed" if len(changes) > 1 and min(changes) > 0 else "not separated"
+    low, high = mean_interval(changes) or (float("-inf"), float("inf"))
+    return "reproduced" if high < 0 else "reversed" if low > 0 else "not separated"
 
 
 def changes(row: Row | None, other: Row | None) -> list[float]:
@@ -130,7 +149,7 @@ def more_accurate(r: Results) -> Found:
             for start in ("scratch", "pretrained")
         )
         both = [k for k in scratch if k in pretrained]
-        verdicts.append(signs([scratch[k] - pretrained[k] for k in both]))
+        verdicts.append(negative([scratch[k] - pretrained[k] for k in both]))
         if both:
             texts.append(f"{network} {span([*scratch.values()])} / {span([*pretrained.values()])}")
     return f"scratch / pretrained: {'; '.join(texts)}", verdicts
@@ -182,7 +201,7 @@ LITTLE = 0.01
 
 
 def flat(r: Results) -> Found:
-    """After the first checkpoint, no block's cosine grows by more than a little in every seed."""
+    """After the first checkpoint, no block's cosine grows by more than a little."""
     steps = sorted(s for s in r.values("step") if s)
     verdicts = []
     moves: dict[str, float] = {}
@@ -198,7 +217,7 @@ def flat(r: Results) -> Found:
                 continue
             # The EED is a negative cosine: a block that becomes more equivariant falls.
             moves[f"{model} {layer}"] = sum(own) / len(own)
-            grown = signs([x + LITTLE for x in own])
+            grown = negative([x + LITTLE for x in own])
             verdicts.append("reversed" if grown == "reproduced" else "reproduced")
     if not moves:
         return "", verdicts
@@ -233,7 +252,7 @@ def augmented(low: str, high: str, group: str) -> Callable[[Results], Found]:
 
 
 def own_counts_more(r: Results) -> Found:
-    """An augmentation wins more under its own group than under the other, in every seed."""
+    """An augmentation wins more under its own group than under the other."""
     texts, verdicts = [], []
     for kind, own, other in (("flips", "flip-h", "C4"), ("turns", "C4", "flip-h")):
         won = {}
@@ -243,7 +262,7 @@ def own_counts_more(r: Results) -> Found:
             # As shares, for the two groups move images differently far.
             won[group] = {k: 1 - having[k] / without[k] for k in having if k in without}
         seeds = [k for k in won[own] if k in won[other]]
-        verdicts.append(signs([won[other][k] - won[own][k] for k in seeds]))
+        verdicts.append(negative([won[other][k] - won[own][k] for k in seeds]))
         if seeds:
             a, b = (sum(won[g][k] for k in seeds) / len(seeds) for g in (own, other))
             texts.append(f"{kind} shorten distances by {a:.0%} under {own}, {b:.0%} under {other}")
@@ -259,7 +278,7 @@ def falls(measure: str, models: Sequence[str]) -> Callable[[Results], Found]:
                 r.row(model=model, step=s, measure=measure) for s in (steps[0], steps[-1])
             )
             texts.append(f"{model} {told(first)} to {told(last)}")
-            verdicts.append(signs(changes(first, last)))
+            verdicts.append(negative(changes(first, last)))
         return "; ".join(texts), verdicts
 
     return find
@@ -291,7 +310,7 @@ def smaller_gap(r: Results) -> Found:
         seeds = [k for k in steerable if k in conventional and k in untrained]
         inner = [conventional[k] - steerable[k] for k in seeds]
         outer = [untrained[k] - conventional[k] for k in seeds]
-        verdicts.append(signs([a - b for a, b in zip(inner, outer, strict=True)]))
+        verdicts.append(negative([a - b for a, b in zip(inner, outer, strict=True)]))
         if seeds and not data.startswith("digits,"):
             a, b = sum(inner) / len(seeds), sum(outer) / len(seeds)
             texts.append(f"{data} {a:.2g} against {b:.2g}")
@@ -361,7 +380,7 @@ def trend(start: str, sign: int) -> Callable[[Results], Found]:
                 for s in (steps[0], steps[-1])
             ]
             texts.append(f"{network} {told(pair[0])} to {told(pair[1])}")
-            verdicts.append(signs([-sign * x for x in changes(*pair)]))
+            verdicts.append(negative([-sign * x for x in changes(*pair)]))
         return f"from iteration {steps[0]} to {steps[-1]}: {'; '.join(texts)}", verdicts
 
     return find
