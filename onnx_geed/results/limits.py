@@ -132,11 +132,14 @@ def check_sign(asked: str, measure: str, limit: float) -> None:
     Raises
     ------
     GeedError
-        If the measure is a cosine that no M divides, and the limit positive.
+        If the measure is a cosine, and the limit positive.
+
+    Notes
+    -----
+    Of an M that is not positive the unnormalised value is held against the limit, so that what is
+    held is above zero only where the mean cosine is negative: for a mean over orbits, hardly ever.
     """
-    known = descriptor_of(measure)
-    # A cosine divided by an M, which may be negative, has either sign.
-    if limit > 0 and known.similarity and not known.perfect_over_m:
+    if limit > 0 and descriptor_of(measure).similarity:
         raise GeedError(
             f"{asked}: limits are on minus the cosine, as files hold it, so this would pass nearly "
             f"everything; to fail below the cosine {limit:g} of tables, give {-limit:g}"
