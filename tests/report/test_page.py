@@ -173,6 +173,13 @@ def test_a_page_is_the_same_each_time(simple):
     assert report([simple]) == report([simple])
 
 
+def test_a_name_of_two_lines_reads_the_same_all_over_a_page():
+    hostile = result_of([record("softmax-kl", spread(0.1), "relu\none")])
+    seen = page(hostile)
+    assert "relu?one" in seen.text
+    assert not re.search(r"relu\s+one", seen.text)
+
+
 def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
     values = np.repeat(np.arange(8.0)[:, None] / 10, 8, axis=1)
     values[7, 3] += 0.08
