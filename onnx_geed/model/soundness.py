@@ -329,7 +329,10 @@ def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None
 
 def _check_count(nodes: int) -> None:
     if nodes > _MOST_NODES:
-        raise _UnsoundError(f"it has {nodes:,} nodes; at most {_MOST_NODES:,} are accepted")
+        raise _UnsoundError(
+            f"it has {nodes:,} nodes; at most {_MOST_NODES:,} are accepted (export it without "
+            "unrolled loops, or a part of it)"
+        )
 
 
 def _check_texts(texts: Iterable[str | bytes], what: str) -> None:
