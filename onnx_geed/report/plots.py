@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from onnx_geed.errors import GeedError, known_names, nearest, shown
 from onnx_geed.report.curves import curve_of, curve_picture
@@ -39,14 +39,9 @@ def draw_result(result: Result, kind: PlotKind, measure: str | None = None) -> A
     Raises
     ------
     GeedError
-        If there is no such kind, or the result does not have the measure.
+        If the result does not have the measure.
         If matplotlib is not installed.
     """
-    if kind not in get_args(PlotKind):
-        raise GeedError(
-            f"plot: unknown kind {shown(kind)!r}; use {known_names(get_args(PlotKind))}."
-            f"{nearest(str(kind), get_args(PlotKind))}"
-        )
     return in_the_light(_picture(result, kind, _readings(result, measure)))
 
 
