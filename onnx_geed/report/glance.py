@@ -10,14 +10,12 @@ import numpy as np
 
 from onnx_geed.report.cells_figure import shares_picture
 from onnx_geed.report.curves import Curve, curve_picture
+from onnx_geed.report.elements import at_elements, element_told, is_sampled
 from onnx_geed.report.many_results import FEW, ranking
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples import headline
 from onnx_geed.report.words import (
-    at_elements,
-    element_called,
     grade,
-    is_sampled,
     largest_loss,
     percent,
     title,
@@ -364,6 +362,6 @@ def _share_ends(share: float, samples: int) -> tuple[float, float]:
 def _ends(group: GroupPart, curve: Curve) -> str:
     """Say where a share is smallest and largest among all elements except the identity."""
     low, high = 1 + int(np.nanargmin(curve.values[1:])), 1 + int(np.nanargmax(curve.values[1:]))
-    names = [element_called(group, k) for k in (low, high)]
+    names = [element_told(group, k) for k in (low, high)]
     shares = [_share(float(curve.values[k])) for k in (low, high)]
     return f"lowest {shares[0]} at {names[0]}; highest {shares[1]} at {names[1]}"

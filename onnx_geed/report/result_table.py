@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from onnx_geed.measures import MINUS, Descriptor, descriptor_of, told, told_ends
+from onnx_geed.report.elements import is_sampled, worst_noun
 from onnx_geed.report.family_table import family_lines
-from onnx_geed.report.words import foreground_words, is_sampled, overlap_words, worst_noun
+from onnx_geed.report.words import foreground_words, overlap_words
 from onnx_geed.results import (
     GroupPart,
     Reading,
