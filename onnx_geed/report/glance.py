@@ -17,6 +17,7 @@ from onnx_geed.report.samples import headline
 from onnx_geed.report.words import (
     grade,
     largest_loss,
+    overlap_words,
     percent,
     title,
     worst_and_best,
@@ -77,7 +78,7 @@ def glance(
             "number": i,
             "name": name,
             "sentences": [
-                *([] if record is None else _sentences(result, record)),
+                *(_of_places(result) if record is None else _sentences(result, record)),
                 *_where(result, own, known=record is not None),
             ],
         }
@@ -102,6 +103,12 @@ def glance(
         "rows": rows,
         "open": len(rows) <= _OPEN,
     }
+
+
+def _of_places(result: Result) -> list[str]:
+    """Say of dense scores how far classes of moved and unmoved samples overlap, where known."""
+    told = [text for record in result["measurements"] if (text := overlap_words(record))]
+    return [f"{told[-1]} (1 is perfect)."] if told else []
 
 
 def _scores(result: Result) -> Record | None:

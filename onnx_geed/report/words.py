@@ -292,7 +292,7 @@ def foreground_words(record: Record) -> str:
     half = (
         ""
         if part["ci95"] is None
-        else f" ({interval(told_ends(descriptor_of(record['measure']), part['ci95']))})"
+        else f" {interval(told_ends(descriptor_of(record['measure']), part['ci95']))}"
     )
     return f"{others}: {number(part['value'])}{half}{few}"
 
