@@ -284,8 +284,5 @@ def _range(measure: Descriptor, group: GroupPart, trivial: bool) -> str:
         return f"{text}/M ({kind}) or {beyond}, unnormalised {perfect:g} ({kind}) or {beyond}"
     if measure.pooled or not math.isfinite(worst):
         return f"{text} ({kind}) or {beyond}"
-    return (
-        f"{text} ({kind}) to {worst:g}"
-        if worst == int(worst)
-        else f"{text} ({kind}) to {worst:.3f}"
-    )
+    ending = f"{worst:g}" if worst == int(worst) else f"{worst:.3f}"
+    return f"{text} ({kind}) to {ending.replace('-', '−')}"
