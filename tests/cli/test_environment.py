@@ -114,7 +114,7 @@ def test_settings_of_the_compiler_that_are_none_are_told_in_a_line(value, reason
 
 def test_a_number_keeps_its_sign_in_a_terminal_of_few_letters(monkeypatch):
     kept = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(kept, encoding="ascii"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(kept, encoding="latin-1"))
     show("value −0.41 ± 0.02")
     sys.stdout.flush()
-    assert kept.getvalue() == b"value -0.41 ? 0.02\n"
+    assert kept.getvalue() == b"value -0.41 \xb1 0.02\n"
