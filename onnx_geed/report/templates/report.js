@@ -279,10 +279,11 @@ if (source) {
     const {model, sample, layer} = of(), top = sample.top[now.element] ?? [];
     const first = sample.top[model.elements.indexOf(0)]?.[0];
     const name = model.names[now.element];
-    let text = `${models.length > 1 ? `${model.model}: ` : ""}${sample.name}, ${name === "unmoved" ? name : `moved by ${model.told[now.element]}`}`;
+    const start = model.names[model.elements.indexOf(0)], before = start === "unmoved" ? "before moving" : `at the ${start}`;
+    let text = `${models.length > 1 ? `${model.model}: ` : ""}${sample.name}, ${name === start ? name : `moved by ${model.told[now.element]}`}`;
     if (top.length) {
       text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
-      if (name !== "unmoved") text += top[0][0] === first[0] ? ", the same class as before moving" : `; before moving: ${named(model, first[0])} (${percent(first[1])})`;
+      if (name !== start) text += top[0][0] === first[0] ? `, the same class as ${before}` : `; ${before}: ${named(model, first[0])} (${percent(first[1])})`;
     }
     if (layer) text += `. ${layer.layer}: mean cosine ${sample.told[now.layer][now.element]} over all channels`;
     put("said", `${extra}${text}.`);
