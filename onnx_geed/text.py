@@ -220,11 +220,16 @@ def parse_bytes(text: str | int) -> int:
 
 
 def number(value: float | None) -> str:
-    """Return a number in about nine characters, without an exponent where that can be."""
+    """Return a number for people, in about nine characters, without an exponent where that can be.
+
+    Its minus is one, as on pages and in pictures; that of an exponent stays as programs read it.
+    """
     if value is None:
         return "-"
-    value += 0.0  # a zero has no sign
     size = abs(value)
+    if value < 0:
+        return f"−{number(size)}"
+    value = size  # a zero has no sign
     if size == 0 or 0.1 <= size < 10:
         return f"{value:.4f}"
     if 10 <= size < 1e5:

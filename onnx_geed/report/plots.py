@@ -71,4 +71,4 @@ def _picture(result: Result, kind: PlotKind, readings: list[Reading]) -> Picture
         level = first.perfect, f"{first.told(first.perfect):.4g} is perfect"
         curves = [curve_of(*line) for line in lines]
         return curve_picture(curves, group, first.told_unit, level, of=first, note=note)
-    return polar_picture(lines, group["name"], group["exact"], note=note)
+    return polar_picture(lines, group, note=note)

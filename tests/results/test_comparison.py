@@ -236,7 +236,7 @@ class TestCompare:
     def test_no_difference_is_no_verdict(self):
         a, b = result_of(record([1.0, 2.0, 3.0, 4.0])), result_of(record([2.0, 1.0, 4.0, 3.2]))
         (one,) = compare(a, b)["measurements"]
-        assert one["verdict"].startswith("no clear difference (A - B = -0.05, 95 %")
+        assert one["verdict"].startswith("no clear difference (A − B = −0.05, 95 %")
 
     def test_few_pairs_do_not_make_a_verdict_by_a_narrow_bootstrap(self):
         a, b = result_of(record([1.0, 1.0])), result_of(record([2.0, 3.0]))
