@@ -145,7 +145,12 @@ def load_model(path: str | Path) -> Model:
     content, in_place = _content(path)
     try:
         proto = onnx.ModelProto.FromString(content)
-    except Exception:  # protobuf's error class depends on its implementation
+    except Exception as error:  # protobuf's error class depends on its implementation
+        if "depth" in str(error).lower():
+            raise GeedError(
+                f"{path}: bodies of its nodes (If, Loop, Scan) lie in each other deeper than "
+                "can be read, some 30 deep; export it again with fewer"
+            ) from None
         if _is_result(content):
             raise GeedError(
                 f"{path}: is a result of a measurement, not an ONNX model; draw it with "
