@@ -10,6 +10,7 @@ from onnx_geed.safe_names import one_line, plain, without_secrets
 from onnx_geed.wording import bare, worded
 
 __all__ = [
+    "OUT_OF_MEMORY",
     "GeedError",
     "check_choice",
     "known_names",
@@ -21,6 +22,10 @@ __all__ = [
     "shown",
     "without_secrets",
 ]
+
+
+#: What to do where a system has no more memory.
+OUT_OF_MEMORY = "out of memory: use a smaller --batch-size or --memory, or fewer layers"
 
 
 # Letters of a message; the command line tells less.

@@ -26,11 +26,11 @@ from onnx_geed.addresses import (
     put,
     sibling,
 )
+from onnx_geed.arguments import checked
 from onnx_geed.confinement import staged
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.json_text import LONGEST, parse_json
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.ordinary import check_sink, open_ordinary, open_sink
 from onnx_geed.spared import spare
 from onnx_geed.text import json_pieces
@@ -370,7 +370,7 @@ def _unwritable(path: Path, error: Exception, option: str) -> GeedError:
     return GeedError(f"{option} {path}: cannot be written ({why}); name another file")
 
 
-@taking_paths
+@checked
 def write_json(result: Mapping[str, Any], path: str | Path) -> None:
     """Write a result, aggregate or comparison, completely or not at all.
 

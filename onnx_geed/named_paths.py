@@ -1,38 +1,15 @@
-"""Paths as they are given: each names a file that could be there, or one line says why not.
-
-What public functions take beside paths is looked at with them.
-"""
+"""Paths as they are given: each names a file that could be there, or one line says why not."""
 
 from __future__ import annotations
 
 import errno
-import functools
-import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
 from onnx_geed.addresses import address_of
 from onnx_geed.errors import GeedError, shown
 
-__all__ = ["taking_paths", "why_no_path"]
-
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
-
-# How the annotation of an argument that is a path and nothing else begins.
-_ALONE = "str | Path"
-
-# What other arguments are, by their annotations.
-_KINDS: dict[str, Any] = {
-    "bool": bool,
-    "str | None": str | None,
-    "Sequence[str]": Sequence[str],
-    "Progress | None": Callable | None,
-    "Notify | None": Callable | None,
-    "Callable[[str], None] | None": Callable | None,
-}
+__all__ = ["check_path", "why_no_path"]
 
 # What a system says of a name that no file can have; that there is none is said when it is opened.
 _NEVER = (errno.ENAMETOOLONG, errno.ELOOP)
@@ -70,54 +47,26 @@ def why_no_path(given: str | os.PathLike[str]) -> str:
     return ""
 
 
-def taking_paths(function: Callable[Given, Made]) -> Callable[Given, Made]:
-    """Return a public function that looks at what it is given before it does anything.
+def check_path(name: str, value: object, *, only: bool) -> None:
+    """Refuse what no file can have as its name.
 
     Parameters
     ----------
-    function : callable
-        Its annotations say which arguments are paths, ``str | Path``, which may be,
-        ``str | Path | None`` and such, and which are texts, truth values, lists of texts or
-        functions.
+    name : str
+        The argument.
+    value : object
+        As the user gave it.
+    only : bool
+        Whether it has to be a path. If not, anything else passes.
 
-    Returns
-    -------
-    callable
+    Raises
+    ------
+    GeedError
+        If it is no such path.
     """
-    signature = inspect.signature(function)
-    kinds = {
-        name: _KINDS[str(one.annotation)]
-        for name, one in signature.parameters.items()
-        if str(one.annotation) in _KINDS
-    }
-    alone = {
-        name: one.annotation == _ALONE
-        for name, one in signature.parameters.items()
-        if str(one.annotation).startswith(_ALONE)
-    }
-
-    @functools.wraps(function)
-    def looked_at(*args: Given.args, **kwargs: Given.kwargs) -> Made:
-        for name, value in (dict(zip(signature.parameters, args, strict=False)) | kwargs).items():
-            if name in alone:
-                _check(name, value, only=alone[name])
-            elif name in kinds and not _is_lazy(value):
-                from onnx_geed.typed import check_value  # with NumPy, which no path needs
-
-                check_value(name, value, kinds[name])
-        return function(*args, **kwargs)
-
-    return looked_at
-
-
-def _is_lazy(value: object) -> bool:
-    """Whether looking at a value's entries could take them away, or never end."""
-    return isinstance(value, Iterable) and not isinstance(value, str | list | tuple | Mapping)
-
-
-def _check(name: str, value: object, *, only: bool) -> None:
     if isinstance(value, str | os.PathLike):
-        if why := why_no_path(value):
+        empty = only and isinstance(value, str) and not value
+        if why := "it is empty" if empty else why_no_path(value):
             said = str(value) if isinstance(value, Path) else value
             raise GeedError(f"{name} {shown(said)!r} is no path: {why}; give another")
     elif only:

@@ -149,7 +149,7 @@ def html_text(value: Any) -> Any:
     """Return a value of a page before it is escaped: nothing unseen in it, and no endless word."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return "\n".join(_words_cut(plain(line)) for line in value.split("\n"))
+    return _words_cut(plain(value))
 
 
 def json_escaped(text: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import numpy as np
-
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError
 from onnx_geed.measures import parse_request
 from onnx_geed.notebook import Result
 from onnx_geed.results import check_sign, failure_of, junit_xml, read_for_limit, write_junit
+from onnx_geed.typed import check_value
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
 
@@ -63,15 +63,14 @@ def assert_equivariant(
     __tracebackhide__ = True
     from onnx_geed.run import measure as run
 
-    number = isinstance(limit, int | float | np.integer | np.floating)
-    if not number or isinstance(limit, bool) or not np.isfinite(limit):
-        raise GeedError(f"assert_equivariant: the limit is {shown(limit)}; give a finite number")
-    if not isinstance(measure, str):
-        raise GeedError(f"assert_equivariant: measure is one text, found {shown(measure)}")
+    limit = check_value("assert_equivariant: limit", limit, float)
+    if not math.isfinite(limit):
+        raise GeedError(f"assert_equivariant: limit is a finite number, found {limit}")
+    measure = check_value("assert_equivariant: measure", measure, str)
     if "measures" in options:
         raise GeedError("assert_equivariant: name one measure with measure=, not measures=")
     asked = f"assert_equivariant: limit={limit:g} of {measure}"
-    check_sign(asked, parse_request(measure).measure, float(limit))
+    check_sign(asked, parse_request(measure).measure, limit)
     result = run(model, data, group, measures=[measure], **options)
     failed = []
     for record in result["measurements"]:

@@ -100,12 +100,15 @@ def json_pieces(result: Mapping[str, Any]) -> Iterator[str]:
     """
     # No address goes over the end of a text in quotes, and so of a piece.
     some, letters = list[str](), 0
-    for piece in itertools.chain(_json_parts(result, "the result", ""), ("\n",)):
-        some.append(piece)
-        letters += len(piece)
-        if letters >= _PIECE:
-            yield json_escaped(without_secrets("".join(some)))
-            some, letters = [], 0
+    try:
+        for piece in itertools.chain(_json_parts(result, "the result", ""), ("\n",)):
+            some.append(piece)
+            letters += len(piece)
+            if letters >= _PIECE:
+                yield json_escaped(without_secrets("".join(some)))
+                some, letters = [], 0
+    except RecursionError:
+        raise GeedError("the result: holds lists in lists without end") from None
     yield json_escaped(without_secrets("".join(some)))
 
 
@@ -134,6 +137,8 @@ def _json_line(value: Any, where: str) -> str:
             f"{where}: is NaN or infinite, which no result file may hold; look for NaN or very "
             "large numbers in the model's outputs"
         ) from None
+    except TypeError as error:
+        raise GeedError(f"{where}: {error}; give numbers, texts, lists and mappings") from None
 
 
 def _nested(values: Sequence[Any]) -> bool:
@@ -208,17 +213,23 @@ def parse_bytes(text: str | int) -> int:
     size = float(match[1]) * (1024 if match[3] else 1000) ** power if match else 0.0
     if not 1 <= size < math.inf:
         raise GeedError(
-            f"{shown(text)!r} is not a size: write, for example, 2GiB, 500MB or 1073741824"
+            f"{shown(text)!r} is not a size of memory: write, for example, 2GiB, 500MB or "
+            "1073741824"
         )
     return int(size)
 
 
 def number(value: float | None) -> str:
-    """Return a number in about nine characters, without an exponent where that can be."""
+    """Return a number for people, in about nine characters, without an exponent where that can be.
+
+    Its minus is one, as on pages and in pictures; that of an exponent stays as programs read it.
+    """
     if value is None:
         return "-"
-    value += 0.0  # a zero has no sign
     size = abs(value)
+    if value < 0:
+        return f"−{number(size)}"
+    value = size  # a zero has no sign
     if size == 0 or 0.1 <= size < 10:
         return f"{value:.4f}"
     if 10 <= size < 1e5:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.errors import GeedError, check_choice, reason_of, shown
 
-__all__ = ["check_value", "parts_of"]
+__all__ = ["as_array", "check_argument", "check_value", "parts_of"]
 
 # Stands for a value that is not of a type.
 _UNFIT: Any = object()
@@ -25,7 +26,24 @@ _WORDS: dict[Any, tuple[str, str]] = {
     str: ("a text", "texts"),
     Path: ("a path", "paths"),
     np.ndarray: ("an array", "arrays"),
+    Any: ("anything", "anything"),
+    Callable: ("a function", "functions"),
 }
+
+# What gives a value of a class of ours.
+_MAKERS = {
+    "Group": "onnx_geed.parse_group('C4')",
+    "LayoutAction": "onnx_geed.grid_action(group, height, width)",
+    "Model": "onnx_geed.load_model(path)",
+    "Result": "onnx_geed.load(path)",
+    "Table": "onnx_geed.read_table(path)",
+}
+
+# Whole numbers from there on are no number of anything, and the longest have no text in Python.
+_HUGE = 10**100
+
+# Entries of a list, and of what does not say how many it has; and bytes that one value may fill.
+_MOST_ENTRIES, _MOST_UNCOUNTED, _MOST_BYTES = 10**7, 10**5, 1 << 32
 
 
 def check_value(option: str, value: object, hint: Any) -> Any:
@@ -55,7 +73,61 @@ def check_value(option: str, value: object, hint: Any) -> Any:
     choices = next((get_args(h) for h in parts_of(hint) if get_origin(h) is Literal), None)
     if choices:
         check_choice(option, value, choices)
-    raise GeedError(f"{option} is {_type_in_words(hint)}, found {_value_in_words(value)}")
+    makers = (_MAKERS.get(getattr(h, "__name__", "")) for h in parts_of(hint))
+    cure = next((f": give {maker}" for maker in makers if maker), "")
+    raise GeedError(f"{option} is {_type_in_words(hint)}, found {_value_in_words(value)}{cure}")
+
+
+def check_argument(name: str, value: object, hint: Any) -> Any:
+    """Return an argument in the form of a type, as :func:`check_value` does; rows are arrays too.
+
+    Raises
+    ------
+    GeedError
+        As :func:`check_value` and :func:`as_array` do.
+    """
+    if hint == ArrayLike or _origin(hint) is np.ndarray:
+        return as_array(name, value)
+    return check_value(name, value, hint)
+
+
+def as_array(name: str, value: object) -> NDArray[Any]:
+    """Return numbers as one array, of their own dtype.
+
+    Parameters
+    ----------
+    name : str
+        What they are called in a message.
+    value : array_like
+        As the user gave it.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    GeedError
+        If it is not one array of real numbers.
+        If it is longer than any memory.
+    """
+    try:
+        # A range holds nothing, and its array all of it.
+        if isinstance(value, Sequence) and len(value) > _MOST_ENTRIES:
+            raise GeedError(f"{name}: a list of {len(value)} is too long; give an array")
+        array = np.asarray(value)
+    except GeedError:
+        raise
+    except Exception as error:  # also of another's class
+        why = "rows differ in length" if isinstance(value, list | tuple) else reason_of(error)
+        raise GeedError(f"{name} is one array of numbers, found {shown(value)}: {why}") from None
+    if array.dtype.kind not in "fiub":
+        raise GeedError(
+            f"{name} is one array of numbers, found {shown(value)} ({array.dtype} values)"
+        )
+    if array.nbytes > _MOST_BYTES and 0 in array.strides:
+        raise GeedError(f"{name}: one value is repeated to {array.shape}; give an array of its own")
+    return array
 
 
 def parts_of(hint: Any) -> tuple[Any, ...]:
@@ -80,6 +152,10 @@ def _origin(hint: Any) -> Any:
 def _fitted(hint: Any, value: Any) -> Any:
     """Return a value in the form of a type, or ``_UNFIT``."""
     origin, args = _origin(hint), get_args(hint)
+    if hint is Any or getattr(hint, "_is_protocol", False):
+        return value
+    if is_typeddict(hint):
+        return value if isinstance(value, Mapping) else _UNFIT
     if origin in (Union, types.UnionType):
         fits = (_fitted(arg, value) for arg in args)
         return next((fit for fit in fits if fit is not _UNFIT), _UNFIT)
@@ -87,17 +163,22 @@ def _fitted(hint: Any, value: Any) -> Any:
         return str(value) if isinstance(value, str) and value in args else _UNFIT
     if origin is Mapping:
         return _mapping(args, value)
-    if origin is Sequence:
+    if origin is tuple and isinstance(value, str):
+        return _UNFIT
+    if origin is Sequence or (origin is tuple and args[1:] == (...,)):
         return _sequence(args[0], value)
-    if hint is Any:
-        return value
+    if origin is tuple:  # of as many
+        parts = _sequence(Any, value)
+        whole = parts is not _UNFIT and len(parts) == len(args)
+        parts = tuple(map(_fitted, args, parts)) if whole else (_UNFIT,)
+        return _UNFIT if any(part is _UNFIT for part in parts) else parts
     if hint is types.NoneType:
         return None if value is None else _UNFIT
     if hint is bool:
         return bool(value) if isinstance(value, bool | np.bool_) else _UNFIT
     if hint is int:
         is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return int(value) if is_whole else _UNFIT
+        return int(value) if is_whole and abs(int(value)) < _HUGE else _UNFIT
     if hint is float:
         real = isinstance(value, int | float | np.integer | np.floating)
         return _float(value) if real and not isinstance(value, bool) else _UNFIT
@@ -116,6 +197,8 @@ def _float(value: Any) -> float:
 def _mapping(args: tuple[Any, ...], value: Any) -> Any:
     if not isinstance(value, Mapping):
         return _UNFIT
+    if args[1] is Any:  # a class of one's own may hold more than its entries
+        return value if all(isinstance(key, args[0]) for key in value) else _UNFIT
     pairs = {_fitted(args[0], k): _fitted(args[1], v) for k, v in value.items()}
     return _UNFIT if any(part is _UNFIT for pair in pairs.items() for part in pair) else pairs
 
@@ -128,8 +211,18 @@ def _sequence(hint: Any, value: Any) -> Any:
         return _UNFIT
     if isinstance(value, np.ndarray) and value.ndim != 1:
         return _UNFIT
-    parts = tuple(_fitted(hint, part) for part in value)
-    return _UNFIT if any(part is _UNFIT for part in parts) else parts
+    parts: list[Any] = []
+    try:
+        most = _MOST_ENTRIES if isinstance(value, Sized) else _MOST_UNCOUNTED
+        if isinstance(value, Sized) and len(value) > most:
+            return _UNFIT
+        for part in value:
+            parts.append(_fitted(hint, part))
+            if parts[-1] is _UNFIT or len(parts) > most:
+                return _UNFIT
+    except Exception:  # of another's class
+        return _UNFIT
+    return tuple(parts)
 
 
 def _type_in_words(hint: Any, several: bool = False) -> str:
@@ -138,11 +231,16 @@ def _type_in_words(hint: Any, several: bool = False) -> str:
     if origin in (Union, types.UnionType):
         words = [_type_in_words(arg, several) for arg in args if arg is not types.NoneType]
         return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+    if origin is tuple and args[1:] != (...,):
+        return f"{len(args)} values ({', '.join(map(_type_in_words, args))})"
     if origin is Mapping:
+        if args[1] is Any:
+            return "mappings" if several else "a mapping"
         return f"a mapping of texts to {_type_in_words(args[1], True)}"
-    if origin is Sequence:
+    if origin in (Sequence, tuple):
         return "a list" if args[0] is Any else f"a list of {_type_in_words(args[0], True)}"
-    one, many = _WORDS.get(origin or hint, (f"a {hint.__name__}", f"{hint.__name__}s"))
+    name = hint.__name__.lower() if is_typeddict(hint) else hint.__name__
+    one, many = _WORDS.get(origin or hint, (f"a {name}", f"{name}s"))
     return many if several else one
 
 
@@ -154,6 +252,8 @@ def _value_in_words(value: object) -> str:
         return str(value)
     if isinstance(value, Mapping | Sequence | set) and not value:
         return f"an empty {type(value).__name__}"
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return "one of over 100 digits"
     if isinstance(value, int | float):
         return f"the number {shown(value)}"
     # Of arrays, functions and classes, what is shown says that they are.

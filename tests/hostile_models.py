@@ -792,6 +792,15 @@ def bodies_in_bodies(depth: int) -> Made:
 # ------------------------------------------------------------------------------------------------
 
 
+@hostile(20_000)
+def many_inputs(count: int) -> Made:
+    model = net()
+    model.graph.input.extend(
+        helper.make_tensor_value_info(f"i{i}", FLOAT, ["N", 3]) for i in range(count)
+    )
+    return model
+
+
 @hostile("Conv", "Relu", "Flatten", "MatMul", "GlobalAveragePool")
 def no_inputs(op: str) -> Made:
     model = net()

@@ -36,10 +36,10 @@ ORDER = (
 SIBLINGS = {("run", "report"), ("report", "run"), ("cli", "notebook"), ("notebook", "cli")}
 #: Stones under all packages, which import no package.
 GROUND = {
-    *("addresses", "confinement", "copies", "errors", "extras", "faces", "files", "jit"),
-    *("held", "json_text", "machine_code", "named_paths", "ordinary", "overrun", "own_code"),
-    *("safe_names", "spared", "text", "threads", "typed", "typed_json", "version", "whole"),
-    "wording",
+    *("addresses", "arguments", "confinement", "copies", "errors", "extras", "faces"),
+    *("files", "held", "jit", "json_text", "machine_code", "named_paths", "ordinary"),
+    *("overrun", "own_code", "safe_names", "spared", "text", "threads", "typed"),
+    *("typed_json", "version", "whole", "wording"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

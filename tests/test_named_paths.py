@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 import onnx_geed
 from onnx_geed import GeedError, ordinary
+from onnx_geed.arguments import checked
 from onnx_geed.cli import cli
-from onnx_geed.named_paths import taking_paths, why_no_path
+from onnx_geed.named_paths import why_no_path
 
 NEVER = ["a" * 5000, "a\0b", "\ud800.json", "/".join(["b" * 200] * 40)]
 OTHER = [None, 1, b"x.json", 1.5, ["x"], {}, object(), int, np.zeros(3)]
@@ -66,7 +67,7 @@ def test_paths_that_could_be_pass():
     for given in ("", "x.npz:key", "module:function", "s3://bucket/" + "a" * 5000, "C:\\x", "/"):
         assert not why_no_path(given)
 
-    @taking_paths
+    @checked
     def function(path: "str | Path", *more, other: "str | Path | None" = None):
         return path, more, other
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
+from onnx_geed.arguments import checked
 from onnx_geed.cache.fits import fit_from_cache
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.measure import complete_manifest, options_of, plan_of, stored_tensors
 from onnx_geed.cache.remote import fetched_cache
 from onnx_geed.copies import read_by_copy
-from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import FitKind, Table
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.run import (
     Notify,
     Progress,
@@ -28,7 +27,7 @@ from onnx_geed.text import counted
 __all__ = ["fit_cached_actions"]
 
 
-@taking_paths
+@checked
 @read_by_copy(fetched_cache)
 def fit_cached_actions(
     folder: str | Path,
@@ -74,7 +73,6 @@ def fit_cached_actions(
         If it has fewer than two samples besides D.
         If a layer has no channels, or is a vector that is too long for the samples.
     """
-    check_choice("kind", kind, get_args(FitKind))
     check_representation(kind, representation=representation)
     folder = Path(folder)
     manifest = complete_manifest(folder)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
+from onnx_geed.arguments import checked
 from onnx_geed.cache import store
 from onnx_geed.cache.inputs import has_inputs, read_inputs
 from onnx_geed.cache.manifest import Manifest
@@ -58,6 +59,7 @@ class CacheInfo(TypedDict):
     group: GroupPart
 
 
+@checked
 @read_by_copy(fetched_cache, info_told)
 def cache_info(folder: str | Path) -> CacheInfo:
     """Describe a cache.
@@ -112,6 +114,7 @@ def cache_info(folder: str | Path) -> CacheInfo:
     }
 
 
+@checked
 @read_by_copy(fetched_cache, lambda wrong, copy: [copy.told(text) for text in wrong])
 def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> list[str]:
     """Read every checksum of a cache.

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.cache import store
 from onnx_geed.cache.acting import acting_group
 from onnx_geed.cache.contents import needs_activations
@@ -38,9 +39,9 @@ from onnx_geed.measures import (
     taken_unasked,
 )
 from onnx_geed.model import Tensor, parse_classes, resolve
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.results import (
     DataPart,
+    Interval,
     Record,
     Result,
     add_class_values,
@@ -62,7 +63,6 @@ from onnx_geed.run import (
     bind_background,
     check_fits_measured,
     check_given_measured,
-    check_option,
     copies_notes,
     cores,
     fits_to_make,
@@ -103,7 +103,7 @@ def _told(outcome: Result, copy: Copy) -> Result:
     return outcome
 
 
-@taking_paths
+@checked
 @read_by_copy(fetched_cache, _told)
 def measure_cache(
     folder: str | Path,
@@ -111,7 +111,7 @@ def measure_cache(
     measures: Sequence[str] = (),
     samples: int | None = None,
     norm_samples: int | None = None,
-    interval: str = "t",
+    interval: Interval = "t",
     precision: float | None = None,
     background: int | str | None = None,
     output_action: Mapping[str, Any] | None = None,
@@ -173,14 +173,6 @@ def measure_cache(
     """
     started = time.perf_counter()
     refuse_unknown(unknown, STILL_OPEN)
-    measures = check_option("measures", measures)
-    samples = check_option("samples", samples)
-    if norm_samples is not None:
-        norm_samples = check_option("norm_samples", norm_samples)
-    interval = check_option("interval", interval)
-    precision = check_option("precision", precision)
-    target = check_option("target", target)
-    background = check_option("background", background)
     folder = Path(folder)
     manifest = complete_manifest(folder)
     description = manifest.description

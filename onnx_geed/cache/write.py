@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import (
     Dtype,
@@ -29,8 +30,7 @@ from onnx_geed.cache.matrices import MATRICES, has_matrices, matrices_bytes, wri
 from onnx_geed.cache.place_labels import has_place_labels, write_place_labels
 from onnx_geed.cache.remote import written_there
 from onnx_geed.cache.shard_writer import ShardWriter
-from onnx_geed.errors import GeedError, check_choice
-from onnx_geed.named_paths import taking_paths
+from onnx_geed.errors import GeedError
 from onnx_geed.results import check_measured
 from onnx_geed.run import (
     Executor,
@@ -60,7 +60,7 @@ _SEEN_WITHIN = 20.0
 _Points = tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]
 
 
-@taking_paths
+@checked
 @written_there
 def write_cache(
     model: str | Path | Any,
@@ -115,8 +115,6 @@ def write_cache(
     """
     folder = Path(folder)
     say = notify or (lambda _: None)
-    check_choice("--cache-mode", mode, get_args(Mode))
-    check_choice("--cache-dtype", dtype, get_args(Dtype))
     chosen = make_options(options)
     for name in ("references", "untrained"):
         if getattr(chosen, name):

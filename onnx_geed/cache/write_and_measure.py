@@ -11,7 +11,7 @@ from onnx_geed.cache.contents import Dtype, Mode
 from onnx_geed.cache.measure import measure_cache
 from onnx_geed.cache.write import write_cache
 from onnx_geed.errors import GeedError
-from onnx_geed.results import Result
+from onnx_geed.results import Interval, Result
 from onnx_geed.run import Progress, machine_notes
 
 __all__ = ["measure_through_cache"]
@@ -32,7 +32,7 @@ def measure_through_cache(
     notify: Callable[[str], None] | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
-    interval: str = "t",
+    interval: Interval = "t",
     **options: Any,
 ) -> Result:
     """Write a cache of a model's activations, or finish one, and measure it.

@@ -19,11 +19,12 @@ from onnx_geed.cli.options import (
     input_options,
     isolate_options,
     measures_option,
+    quiet_option,
     run_options,
 )
 from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.cli.progress import progress_bar
-from onnx_geed.cli.terminal import show_as, tell
+from onnx_geed.cli.terminal import hushed, show_as, tell
 
 __all__ = ["cache"]
 
@@ -52,6 +53,7 @@ __all__ = ["cache"]
     help="Check a cache for damage, by its checksums.",
 )
 @format_option("table", "json")
+@quiet_option
 @cache_options
 @run_options
 @executor_options
@@ -66,6 +68,7 @@ def cache(
     info: str | Path | None,
     verify: str | Path | None,
     form: str,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Write a model's activations to a cache, to be measured later without the model.
@@ -87,24 +90,23 @@ def cache(
         if model:
             raise click.UsageError("--info and --verify take a cache, not a model.")
         if verify:
-            _verify(verify)
+            _verify(verify, quiet)
         show_as(form, cache_info(described), lambda content: info_table(content, bool(verify)))
         return
     for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
         if value is None:
             raise click.UsageError(f"Missing {name}.")
-    with progress_bar("caching") as progress:
-        content = write_cache(
-            model, data, group, folder or Path(), progress=progress, notify=tell, **options
-        )
+    with hushed(quiet), progress_bar("caching", quiet=quiet) as progress:
+        shared: dict[str, Any] = {"progress": progress, "notify": None if quiet else tell}
+        content = write_cache(model, data, group, folder or Path(), **shared, **options)
     show_as(form, content, info_table, kept=True)
 
 
-def _verify(cache: str | Path) -> None:
+def _verify(cache: str | Path, quiet: bool) -> None:
     """Tell of every damaged part, and end with status 2 where there is one."""
     from onnx_geed.cache import verify_cache
 
-    with progress_bar("verifying") as progress:
+    with progress_bar("verifying", quiet=quiet) as progress:
         damages = verify_cache(cache, progress=progress)
     for damage in damages:
         tell(f"onnx-geed: {damage}")

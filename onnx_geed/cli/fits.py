@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,12 @@ from onnx_geed.cli.options import (
     model_argument,
     moving_options,
     out_option,
+    quiet_option,
     run_options,
 )
 from onnx_geed.cli.places import is_cache
 from onnx_geed.cli.progress import progress_bar
-from onnx_geed.cli.terminal import show, tell
+from onnx_geed.cli.terminal import hushed, show, tell
 from onnx_geed.cli.typed_options import refuse_executor, refuse_settled, typed_options
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ __all__ = ["fit"]
 @executor_options
 @input_options
 @moving_options
+@quiet_option
 @isolate_options
 @click.pass_context
 def fit(
@@ -67,6 +69,7 @@ def fit(
     data: str | None,
     group: str | None,
     out: str | Path,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Estimate from data how a group acts on the channels of hidden layers.
@@ -90,26 +93,26 @@ def fit(
 
     if Path(out).suffix != ".npz":
         raise click.UsageError(f"-o {out}: must end in .npz, the format that is written.")
-    with progress_bar("fitting") as progress:
+    with hushed(quiet), progress_bar("fitting", quiet=quiet) as progress:
+        shared: dict[str, Any] = {"progress": progress, "notify": None if quiet else tell}
         if is_cache(model):
-            tables = _fit_cache(context, model, progress)
+            tables = _fit_cache(context, model, shared)
         else:
             for name, value in (("--data", data), ("--group", group)):
                 if value is None:
                     raise click.UsageError(f"Missing option '{name}'.")
-            shared: dict[str, Any] = {"progress": progress, "notify": tell}
             tables = fit_actions(model, data or "", group or "", **shared, **options)
     write_fits(out, tables)
     show("\n".join(_lines(tables)), kept=True)
 
 
 def _fit_cache(
-    context: click.Context, cache: str | Path, progress: Callable[[int, int], None]
+    context: click.Context, cache: str | Path, shared: Mapping[str, Any]
 ) -> tuple[Table, ...]:
     """Fit to a cache, for which only some options are still open."""
     from onnx_geed.cache import fit_cached_actions
 
-    typed = typed_options(context, without=("model", "out"))
+    typed = typed_options(context, without=("model", "out", "quiet"))
     still_open = (
         *("layers", "kind", "representation"),
         *("samples", "fit_samples", "fit_anyway", "memory"),
@@ -117,7 +120,7 @@ def _fit_cache(
     refuse_executor(typed, cache)
     refuse_settled(typed, still_open, cache)
     layers = typed.pop("layers", ())
-    return fit_cached_actions(cache, layers, progress=progress, notify=tell, **typed)
+    return fit_cached_actions(cache, layers, **shared, **typed)
 
 
 def _lines(tables: Sequence[Table]) -> list[str]:

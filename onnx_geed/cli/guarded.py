@@ -16,7 +16,7 @@ import click
 from onnx_geed.addresses import address_of
 from onnx_geed.cli.isolation import Bounds, isolate
 from onnx_geed.cli.memory_limit import limit_memory
-from onnx_geed.cli.places import Output, of_each_group
+from onnx_geed.cli.places import Output, Page, of_each_group
 from onnx_geed.confinement import out_of_reach
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable
@@ -47,6 +47,9 @@ class Guarded(click.Command):
         for option, path in files.items():
             others = [other for name, other in files.items() if name < option]
             check_writable(path, option=option, inputs=[*read, *others])
+        for parameter, path in _named(self, ctx, folder=False):
+            if isinstance(parameter.type, Page):
+                parameter.type.check(path, parameter, ctx)
         for option, path in made.items():
             if not address_of(path):
                 # A cache may be written on; files of other kinds are no part of one.
@@ -59,7 +62,7 @@ class Guarded(click.Command):
                     str(model or ctx.params.get("suite") or ctx.info_name),
                     asked["time_limit"],
                     asked["memory_limit"],
-                    [Path(path) for path in _asked(ctx, files)],
+                    [Path(path) for path in _asked(self, ctx)],
                     [Path(path) for path in folders],
                     model if ctx.info_name in _COPIES_WEIGHTS else None,
                 )
@@ -74,12 +77,14 @@ class Guarded(click.Command):
         return super().invoke(ctx)
 
 
-def _asked(ctx: click.Context, files: Mapping[str, str | Path]) -> list[str | Path]:
+def _asked(command: click.Command, ctx: click.Context) -> list[str | Path]:
     """Return the files that a command is to write: a result of each group, where it has several."""
     groups = ctx.params.get("groups") or ()
-    if len(groups) > 1:
-        return [path for out in files.values() for path in of_each_group(out, groups)]
-    return [*files.values()]
+    asked: list[str | Path] = []
+    for parameter, path in _named(command, ctx, folder=False):
+        several = len(groups) > 1 and not isinstance(parameter.type, Page)
+        asked += of_each_group(path, groups) if several else [path]
+    return asked
 
 
 def _check_can_hold(ctx: click.Context, places: Sequence[str | Path]) -> None:
@@ -102,11 +107,19 @@ def _outputs(
     command: click.Command, ctx: click.Context, *, folder: bool
 ) -> Iterator[tuple[str, str | Path]]:
     """Yield options that name outputs, as they are typed, and the paths that they have."""
+    for parameter, path in _named(command, ctx, folder=folder):
+        yield parameter.opts[0 if parameter.required else -1], path
+
+
+def _named(
+    command: click.Command, ctx: click.Context, *, folder: bool
+) -> Iterator[tuple[click.Parameter, str | Path]]:
+    """Yield the parameters that name outputs, and the paths that they have."""
     for parameter in command.params:
         if isinstance(parameter.type, Output) and parameter.type.folder is folder:
-            value = ctx.params.get(parameter.name or "")
-            if value is not None:
-                yield parameter.opts[0 if parameter.required else -1], value
+            path = ctx.params.get(parameter.name or "")
+            if path is not None:
+                yield parameter, path
 
 
 def files_read(ctx: click.Context) -> Iterator[str]:

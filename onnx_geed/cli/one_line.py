@@ -17,7 +17,7 @@ import click
 from onnx_geed.cli.memory_limit import limit_of_this_process
 from onnx_geed.cli.signals import SignalledError, caught, end_at_once, install, line_of
 from onnx_geed.cli.terminal import OutputError, fail, settle, show, silence, tell
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import OUT_OF_MEMORY, GeedError
 from onnx_geed.overrun import end_by
 from onnx_geed.text import format_bytes
 from onnx_geed.wording import on_command_line
@@ -75,8 +75,7 @@ class OneLine(click.Group):
             reason = f"{error.strerror or error}"
             return fail(reason + (f": {error.filename}" if error.filename else ""))
         except MemoryError:
-            text = "out of memory: use a smaller --batch-size or --memory, or fewer layers"
-            return fail(f"{text}{_of_the_limit(text)}")
+            return fail(f"{OUT_OF_MEMORY}{_of_the_limit(OUT_OF_MEMORY)}")
         except Exception as error:
             # A library may have made another error of a signal.
             if number := caught():

@@ -13,7 +13,7 @@ from onnx_geed.errors import shown
 from onnx_geed.named_paths import why_no_path
 from onnx_geed.safe_names import file_name
 
-__all__ = ["PLACE", "Output", "is_cache", "of_each_group"]
+__all__ = ["PLACE", "Output", "Page", "is_cache", "of_each_group"]
 
 
 class _Place(click.Path):
@@ -32,6 +32,15 @@ class Output(_Place):
     def __init__(self, *, folder: bool = False) -> None:
         super().__init__(path_type=Path)
         self.folder = folder
+
+
+class Page(Output):
+    """The place of an HTML page, one for all results of a command."""
+
+    def check(self, page: str | Path, parameter: click.Parameter, ctx: click.Context) -> None:
+        """Refuse a name that other kinds of files have."""
+        if (ending := PurePath(leaf(page)).suffix).lower() not in ("", ".html", ".htm"):
+            self.fail(f"{page}: the page is HTML, not {ending}; name it .html.", parameter, ctx)
 
 
 #: The type of what names a file or folder, here or at an address.

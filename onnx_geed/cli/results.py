@@ -19,9 +19,9 @@ from onnx_geed.cli.options import (
     pairs,
     results_argument,
 )
-from onnx_geed.cli.outcomes import finish, tell_written
-from onnx_geed.cli.places import PLACE, Output
-from onnx_geed.cli.terminal import command_line, show_as
+from onnx_geed.cli.outcomes import finish, next_step, tell_written
+from onnx_geed.cli.places import PLACE, Output, Page
+from onnx_geed.cli.terminal import command_line, show_as, tell
 from onnx_geed.cli.typed_options import typed_options
 from onnx_geed.errors import GeedError
 
@@ -61,7 +61,10 @@ def merge(
             "--junit: reports limits, and there are none; add --fail-above MEASURE=LIMIT."
         )
     result = join_parts(parts, command=command_line(), limits=fail_above)
-    sys.exit(finish(result, form, None, out=out, limits=fail_above, junit=junit))
+    status = finish(result, form, None, out=out, limits=fail_above, junit=junit)
+    if form == "table" and status != 2:
+        tell(next_step(None, [out]))
+    sys.exit(status)
 
 
 @click.command(cls=Guarded)
@@ -115,7 +118,7 @@ def _write_and_show(
 
 @click.command(cls=Guarded)
 @results_argument
-@out_option("FILE.html", "The page.", required=True)
+@click.option("-o", "--out", required=True, type=Page(), metavar="FILE.html", help="The page.")
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
     "--model",
@@ -173,8 +176,6 @@ def report(
     from onnx_geed.report import write_report, write_suite_report
     from onnx_geed.results import is_suite, read_result, read_summary
 
-    if (ending := Path(str(out)).suffix).lower() not in ("", ".html", ".htm"):
-        raise click.UsageError(f"-o {out}: the page is HTML, not {ending}; name it .html.")
     if models and data is None:
         raise click.UsageError("--model: needs the samples; give them with --data.")
     if not models and "samples_shown" in typed_options(context):

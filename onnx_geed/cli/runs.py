@@ -31,6 +31,7 @@ from onnx_geed.cli.options import (
     run_options,
 )
 from onnx_geed.cli.outcomes import finish, next_step, show_results, tell_written, write
+from onnx_geed.cli.pages import check_drawable, page_option, write_page
 from onnx_geed.cli.places import PLACE, Output, is_cache, of_each_group
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, hushed, show, tell
@@ -50,6 +51,7 @@ __all__ = ["benchmark", "demo", "measure"]
 @group_option(several=True)
 @measures_option
 @out_option("RESULT.json", "Result file.")
+@page_option("the result")
 @run_options
 @engine_option
 @executor_options
@@ -109,6 +111,7 @@ def measure(
     model: str | Path,
     groups: tuple[str, ...],
     out: str | Path | None,
+    page: str | Path | None,
     form: str,
     quiet: bool,
     fail_above: tuple[str, ...],
@@ -128,6 +131,7 @@ def measure(
       onnx-geed measure model.onnx --data images/ --group C8 --preprocess imagenet
       onnx-geed measure model.onnx --data digits.npz --group D4 --measure channel-cos@/layer1/*
       onnx-geed measure model.onnx --data x.npy --group flip-h --fail-above softmax-kl=0.05
+      onnx-geed measure model.onnx --data images/ --group C8 --report page.html
       onnx-geed measure model.onnx --data images/ --group C8 --precision 0.1
       onnx-geed measure points.onnx --data clouds/ --group SO3~24 --input-layout NPX
       onnx-geed measure gcn.onnx --data x_adj.npz --group S9~20 \\
@@ -146,12 +150,18 @@ def measure(
         raise click.UsageError(
             "--shard: a part must be saved for onnx-geed merge; name its file with --out."
         )
+    if options["shard"] and page:
+        raise click.UsageError(
+            "--report: needs the whole result; give that of onnx-geed merge to onnx-geed report."
+        )
     _refuse_idle_fit_options(typed_options(context), options["output_action"])
+    if page:
+        check_drawable()
     if len(groups) > 1:
         if junit:
             raise click.UsageError("--junit: works with one --group, but several were given.")
         with _shared(fail_above, quiet) as shared:
-            status = _measure_several(context, model, groups, out, form, shared, options)
+            status = _measure_several(context, model, groups, out, page, form, shared, options)
         sys.exit(status)
     options["group"] = groups[0] if groups else None
     if junit and options["shard"]:
@@ -167,7 +177,9 @@ def measure(
             result, loaded = _measure_model(model, shared, options)
     note = None if quiet else tell
     status = finish(result, form, loaded, out=out, limits=fail_above, junit=junit, note=note)
-    if form == "table" and note is not None and status != 2:
+    if page:
+        status = write_page([result], page, loaded, options, note=note) or status
+    elif form == "table" and note is not None and status != 2:
         note(next_step(options["data"], [out], part=bool(options["shard"])))
     sys.exit(status)
 
@@ -257,6 +269,7 @@ def _measure_several(
     model: str | Path,
     groups: Sequence[str],
     out: str | Path | None,
+    page: str | Path | None,
     form: str,
     shared: Mapping[str, Any],
     options: dict[str, Any],
@@ -301,9 +314,11 @@ def _measure_several(
     excesses = [(r["group"]["name"], text) for r in results for text in over_limits(r, limits)]
     for name, excess in excesses:
         tell(f"over the limit: {name}: {excess}")
+    if page:
+        status = write_page(results, page, loaded, {**options, "data": data}, note=say) or status
     if failure:
         return fail(failure)
-    if form == "table" and say and status != 2:
+    if form == "table" and say and status != 2 and not page:
         say(next_step(data, files, part=bool(options["shard"])))
     return 1 if excesses else status
 
@@ -332,11 +347,13 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
 @out_option("FOLDER", "Folder for results, summary, page and pictures.", required=True, folder=True)
 @executor_options
 @format_option("table", "json", "csv", explained=True)
+@quiet_option
 @isolate_options
 def benchmark(
     suite: str | Path,
     out: str | Path,
     form: str,
+    quiet: bool,
     executor: Literal["local", "ray"],
     address: str | None,
 ) -> None:
@@ -372,11 +389,11 @@ def benchmark(
     from onnx_geed.text import to_json
 
     def tell_once(line: str) -> None:
-        if not is_repeated():
+        if not quiet and not is_repeated():
             tell(line)
 
     loaded = read_suite(suite)
-    with progress_bar("benchmark") as progress:
+    with hushed(quiet), progress_bar("benchmark", quiet=quiet) as progress:
         shared: dict[str, Any] = {"executor": executor, "address": address}
         summary = run_suite(loaded, out, notify=tell_once, progress=progress, **shared)
     failed = {failure["cell"] for failure in summary["failed"]}
@@ -384,15 +401,17 @@ def benchmark(
     cells = [joined(out, "cells", f"{cell.name}.json") for cell in done]
     left_out = write_summary(summary, out, cells)
     for note in left_out:
-        tell(f"note: {note}")
+        if not quiet:
+            tell(f"note: {note}")
     if form == "json":
         show(to_json(summary), nl=False, kept=True)
     else:
         text = suite_csv(summary) if form == "csv" else suite_table(summary)
         show(text, nl=form == "table", kept=True)
-    tell(f"written: {joined(out, 'summary.json')}")
-    if not any("report.html" in note for note in left_out):
-        tell_written(joined(out, "report.html"))
+    if not quiet:
+        tell(f"written: {joined(out, 'summary.json')}")
+        if not any("report.html" in note for note in left_out):
+            tell_written(joined(out, "report.html"))
     if failures := summary["failed"]:
         raise GeedError(
             f"{len(failures)} of the suite's runs failed; the first: {failures[0]['cell']}: "
@@ -401,14 +420,9 @@ def benchmark(
 
 
 @click.command(cls=Guarded)
-@click.option(
-    "--report",
-    "page",
-    type=Output(),
-    metavar="FILE.html",
-    help="Also write both results as an interactive HTML page (needs onnx-geed[report]).",
-)
-def demo(page: str | Path | None) -> None:
+@page_option("both results")
+@quiet_option
+def demo(page: str | Path | None, quiet: bool) -> None:
     """Measure the embedded model under C8, next to the same network untrained.
 
     \b
@@ -418,10 +432,17 @@ def demo(page: str | Path | None) -> None:
     """
     from onnx_geed.demo import demo_results, demo_text, write_demo_page
 
-    with progress_bar("demo") as progress:
+    if page:
+        check_drawable()
+    with hushed(quiet), progress_bar("demo", quiet=quiet) as progress:
         results = demo_results(progress)
         if page:
             write_demo_page(results, page, command_line())
     show(demo_text(*results), kept=bool(page))
-    tell(f"next: open {page} in a browser" if page else "next: onnx-geed demo --report page.html")
+    if quiet:
+        return
+    if page:
+        tell_written(page)
+    else:
+        tell("next: onnx-geed demo --report page.html")
     tell("next: onnx-geed measure MODEL.onnx --data IMAGES/ --group C8")

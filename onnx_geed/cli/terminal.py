@@ -118,6 +118,7 @@ def _echo(text: str, nl: bool, *, err: bool) -> None:
         click.echo(text, nl=nl, err=err)
     except UnicodeEncodeError:  # a terminal of few letters, or a file name of odd bytes
         encoding = (sys.stderr if err else sys.stdout).encoding or "ascii"
+        text = text.replace("−", "-")  # a number keeps its sign
         click.echo(text.encode(encoding, "replace").decode(encoding), nl=nl, err=err)
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.addresses import address_of
+from onnx_geed.arguments import checked
 from onnx_geed.copies import copy_file
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.held import read_text
 from onnx_geed.json_text import parse_json
 from onnx_geed.text import counted
@@ -49,7 +50,8 @@ def _sizes(name: str, value: Any) -> int | tuple[int, int] | None:
     numbers = [int(v) for v in parts if isinstance(v, Integral) and not isinstance(v, bool)]
     if len(numbers) != (2 if pair else 1) or len(parts) != len(numbers) or min(numbers) < 1:
         raise GeedError(
-            f"preprocess {name}={value!r}: give one positive whole number, or two: height, width"
+            f"preprocess {name}={shown(value)}: give one positive whole number, or two: height, "
+            "width"
         )
     return (numbers[0], numbers[1]) if pair else numbers[0]
 
@@ -59,11 +61,11 @@ def _number(name: str, value: Any) -> float:
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if real and abs(value) < 3e38:
         return float(value)
-    raise GeedError(f"preprocess {name}={value!r}: not a finite number")
+    raise GeedError(f"preprocess {name}={shown(value)}: not a finite number")
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
-    several = value.tolist() if isinstance(value, np.ndarray) else value
+    several = value.tolist() if isinstance(value, np.ndarray) and value.ndim < 2 else value
     several = several if isinstance(several, (tuple, list)) else (several,)
     return tuple(_number(name, v) for v in several)
 
@@ -125,7 +127,7 @@ class Preprocess:
                 names = [a for a in allowed if a]
                 near = nearest(value, names) if isinstance(value, str) else ""
                 raise GeedError(
-                    f"preprocess {name}={value!r}: choose from {', '.join(names)}.{near}"
+                    f"preprocess {name}={shown(value)}: choose from {', '.join(names)}.{near}"
                 )
 
     def finish(self, x: NDArray[np.float32], channel_axis: int | None) -> NDArray[np.float32]:
@@ -201,6 +203,7 @@ _KEYS = tuple(f.name for f in dataclasses.fields(Preprocess))
 _KEYS_TEXT = ", ".join(_KEYS)
 
 
+@checked
 def parse_preprocess(text: str) -> Preprocess:
     """Read preprocessing in the form of the command line.
 

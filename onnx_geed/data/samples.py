@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.copies import Copy, read_by_copy
 from onnx_geed.data.array_samples import check_array, has_plane, misfit, reader_of_array
 from onnx_geed.data.fasta import FASTA, open_fasta
@@ -26,11 +27,10 @@ from onnx_geed.data.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.data.ragged import padded, split
 from onnx_geed.data.rows import Rows, reading, rows_of, shape_text
 from onnx_geed.data.sources import open_rows
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.files import Stamp
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_bytes, check_held
-from onnx_geed.named_paths import taking_paths
 
 __all__ = ["MARK_BYTES", "Samples", "fingerprint_of", "mark_of", "open_samples"]
 
@@ -125,6 +125,7 @@ class Samples:
             )
         return sample
 
+    @checked
     def finish(self, x: NDArray[Any]) -> NDArray[Any]:
         """Apply the preprocessing after the action: channel order, scale, mean and std.
 
@@ -143,6 +144,7 @@ class Samples:
         ahead = x.ndim - len(self.shape)
         return self.preprocess.finish(x, ahead if self._channels else None)
 
+    @checked
     def fingerprint(self, indices: Sequence[int]) -> str:
         """Return a fingerprint of the samples that go into a model.
 
@@ -156,9 +158,16 @@ class Samples:
         str
             SHA-256 in hexadecimal digits, from the decoded samples' values and shapes and from the
             preprocessing.
+
+        Raises
+        ------
+        GeedError
+            If one is not the number of a sample.
         """
         digest = fingerprint_of(self.preprocess)
         for index in indices:
+            if not 0 <= index < len(self):
+                raise GeedError(f"indices: there are {len(self)} samples, found {shown(index)}")
             fingerprint_of(self[index], digest)
         return digest.hexdigest()
 
@@ -173,8 +182,17 @@ class Samples:
         """Close these samples, and open the same data again."""
         return self if self._again is None else self._again()
 
+    @checked
     def after(self, count: int) -> Samples:
-        """Return the same samples, numbered as if a number of unreadable ones came before."""
+        """Return the same samples, numbered as if a number of unreadable ones came before.
+
+        Raises
+        ------
+        GeedError
+            If the number is negative.
+        """
+        if count < 0:
+            raise GeedError(f"count {shown(count)}: must not be negative")
         read, names = self._read, self.names
         named = None if names is None else (*([""] * count), *names)
         return replace(
@@ -237,7 +255,7 @@ def _told(samples: Samples, copy: Copy) -> Samples:
     return replace(samples, source=called, _read=copy.reader(samples._read))
 
 
-@taking_paths
+@checked
 @read_by_copy(fetched, _told)
 def open_samples(
     source: str | Path | NDArray[Any] | Mapping[str, Any],
@@ -300,8 +318,16 @@ def open_samples(
         If something needs more memory than allowed.
     """
     layout, takes = parse_layout(input_layout), tuple(input_shape)
+    if len(takes) != len(layout.letters) - 1:
+        raise GeedError(
+            f"input_shape {shown(takes)}: {input_layout} has {len(layout.letters) - 1} axes beside "
+            "the samples; give the length of each, or None"
+        )
     wanted = tuple(takes[axis] for axis in layout.planes_last)
-    held = np.dtype(dtype)
+    try:
+        held = np.dtype(dtype)
+    except Exception:  # also of another's class
+        raise GeedError(f"dtype {shown(dtype)}: is no type of numbers; give float32") from None
     held = np.dtype(np.float32) if held.kind == "f" else held
     chosen = preprocess or Preprocess()
     text = str(source) if isinstance(source, (str, Path)) else "array"

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from onnx_geed.groups.group import (
         Components as Components,
         Group as Group,
-        check_group as check_group,
         product as product,
     )
     from onnx_geed.groups.layout import (

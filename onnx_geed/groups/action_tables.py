@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, check_choice, nearest, reason_of
 from onnx_geed.groups.action import rows_known
 from onnx_geed.groups.by_letters import LayoutAction
@@ -22,6 +23,7 @@ from onnx_geed.groups.turns import turns_of
 from onnx_geed.groups.vectors import Matrices, Permutation
 from onnx_geed.json_text import parse_json
 from onnx_geed.text import counted
+from onnx_geed.typed import as_array, check_value
 
 __all__ = [
     "Table",
@@ -78,9 +80,10 @@ class Table:
     partial: bool = False
 
     def __post_init__(self) -> None:
-        source, kind = self.source, self.kind
+        source, kind = check_value("source", self.source, str), self.kind
         check_choice(f"{source}: the kind of table", kind, KINDS)
-        elements, values = tuple(map(str, self.elements)), _numbers(kind, self.values, source)
+        elements = check_value(f"{source}: elements", self.elements, Sequence[str])
+        values = _numbers(kind, self.values, source)
         if len({*elements}) != len(elements):
             raise GeedError(f"{source}: an element is named twice; give each one row")
         rank = 3 if self.holds_matrices else 2
@@ -105,9 +108,10 @@ class Table:
 
 def _numbers(kind: TableKind, values: Any, source: str) -> NDArray[Any]:
     dtype = np.float64 if kind in ("matrices", "channel_matrices") else np.int64
+    as_array(f"{source}: {kind}", values)
     try:
         return np.asarray(values, dtype=dtype)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise GeedError(
             f"{source}: {kind} is not an array of numbers ({reason_of(error)})"
         ) from None
@@ -323,6 +327,7 @@ def _group_of(elements: Sequence[str]) -> Group | None:
     return next((group for group in candidates if {*group.elements} == {*elements}), None)
 
 
+@checked
 def with_channels(action: LayoutAction, table: Table) -> LayoutAction:
     """Return a grid action that also permutes or mixes the channels by a table.
 

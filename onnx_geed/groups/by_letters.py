@@ -11,17 +11,18 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.arguments import checked
+from onnx_geed.errors import GeedError
 from onnx_geed.groups.action import rows_known
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.factors import Factor
-from onnx_geed.groups.grid_tables import Interpolation, checked_length
-from onnx_geed.groups.group import Behind, Group, check_group
+from onnx_geed.groups.grid_tables import Interpolation, check_grid
+from onnx_geed.groups.group import Behind, Group
 from onnx_geed.groups.layout import Layout, parse_layout
 from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
 from onnx_geed.groups.named import factors_of
@@ -300,6 +301,7 @@ def _mixed(matrix: F64, rows: NDArray[Any]) -> F64:
     return mixed.reshape(rows.shape)
 
 
+@checked
 def grid_action(
     group: Group, height: int, width: int, interpolation: Interpolation = "bilinear"
 ) -> LayoutAction:
@@ -322,7 +324,7 @@ def grid_action(
     ------
     GeedError
         If it is not a group, or its action on images is unknown.
-        If height or width is not a whole number from 1 on.
+        If height or width is not a whole number from 1 on, or the grid has over 2²⁶ pixels.
         If the interpolation is unknown.
         If a shift does not divide the grid, or a small motion is too large for it.
         If the group does not move a plane.
@@ -332,9 +334,8 @@ def grid_action(
     Choice: the centre is ((H−1)/2, (W−1)/2); a neighbour outside the grid counts as zero; on a
     square grid the rotation by θ ≥ 90° is the quarter turn of the rotation by θ mod 90°.
     """
-    check_choice("interpolation", interpolation, get_args(Interpolation))
-    lengths = checked_length("height", height), checked_length("width", width)
-    group = on_grid(check_group(group), "HW", lengths)
+    lengths = check_grid(height, width)
+    group = on_grid(group, "HW", lengths)
     placed = _placed(factors_of(group), "HW", lengths, of_input=False)
     if not placed:
         raise GeedError(f"group {group.name} moves no plane: take a group such as C4 or flip-h")
@@ -342,6 +343,7 @@ def grid_action(
     return LayoutAction(group, parse_layout("NCHW"), lengths, (-2, -1), "HW", interpolation, moves)
 
 
+@checked
 def layout_action(
     group: Group,
     layout: Layout,
@@ -373,8 +375,7 @@ def layout_action(
     Raises
     ------
     GeedError
-        If it is no group, or one whose action is not known.
-        If the interpolation is unknown.
+        If the group's action is not known.
         If a shift does not divide an axis, or a small motion is large on the input.
         If vectors have not as many components as the group turns, or bases are not four.
 
@@ -382,9 +383,8 @@ def layout_action(
     -----
     The product of one factor a kind of axis; the worst factor says how exact an element is.
     """
-    check_choice("interpolation", interpolation, get_args(Interpolation))
-    kept, shape = layout.kept, tuple(map(int, lengths))
-    group = on_grid(check_group(group), kept, shape, of_input=of_input)
+    kept, shape = layout.kept, tuple(lengths)
+    group = on_grid(group, kept, shape, of_input=of_input)
     placed = _placed(factors_of(group), kept, shape, of_input=of_input)
     points = [shape[axis] for (axis,) in _axes_of("P", kept)]
     moved_points = sum(factor.axes == "P" for factor, _, _ in placed)

@@ -13,7 +13,7 @@ from onnx_geed.errors import GeedError, shown
 
 __all__ = [
     "Interpolation",
-    "checked_length",
+    "check_grid",
     "lands_on_entries",
     "rotation_table",
     "warp_table",
@@ -25,17 +25,28 @@ F64 = NDArray[np.float64]
 Interpolation = Literal["bilinear", "nearest", "bicubic"]
 
 
-def checked_length(name: str, value: object) -> int:
-    """Return the height or width of a grid in pixels.
+# Pixels of a grid; tables of more take gigabytes.
+_MOST_PIXELS = 1 << 26
+
+
+def check_grid(height: int, width: int) -> tuple[int, int]:
+    """Return height and width of a grid in pixels.
 
     Raises
     ------
     GeedError
-        If it is no whole number from 1 on.
+        If one is below 1, or there are over 2²⁶ pixels.
     """
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
-        return int(value)
-    raise GeedError(f"{name} {shown(value)}: must be a whole number of pixels, 1 or more")
+    for name, value in (("height", height), ("width", width)):
+        if not 1 <= value <= _MOST_PIXELS:
+            raise GeedError(
+                f"{name} {shown(value)}: give a number of pixels from 1 to {_MOST_PIXELS}"
+            )
+    if height * width > _MOST_PIXELS:
+        raise GeedError(
+            f"height and width {height}×{width}: give at most {_MOST_PIXELS} pixels in all"
+        )
+    return height, width
 
 
 def rotation_table(

@@ -9,16 +9,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups.factors import Factor, Motion, PlaneFactor
 from onnx_geed.groups.families import Family
 from onnx_geed.groups.small_motions import SmallMotions
 
 __all__ = [
+    "MOST_ELEMENTS",
     "Behind",
     "Components",
     "Group",
     "check_group",
+    "check_size",
     "generators",
     "product",
     "product_table",
@@ -27,6 +30,9 @@ __all__ = [
     "with_factors",
 ]
 
+#: Elements of a group: its table has the square of that.
+MOST_ELEMENTS = 4096
+
 #: The first two components of vectors; a third one is forward.
 Components = Literal["right-down", "right-up", "down-right"]
 
@@ -34,6 +40,7 @@ Components = Literal["right-down", "right-up", "down-right"]
 Behind = Callable[[int, int], tuple[Factor, ...]]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Group:
     """A finite group; two groups are equal if their names, elements and tables are.
@@ -76,6 +83,7 @@ class Group:
     ------
     GeedError
         If the name or an element's name is not a string, or element names repeat.
+        If there are no elements, or over 4096.
         If the table does not contain whole numbers, or does not have shape (n, n).
         If the table is not the multiplication table of a group with identity 0; the message says
         why.
@@ -100,21 +108,15 @@ class Group:
     family: Family | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise GeedError(f"a group's name is a text, found {shown(self.name)}")
-        if isinstance(self.elements, str) or not isinstance(self.elements, Sequence | np.ndarray):
-            raise GeedError(
-                f"group {self.name}: elements are a tuple of names, found {shown(self.elements)}"
-            )
-        names = tuple(self.elements)
-        odd = next((e for e in names if not isinstance(e, str) or not e), None)
-        if odd is not None or not names:
-            fault = "found none" if not names else f"found {shown(odd)}"
-            raise GeedError(f"group {self.name}: element names are texts, one at least; {fault}")
+        if not self.name:
+            raise GeedError("a group's name is empty; give it one")
+        names = self.elements
+        check_size(f"group {self.name}: the number of elements", len(names))
+        if "" in names:
+            raise GeedError(f"group {self.name}: the name of an element is empty; give it one")
         if len(set(names)) != len(names):
             raise GeedError(f"group {self.name}: element names repeat; give each its own name")
-        object.__setattr__(self, "elements", tuple(map(str, names)))
-        object.__setattr__(self, "table", _checked_table(self.name, self.elements, self.table))
+        object.__setattr__(self, "table", _checked_table(self.name, names, self.table))
 
     @property
     def motions(self) -> tuple[Motion, ...] | None:
@@ -155,6 +157,7 @@ class Group:
         """Number of elements, ``|G|``."""
         return len(self.elements)
 
+    @checked
     def index(self, element: str) -> int:
         """Index of an element by its name.
 
@@ -164,14 +167,14 @@ class Group:
             If the group has no element of that name.
         """
         if element not in self.elements:
-            known = ", ".join(self.elements[:12])
-            near = nearest(element, self.elements) if isinstance(element, str) else ""
+            known, near = ", ".join(self.elements[:12]), nearest(element, self.elements)
             raise GeedError(
                 f"group {self.name} has no element {shown(element)!r}; it has {known}"
                 f"{', ...' if self.order > 12 else '.'}{near}"
             )
         return self.elements.index(element)
 
+    @checked
     def inverse(self, g: int) -> int:
         """Index of g⁻¹.
 
@@ -179,14 +182,17 @@ class Group:
         ------
         GeedError
             If the elements are a sample of a larger group, without their inverses.
+            If ``g`` is not the index of an element.
         """
         if not self.is_closed:
             raise GeedError(
                 f"group {self.name} holds only some elements of a larger group, without their "
                 "inverses: take a complete group"
             )
+        self.check_elements("g", (g,))
         return int(np.flatnonzero(self.table[g] == 0)[0])
 
+    @checked
     def is_subgroup(self, members: Sequence[int]) -> bool:
         """Whether a set of element indices is closed under the product and contains the identity.
 
@@ -195,17 +201,33 @@ class Group:
         GeedError
             If one is not the index of an element.
         """
-        for g in members:
-            if not _is_whole(g) or not 0 <= g < self.order:
-                raise GeedError(
-                    f"group {self.name}: elements are numbered 0 to {self.order - 1}, found "
-                    f"{shown(g)}"
-                )
+        self.check_elements("members", members)
         inside = np.zeros(self.order, dtype=bool)
         inside[list(members)] = True
         return self.is_closed and bool(
             inside[0] and inside[self.table[np.ix_(inside, inside)]].all()
         )
+
+    def check_elements(self, argument: str, members: Sequence[int]) -> None:
+        """Refuse what is not the index of an element."""
+        for g in members:
+            if not 0 <= g < self.order:
+                raise GeedError(
+                    f"{argument}: the elements of group {self.name} are numbered 0 to "
+                    f"{self.order - 1}, found {shown(g)}"
+                )
+
+
+def check_size(name: str, value: int, most: int = MOST_ELEMENTS) -> None:
+    """Refuse a number of elements for which no table can be kept.
+
+    Raises
+    ------
+    GeedError
+        If it is not from 1 to ``most``.
+    """
+    if not 1 <= value <= most:
+        raise GeedError(f"{name}: give a whole number from 1 to {most}, found {shown(value)}")
 
 
 def check_group(group: object) -> Group:
@@ -222,17 +244,9 @@ def check_group(group: object) -> Group:
     raise GeedError(f"a group is a Group, found {shown(group)}: give onnx_geed.{call}")
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _checked_table(name: str, elements: tuple[str, ...], entries: Any) -> NDArray[np.int64]:
+def _checked_table(name: str, elements: tuple[str, ...], array: NDArray[Any]) -> NDArray[np.int64]:
     """Return a group's table as an array of its own, if it is one."""
     n = len(elements)
-    try:
-        array = np.asarray(entries)
-    except ValueError:
-        raise GeedError(f"group {name}: the table's rows differ in length") from None
     if array.shape != (n, n):
         raise GeedError(f"group {name}: {n} elements need a ({n}, {n}) table, found {array.shape}")
     if array.dtype.kind not in "iu":
@@ -281,6 +295,7 @@ def generators(table: NDArray[np.int64]) -> list[int]:
     return chosen
 
 
+@checked
 def product(
     left: Group, right: Group, *, name: str | None = None, elements: Sequence[str] | None = None
 ) -> Group:
@@ -303,10 +318,10 @@ def product(
     Raises
     ------
     GeedError
-        If a factor is not a group.
+        If a factor is not a group, or the product has over 4096 elements.
         If there is not one name for each element, or names repeat.
     """
-    left, right = check_group(left), check_group(right)
+    check_size("left and right: the product of their orders", left.order * right.order)
     table = product_table(left, right)
     if elements is None:
         pairs = [f"({a},{b})" for a in left.elements for b in right.elements]

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.arguments import checked
+from onnx_geed.errors import GeedError
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.placed_action import PlacedAction
 
 __all__ = ["orbit"]
 
-# The end of messages about an action that is none on a grid.
-_MAKE = "make one with onnx_geed.grid_action(group, height, width)"
 
-
+@checked
 def orbit(
     action: LayoutAction | PlacedAction, x: NDArray[Any], out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
@@ -45,14 +44,6 @@ def orbit(
     """
     from onnx_geed.groups.kernels import fill_orbit
 
-    if not isinstance(action, LayoutAction | PlacedAction):
-        raise GeedError(f"an orbit needs an action on a grid, found {shown(action)}: {_MAKE}")
-    try:
-        x = np.asarray(x)
-    except ValueError:
-        raise GeedError("a sample is one array (..., H, W), found rows of other lengths") from None
-    if x.dtype.kind not in "fiub":
-        raise GeedError(f"a sample is an array of numbers, found {x.dtype}")
     lengths = action.shape if isinstance(action, PlacedAction) else action.lengths
     if x.shape[x.ndim - len(lengths) :] != lengths:
         what = "grids" if len(lengths) == 2 else "samples"

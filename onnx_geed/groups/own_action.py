@@ -14,6 +14,7 @@ from onnx_geed.groups.action import Action
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
 from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.typed import as_array, check_value
 
 __all__ = [
     "FunctionAction",
@@ -69,6 +70,8 @@ class FunctionAction:
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order
+        check_value("name", self.name, str)
+        check_value("any_size", self.any_size, bool)
         if not callable(self.move):
             raise GeedError(
                 f"action {self.name!r}: move is a function of (g, x), found {shown(self.move)}"
@@ -146,17 +149,15 @@ class IndexAction:
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order
+        check_value("name", self.name, str)
         layout = own_layout(self.name, self.layout)
         known = isinstance(self.axes, str) and {*self.axes} <= {*layout.letters[1:]}
-        if not known or not self.axes:
+        if not known or not self.axes or len({*self.axes}) < len(self.axes):
             raise GeedError(
                 f"action {self.name!r}: axes {shown(self.axes)!r} are not in layout {layout}: "
-                f"choose from {layout.letters[1:]}"
+                f"choose from {layout.letters[1:]}, each once"
             )
-        try:
-            table = np.asarray(self.table)
-        except ValueError:
-            raise GeedError(f"action {self.name!r}: rows of the table differ in length") from None
+        table = as_array(f"action {self.name!r}: table", self.table)
         if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
             raise GeedError(
                 f"action {self.name!r}: a table for {self.group.name} must hold whole numbers of "

@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.arguments import checked
+from onnx_geed.errors import check_choice
 from onnx_geed.groups.factors import MixFactor, Motion, PlaneFactor, as_rows
-from onnx_geed.groups.group import Group, product_table, sampled, with_factors
+from onnx_geed.groups.group import (
+    MOST_ELEMENTS,
+    Group,
+    check_size,
+    product_table,
+    sampled,
+    with_factors,
+)
 from onnx_geed.groups.rotations import plane_matrix
 from onnx_geed.groups.sampled import TurnsBehind
 
@@ -41,15 +49,16 @@ def turn(k: int, n: int) -> Fraction:
     return Fraction(360 * k, n)
 
 
-def order_of(value: object, number: str) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise GeedError(f"{number}: must be a whole number, 1 or more, found {shown(value)}")
-    return int(value)
-
-
+@checked
 def cyclic(n: int) -> Group:
-    """Return the cyclic group of order n, ``e, r1, .., r<n-1>``."""
-    n = order_of(n, "the order of a cyclic group")
+    """Return the cyclic group of order n, ``e, r1, .., r<n-1>``.
+
+    Raises
+    ------
+    GeedError
+        If n is not a whole number from 1 to 4096.
+    """
+    check_size("n", n)
     moves = [Motion(turn(i, n)) for i in range(n)]
     return _group_of_motions(f"C{n}", rotation_names(n), cyclic_table(n), moves)
 
@@ -61,14 +70,20 @@ def cyclic_table(n: int) -> NDArray[np.int64]:
     return table
 
 
+@checked
 def dihedral(n: int) -> Group:
     """Return the dihedral group of order 2n: ``e, r1, ..`` then ``s, sr1, ..``.
+
+    Raises
+    ------
+    GeedError
+        If n is not a whole number from 1 to 2048.
 
     Notes
     -----
     Element sr<k> is s·r^k, "rotate, then mirror"; r·s = s·r⁻¹.
     """
-    n = order_of(n, "the rotations of a dihedral group")
+    check_size("n", n, MOST_ELEMENTS // 2)
     mirrored, k = np.divmod(np.arange(2 * n), n)
     # (s^a r^i)(s^b r^j) = s^(a+b) r^((-1)^b i + j)
     sign = np.where(mirrored == 1, -1, 1)
@@ -93,7 +108,6 @@ def flip(axis: str) -> Group:
 
 def shift(a: int, b: int) -> Group:
     """Return Z_a × Z_b with elements ``e, t0,1, .., t<a-1>,<b-1>``, row-major."""
-    a, b = order_of(a, "the shifts down"), order_of(b, "the shifts right")
     names = ("e", *(f"t{i},{j}" for i in range(a) for j in range(b) if i or j))
     moves = [Motion(shift=(Fraction(i, a), Fraction(j, b))) for i in range(a) for j in range(b)]
     return _group_of_motions(f"shift{a}x{b}", names, product_table(cyclic(a), cyclic(b)), moves)

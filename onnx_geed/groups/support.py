@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups.grid_tables import checked_length
+from onnx_geed.arguments import checked
+from onnx_geed.groups.grid_tables import check_grid
 
 __all__ = ["disk_mask"]
 
 
+@checked
 def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     """Return the pixels inside the disk dx² + dy² ≤ (min(H, W)/2)².
 
@@ -25,9 +27,9 @@ def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     Raises
     ------
     GeedError
-        If one is not a whole number from 1 on.
+        If one is not a whole number from 1 on, or there are over 2²⁶ pixels.
     """
-    height, width = checked_length("height", height), checked_length("width", width)
+    check_grid(height, width)
     dy = np.arange(height)[:, None] - (height - 1) / 2
     dx = np.arange(width)[None, :] - (width - 1) / 2
     mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2

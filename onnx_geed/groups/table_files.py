@@ -12,13 +12,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.copies import Copy, copy_file, read_by_copy
 from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.files import write_bytes
 from onnx_geed.groups.action_tables import Table, table_of
 from onnx_geed.groups.fit import Fit, FitKind, checked_fit
 from onnx_geed.held import ALLOWED, check_held, members_of
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.ordinary import check_ordinary, open_ordinary
 
 __all__ = ["FIT_FORMAT", "read_table", "read_tables", "write_fits"]
@@ -27,7 +27,7 @@ __all__ = ["FIT_FORMAT", "read_table", "read_tables", "write_fits"]
 FIT_FORMAT = "onnx-geed/fit/1"
 
 
-@taking_paths
+@checked
 def write_fits(path: str | Path, tables: Sequence[Table]) -> None:
     """Write fitted actions as an ``.npz`` file for ``--output-action LAYER=FILE``.
 
@@ -74,7 +74,7 @@ def _arrays_of(table: Table) -> dict[str, NDArray[Any]]:
     }
 
 
-@taking_paths
+@checked
 def read_table(path: str | Path) -> Table:
     """Read an output action from an ``.npz`` file.
 
@@ -108,6 +108,7 @@ def _told(tables: tuple[Table, ...], copy: Copy) -> tuple[Table, ...]:
     return tuple(replace(table, source=copy.told(table.source)) for table in tables)
 
 
+@checked
 @read_by_copy(copy_file, _told)
 def read_tables(path: str | Path) -> tuple[Table, ...]:
     """Read the output actions of an ``.npz`` file: given ones, or fitted ones.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
-from onnx_geed.groups.group import Group, check_group
+from onnx_geed.groups.group import Group
 from onnx_geed.groups.layout import Layout, parse_layout
 
 __all__ = ["Matrices", "Permutation", "Trivial"]
@@ -19,13 +19,7 @@ __all__ = ["Matrices", "Permutation", "Trivial"]
 F64 = NDArray[np.float64]
 
 
-def _as_array(name: str, entries: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(entries)
-    except ValueError:
-        raise GeedError(f"{name}: one array, found rows that differ in length") from None
-
-
+@checked
 @dataclass(frozen=True)
 class Trivial:
     """The trivial action, gy = y: equivariance under it is invariance.
@@ -43,9 +37,6 @@ class Trivial:
 
     group: Group
     name: str = "trivial"
-
-    def __post_init__(self) -> None:
-        check_group(self.group)
 
     @property
     def layout(self) -> Layout:
@@ -65,6 +56,7 @@ class Trivial:
         return y
 
 
+@checked
 @dataclass(frozen=True)
 class Permutation:
     """A permutation of the entries of a vector: ``out[c] = in[table[g, c]]``.
@@ -96,8 +88,7 @@ class Permutation:
     letters: LayoutAction | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        n = check_group(self.group).order
-        table = _as_array("permutation", self.table)
+        n, table = self.group.order, self.table
         if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
             raise GeedError(
                 f"a permutation for {self.group.name} must be a table of whole numbers of shape "
@@ -108,7 +99,6 @@ class Permutation:
                 f"a permutation for {self.group.name}: every row must hold each of 0 to "
                 f"{table.shape[1] - 1} once"
             )
-        object.__setattr__(self, "table", table)
 
     @property
     def layout(self) -> Layout:
@@ -140,6 +130,7 @@ class Permutation:
         return y[..., self.table[g]]
 
 
+@checked
 @dataclass(frozen=True)
 class Matrices:
     """A representation given by matrices: ``out = matrices[g] @ in``.
@@ -168,15 +159,13 @@ class Matrices:
     without_row: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        n = check_group(self.group).order
-        array = _as_array("matrices", self.matrices)
+        n, array = self.group.order, self.matrices
         square = array.ndim == 3 and len(array) == n and array.shape[1] == array.shape[2]
         if not square or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise GeedError(
                 f"matrices for {self.group.name} must be finite numbers of shape ({n}, k, k), one "
                 f"matrix per element; found {array.dtype} {array.shape}"
             )
-        object.__setattr__(self, "matrices", array)
 
     @property
     def layout(self) -> Layout:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, shown
 
 __all__ = [
     "CATALOGUE",
@@ -459,5 +459,7 @@ def descriptor_of(name: object) -> Descriptor:
     """
     if isinstance(name, str) and name in CATALOGUE:
         return CATALOGUE[name]
-    near = nearest(name, CATALOGUE) if isinstance(name, str) else ""
-    raise GeedError(f"no measure is called {name!r}; choose from {', '.join(CATALOGUE)}.{near}")
+    said, near = shown(name), ""
+    if isinstance(name, str):
+        said, near = repr(said), nearest(name, CATALOGUE)
+    raise GeedError(f"no measure is called {said}; choose from {', '.join(CATALOGUE)}.{near}")

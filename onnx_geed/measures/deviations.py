@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, LayoutAction, Matrices, Permutation, PlacedAction
 from onnx_geed.measures.feature_maps import (
@@ -49,6 +50,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
+@checked
 def orbit_deviations(
     measure: Measure, y: NDArray[Any], members: Sequence[int] | None = None
 ) -> tuple[F64, F64]:
@@ -74,6 +76,7 @@ def orbit_deviations(
     Raises
     ------
     GeedError
+        If ``y`` is of another shape, or ``members`` are no indices of elements.
         If an activation is NaN or infinite; the message names element and tensor.
         If the measure states no kind and the values do not look like logits.
     ProbabilityError
@@ -84,6 +87,13 @@ def orbit_deviations(
     The inner summand of eq. (4), with f̂ of eq. (2): the mean over the elements of ker(φ_Y) that
     are in ``members``.
     """
+    order = measure.action.group.order
+    if y.ndim < 2 or len(y) != order or 0 in y.shape:
+        raise GeedError(f"y is an array ({order}, rows, F) or ({order}, k), found {y.shape}")
+    if members is not None:
+        measure.action.group.check_elements("members", members)
+        if not members:
+            raise GeedError("members is empty; name the identity, 0, at least")
     bad = np.argwhere(~np.isfinite(y))
     if len(bad):
         element = measure.action.group.elements[int(bad[0][0])]

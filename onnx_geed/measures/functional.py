@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import Action, Group, LayoutAction, Permutation, Trivial, check_group
+from onnx_geed.arguments import checked
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Action, Group, LayoutAction, Permutation, Trivial
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_orbits
 from onnx_geed.measures.measure import Measure
@@ -37,6 +38,7 @@ __all__ = [
 F64 = NDArray[np.float64]
 
 
+@checked
 def channel_sums(activations: ArrayLike, action: LayoutAction, *, support: Support = "full") -> F64:
     """Return the three sums of eq. (5), from which every value per channel follows.
 
@@ -67,11 +69,6 @@ def channel_sums(activations: ArrayLike, action: LayoutAction, *, support: Suppo
 def _of_maps(
     activations: ArrayLike, action: LayoutAction, support: Support
 ) -> tuple[Measure, NDArray[Any]]:
-    if not isinstance(action, LayoutAction):
-        raise GeedError(
-            f"channelwise cosine takes an action on a grid, found {shown(action)}: make one with "
-            "onnx_geed.grid_action(group, height, width)"
-        )
     maps = _checked(activations, action.group, rank=5)
     if maps.shape[3:] != action.lengths[-2:] or action.moves.size != maps[0, 0, 0].size:
         raise GeedError(f"the action is for a grid of {action.shape}, found {maps.shape[3:]}")
@@ -87,6 +84,7 @@ def _of_maps(
     return Measure("channel-cos", "activations", action, support), maps
 
 
+@checked
 def channel_cos(activations: ArrayLike, action: LayoutAction, *, support: Support = "full") -> F64:
     """Return deviations by the cosine per channel, eq. (5).
 
@@ -114,6 +112,7 @@ def channel_cos(activations: ArrayLike, action: LayoutAction, *, support: Suppor
     return _by_orbit(maps, lambda y: deviations_of_orbits(measure, y)[0])
 
 
+@checked
 def latent_l2(activations: ArrayLike, group: Group) -> F64:
     """Return unnormalised deviations of latent L2, eq. (6).
 
@@ -134,9 +133,10 @@ def latent_l2(activations: ArrayLike, group: Group) -> F64:
     GeedError
         If the array does not have that shape, or is not finite.
     """
-    return _of_vectors("latent-l2", activations, check_group(group))
+    return _of_vectors("latent-l2", activations, group)
 
 
+@checked
 def latent_cos(activations: ArrayLike, group: Group) -> F64:
     """Return unnormalised deviations of latent cosine, eq. (6).
 
@@ -157,9 +157,10 @@ def latent_cos(activations: ArrayLike, group: Group) -> F64:
     GeedError
         If the array does not have that shape, or is not finite.
     """
-    return _of_vectors("latent-cos", activations, check_group(group))
+    return _of_vectors("latent-cos", activations, group)
 
 
+@checked
 def softmax_kl(
     activations: ArrayLike,
     action: Group | Trivial | Permutation,
@@ -195,6 +196,7 @@ def softmax_kl(
     return _of_vectors("softmax-kl", activations, action, kind)
 
 
+@checked
 def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
     """Return deviations ‖f(gx) − φ_Y(g) f̂(x)‖₂ of a vector output, eq. (4).
 
@@ -218,6 +220,7 @@ def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
     return _of_vectors("output-l2", activations, action)
 
 
+@checked
 def flip_rate(
     activations: ArrayLike,
     action: Group | Trivial | Permutation,
@@ -248,6 +251,7 @@ def flip_rate(
     return _of_vectors("flip-rate", activations, action, kind)
 
 
+@checked
 def unexplained(activations: ArrayLike, action: Group | Action) -> F64:
     """Return unnormalised deviations ‖f(gx) − φ_Y(g) f̂(x)‖₂² of a vector output.
 
@@ -272,6 +276,7 @@ def unexplained(activations: ArrayLike, action: Group | Action) -> F64:
     return _of_vectors("unexplained", activations, action)
 
 
+@checked
 def sensitivity(activations: ArrayLike, action: Group | LayoutAction) -> F64:
     """Return unnormalised ‖f(g₊x) − φ_Y(g₊g₋⁻¹) f(g₋x)‖ / (2·step) under small motions.
 
@@ -297,7 +302,7 @@ def sensitivity(activations: ArrayLike, action: Group | LayoutAction) -> F64:
         If the array does not have that shape, or is not finite.
         If the action does not fit the grid.
     """
-    group = action.group if isinstance(action, LayoutAction) else check_group(action)
+    group = action.group if isinstance(action, LayoutAction) else action
     check_goes_with_group(["sensitivity"], group)
     if not isinstance(action, LayoutAction):
         return _of_vectors("sensitivity", activations, group)
@@ -320,10 +325,7 @@ def _of_vectors(
 
 
 def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:
-    try:
-        array = np.asarray(activations)
-    except ValueError:
-        raise GeedError("activations are one array, found rows that differ in length") from None
+    array = np.asarray(activations)
     if array.ndim != rank or array.shape[1] != group.order or 0 in array.shape:
         form = "(N, |G|, C, H, W)" if rank == 5 else "(N, |G|, k)"
         raise GeedError(

@@ -76,8 +76,11 @@ class Layer:
     @property
     def layout_advice(self) -> str:
         """How to state a layout that is not known."""
-        first, second = usual_layouts(len(self.shape) + 1)[:2]
+        rank = len(self.shape) + 1
+        usual = [f"{self.name}={one}" for one in usual_layouts(rank)[:2] if len(one) == rank]
+        stated = " or ".join(usual) or f"{self.name}=LETTERS, one letter an axis"
+        shape = self.shape_text if rank < 12 else f"of {rank} axes"
         return (
-            f"{self.name}, {self.shape_text}: the graph does not show which axis holds its "
-            f"channels; state it with --layout {self.name}={first} or {self.name}={second}"
+            f"{self.name}, {shape}: the graph does not show which axis holds its channels; "
+            f"state it with --layout {stated}"
         )

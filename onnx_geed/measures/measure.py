@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.arguments import checked
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import (
     Action,
+    Group,
     LayoutAction,
     Matrices,
     Permutation,
@@ -50,6 +52,7 @@ def _mixes(action: Action) -> bool:
     return by_letters or isinstance(action, Matrices)
 
 
+@checked
 @dataclass(frozen=True)
 class Measure:
     """A named deviation m on a named tensor with a named output action φ_Y.
@@ -104,11 +107,9 @@ class Measure:
 
     def __post_init__(self) -> None:
         actions = self.descriptor.actions
-        check_choice("support", self.support, get_args(Support))
-        if self.kind is not None:
-            check_choice("kind", self.kind, get_args(OutputKind))
-        parts = ("group", "layout", "kernel_of_action", "apply", "exact")
-        if not all(hasattr(self.action, part) for part in parts):
+        parts = ("layout", "kernel_of_action", "apply", "exact")
+        whole = all(hasattr(self.action, part) for part in parts)
+        if not whole or not isinstance(getattr(self.action, "group", None), Group):
             raise GeedError(
                 f"{self.name} on {self.layer}: {shown(self.action)} is not an action: give one "
                 "from onnx_geed.grid_action, or a Trivial, Permutation or Matrices"

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, known_names
 from onnx_geed.measures import kernels
 from onnx_geed.measures.catalogue import CATALOGUE, descriptor_of
@@ -17,6 +18,7 @@ __all__ = ["mean_distance", "normaliser"]
 F64 = NDArray[np.float64]
 
 
+@checked
 def normaliser(measure: str, points: ArrayLike) -> float | None:
     """Return M of eq. (6), M₂ of ``unexplained``, or √(2 M₂) of ``sensitivity``.
 
@@ -37,6 +39,7 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
     ------
     GeedError
         If the measure has no normaliser.
+        If the points are not an array (n, k).
         If a point is NaN or infinite.
     """
     descriptor = descriptor_of(measure)
@@ -45,6 +48,8 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
         having = known_names([d.name for d in CATALOGUE.values() if d.normalised])
         raise GeedError(f"{measure} has no normaliser; {having} have one")
     rows = np.ascontiguousarray(points, dtype=np.float64)
+    if rows.ndim != 2:
+        raise GeedError(f"points are an array (n, k), found {rows.shape}")
     if len(rows) < 2:
         return None
     bad = np.argwhere(~np.isfinite(rows))

@@ -145,14 +145,20 @@ def load_model(path: str | Path) -> Model:
     content, in_place = _content(path)
     try:
         proto = onnx.ModelProto.FromString(content)
-    except Exception:  # protobuf's error class depends on its implementation
+    except Exception as error:  # protobuf's error class depends on its implementation
+        if "depth" in str(error).lower():
+            raise GeedError(
+                f"{path}: bodies of its nodes (If, Loop, Scan) lie in each other deeper than "
+                "can be read, some 30 deep; export it again with fewer"
+            ) from None
         if _is_result(content):
             raise GeedError(
                 f"{path}: is a result of a measurement, not an ONNX model; draw it with "
                 "onnx-geed report, or give the model"
             ) from None
         raise GeedError(
-            f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
+            f"{path}: not an ONNX model, cut off, or with bodies in bodies beyond reading; export "
+            "it again or copy it completely"
         ) from None
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")

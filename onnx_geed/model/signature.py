@@ -272,14 +272,23 @@ def input_layout(model: Model, input: Input, layouts: StatedLayouts = None) -> s
 def _layout_stated(model: Model, input: Input, layouts: StatedLayouts, *, main: bool) -> str | None:
     """Return the layout that is stated of an input, if it fits; the user's is asked first."""
     by_user = _by_user([i.name for i in inputs(model)], layouts)
+    return _layout_of(input, by_user, layouts_in_metadata(model), model.metadata if main else None)
+
+
+def _layout_of(
+    input: Input,
+    by_user: Mapping[str, str],
+    in_metadata: Mapping[str, str],
+    own: Mapping[str, str] | None = None,
+) -> str | None:
+    """Return an input's layout of those that are stated; ``own`` are metadata of the main input."""
     rank, called = len(input.shape), f"{input.name!r} {_text(input.shape)}"
-    for key in (input.name, "") if main else (input.name,):
+    for key in (input.name,) if own is None else (input.name, ""):
         if text := by_user.get(key):
             return check_input_layout(text, rank, "--input-layout", called)
-    own = main and model.metadata.get(INPUT, input.name) == input.name
-    if own and (text := model.metadata.get(INPUT_LAYOUT)):
+    if own and own.get(INPUT, input.name) == input.name and (text := own.get(INPUT_LAYOUT)):
         return check_input_layout(text, rank, f"metadata {INPUT_LAYOUT}", called)
-    if text := layouts_in_metadata(model).get(input.name):
+    if text := in_metadata.get(input.name):
         return check_input_layout(text, rank, f"metadata {layout_key(input.name)}", called)
     return None
 
@@ -310,8 +319,10 @@ def further_inputs(
         If a stated layout is none, or has not one letter for each axis.
         If a layout is stated for an input that the model has not.
     """
-    others = [i for i in inputs(model) if i.name != acted.name]
-    pairs = [(i, _layout_stated(model, i, layouts, main=False)) for i in others]
+    every = inputs(model)
+    # Looked up once: of thousands of inputs each would else walk over all of them.
+    by_user, in_metadata = _by_user([i.name for i in every], layouts), layouts_in_metadata(model)
+    pairs = [(i, _layout_of(i, by_user, in_metadata)) for i in every if i.name != acted.name]
     return tuple((i, text) for i, text in pairs if text)
 
 

@@ -54,7 +54,6 @@ _MOST_AXES = 64
 # Elements of a tensor: no more bytes can be addressed.
 _MOST_ELEMENTS = 1 << 60
 
-
 # Characters of what the checker says.
 _LONGEST_REASON = 200
 
@@ -135,11 +134,15 @@ def check_sound(proto: onnx.ModelProto, path: Path) -> None:
     try:
         _check(proto)
     except _UnsoundError as error:
-        raise GeedError(f"{path}: {error}; export it again") from None
+        raise GeedError(f"{path}: {error}; {error.cure}") from None
 
 
-class _UnsoundError(Exception):
-    """What is wrong with a model, without its file."""
+class _UnsoundError(Exception):  # what is wrong with a model, without its file
+    cure = "export it again"
+
+
+class _TooLongError(_UnsoundError):
+    cure = "export its loops as Loop, or cut a part out of it by onnx.utils.extract_model"
 
 
 def _check(proto: onnx.ModelProto) -> None:
@@ -329,7 +332,7 @@ def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None
 
 def _check_count(nodes: int) -> None:
     if nodes > _MOST_NODES:
-        raise _UnsoundError(f"it has {nodes:,} nodes; at most {_MOST_NODES:,} are accepted")
+        raise _TooLongError(f"it has {nodes:,} nodes; at most {_MOST_NODES:,} are accepted")
 
 
 def _check_texts(texts: Iterable[str | bytes], what: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.model.batch_axis import Place, batch_axes
 from onnx_geed.model.dataflow import Flow, drop_pointwise
@@ -93,6 +94,7 @@ class Tensor:
     seconds: float = 0.0
 
 
+@checked
 def list_tensors(
     model: Model,
     input: str,

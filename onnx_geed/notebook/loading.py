@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from onnx_geed import results
-from onnx_geed.named_paths import taking_paths
+from onnx_geed.arguments import checked
 from onnx_geed.notebook.giving import giving_result
 from onnx_geed.notebook.result import Result
 
@@ -14,7 +14,7 @@ __all__ = ["load", "read_result"]
 read_result = giving_result(results.read_result, __name__)
 
 
-@taking_paths
+@checked
 def load(path: str | Path) -> Result:
     """Read a result file.
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.extras import package
 from onnx_geed.files import make_folder
+from onnx_geed.named_paths import check_path
 
 __all__ = ["log_mlflow", "log_tensorboard", "log_wandb"]
 
 
+@checked
 def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
     """Write values for TensorBoard.
 
@@ -50,6 +53,7 @@ def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
         for tag, value in scalars.items():
             writer.add_scalar(tag, value, step)
         return
+    check_path("writer", writer, only=True)
     summary = package("tensorboard.summary", "tensorboard", "log_tensorboard")
     make_folder(writer, option="log_tensorboard")
     own = summary.Writer(str(writer))
@@ -59,6 +63,7 @@ def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
         own.close()
 
 
+@checked
 def log_wandb(values: Mapping[str, Any], step: int | None = None, run: Any = None) -> None:
     """Log values to Weights & Biases.
 
@@ -74,7 +79,7 @@ def log_wandb(values: Mapping[str, Any], step: int | None = None, run: Any = Non
     Raises
     ------
     GeedError
-        If there are no values, or no run.
+        If there are no values, or no run, or ``run`` has no ``log``.
         If wandb is not installed.
     """
     scalars = _scalars("log_wandb", values)
@@ -82,9 +87,12 @@ def log_wandb(values: Mapping[str, Any], step: int | None = None, run: Any = Non
         run = package("wandb", "wandb", "log_wandb").run
     if run is None:
         raise GeedError("log_wandb: no run is active; call wandb.init first, or give one as run=")
+    if not callable(getattr(run, "log", None)):
+        raise GeedError(f"log_wandb: run is a run of wandb, which has log, found {shown(run)}")
     run.log(scalars, step=step)
 
 
+@checked
 def log_mlflow(values: Mapping[str, Any], step: int | None = None) -> None:
     """Log values as metrics of MLflow's active run, or of a new one.
 
@@ -107,10 +115,6 @@ def log_mlflow(values: Mapping[str, Any], step: int | None = None) -> None:
 
 def _scalars(where: str, values: Mapping[str, Any]) -> dict[str, float]:
     """Return what there is to log, by a tag that all of them take, and each another."""
-    if not isinstance(values, Mapping):
-        raise GeedError(
-            f"{where}: logs what compute() or measure() returned, found {shown(values)}"
-        )
     named = values
     if isinstance(records := values.get("measurements"), list):
         named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}

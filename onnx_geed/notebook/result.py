@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, overload
 
 from onnx_geed import results
+from onnx_geed.arguments import checked
 from onnx_geed.files import write_json
 from onnx_geed.notebook.comparing import compare
 from onnx_geed.notebook.frames import Library, frame_of
@@ -93,6 +94,7 @@ class Result(dict[str, Any]):
         """Return a shallow copy."""
         return Result(self)
 
+    @checked
     def to_dataframe(self, library: Library | None = None) -> Any:
         """Return a table with one row per measurement.
 
@@ -114,6 +116,7 @@ class Result(dict[str, Any]):
         """
         return frame_of(self._content, library)
 
+    @checked
     def plot(self, kind: PlotKind = "profile", measure: str | None = None) -> Any:
         """Draw one measure; needs the extra ``report``.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         compare_table as compare_table,
     )
     from onnx_geed.report.page import (
+        check_installed as check_installed,
         write_report as write_report,
     )
     from onnx_geed.report.plots import (

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.report.axes import begin_at_perfect, label_layers, short_name, tall, value_text
+from onnx_geed.report.elements import element_called
 from onnx_geed.report.svg import drawing, note_of_image
-from onnx_geed.report.words import element_called
 from onnx_geed.results import GroupPart, Reading
 
 __all__ = ["heat_picture", "shares_picture"]

@@ -19,8 +19,8 @@ from onnx_geed.report.axes import (
     short_name,
     value_text,
 )
+from onnx_geed.report.elements import element_called, element_told
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
-from onnx_geed.report.words import element_called
 from onnx_geed.results import (
     GroupPart,
     Reading,
@@ -234,7 +234,7 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
     )
     marks = []
     for k in order[np.isfinite(y)]:
-        tip = f"{curve.name}, {element_called(group, int(k))}: "
+        tip = f"{curve.name}, {element_told(group, int(k))}: "
         tip += curve.told(float(curve.values[k]))
         if curve.ends is not None:
             low, high = sorted(map(float, curve.ends[k]), reverse=curve.opposite)

@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.report.elements import element_called, element_noun, element_told
 from onnx_geed.report.render import json_in_page
 from onnx_geed.report.samples import headline
 from onnx_geed.report.svg import load_matplotlib
 from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
-from onnx_geed.report.words import element_called, samples_called, worst_noun
+from onnx_geed.report.words import samples_called
 from onnx_geed.results import (
     Exploration,
     ExploredLayer,
     Reading,
     Result,
     along,
+    is_family,
     read_record,
 )
 from onnx_geed.safe_names import plain
@@ -141,6 +143,29 @@ def _scale(readings: Sequence[Sequence[Reading]]) -> dict[str, Any]:
     }
 
 
+def _beside(reading: Reading, *, of_family: bool) -> str:
+    """Say with which map f(gx) is compared."""
+    if reading.output_action != "trivial":
+        return "g f(x): moved map of the sample"
+    return "f(x): map of the unmoved sample" if of_family else "mean of the maps over all elements"
+
+
+def _asked(maps: Sequence[Reading], *, of_family: bool) -> dict[str, str]:
+    """Say what is asked of the layers, and what the two maps of a channel are."""
+    if any(reading.output_action != "trivial" for reading in maps):
+        return {
+            "title": "How equivariant is each layer? Cosine between f(gx) and g f(x)",
+            "hint": "f(gx): move the sample, then run the network. g f(x): run the network, then "
+            "move its map. In an equivariant layer both are the same.",
+        }
+    other = "f(x)" if of_family else "its mean over all elements"
+    return {
+        "title": f"How invariant is each layer? Cosine between f(gx) and {other}",
+        "hint": "f(gx): change the sample, then run the network. In an invariant layer this is "
+        f"the same as {other}.",
+    }
+
+
 def _left_out(readings: Sequence[Reading], one: Exploration) -> str:
     """Say how many layers of maps are not shown, and how to see one of them."""
     count = sum(r.descriptor.cosine_of_maps for r in readings)
@@ -176,11 +201,13 @@ def _model(
         "of": f"{result['data']['fingerprint']} {group['name']} {group['support']}",
         "elements": shown,
         "names": [plain(element_called(group, g)) for g in shown],
-        "noun": worst_noun(group).capitalize(),
+        "told": [plain(element_told(group, g)) for g in shown],
+        "noun": element_noun(group).capitalize(),
         "by": f"{first.measure} in {shorten(first.layer, 60)}",
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],
         "left": _left_out(readings, one),
+        **_asked([maps[layer.layer] for layer in one.layers], of_family=is_family(group)),
         "worst": max(range(len(one.layers)), key=lambda i: depth[i], default=0),
         "layers": [
             {
@@ -188,6 +215,7 @@ def _model(
                 "channels": list(layer.channels),
                 "size": _shown_size(layer),
                 "reading": plain(layer.reading),
+                "beside": _beside(maps[layer.layer], of_family=is_family(group)),
             }
             for layer in one.layers
         ],

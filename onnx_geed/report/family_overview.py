@@ -126,17 +126,18 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
             )
     for model in models:
         first = [v for v in values if v.model == model and v.quantity == quantities[0]]
+        # A group's values are measured from another point, and so are none to rank among these.
+        first = [v for v in first if not v.of_group]
         if len(first) > 1:
-            most, least = max(first, key=lambda v: v.value), min(first, key=lambda v: v.value)
-            words.append(
-                f"{model} is most sensitive to {most.family} and least to {least.family} "
-                f"({quantities[0]}: {span(most.value)} and {span(least.value)})."
-            )
+            words.append(_ranked(model, quantities[0], first))
     alt = "Values by family. " + " ".join(
         f"{v.model} under {v.family}, {v.quantity}: {_told(v)}." for v in values
     )
     caption = "Means over members, with 95\u00a0% intervals where known. Relative: "
     caption += f"{WHAT_IS_RELATIVE}."
+    if any(v.of_group for v in values):
+        caption += " Of groups, invariance is measured from the mean over all elements, of families"
+        caption += " from the unmoved sample."
     if any(v.unmoved is not None for v in values):
         caption += " Hollow: accuracy on unmoved samples."
     picture = {
@@ -156,6 +157,18 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
             "rows": rows,
         }
     ]
+
+
+def _ranked(model: str, quantity: str, values: Sequence[FamilyValue]) -> str:
+    """Say which families change a model most and least, where intervals tell them apart."""
+    most, least = max(values, key=lambda v: v.value), min(values, key=lambda v: v.value)
+    ends = f"({quantity}: {span(most.value)} and {span(least.value)})"
+    if most.ci95 and least.ci95 and most.ci95[0] <= least.ci95[1]:
+        return (
+            f"{model}: no clear difference between {most.family} and {least.family}, the largest "
+            f"and the smallest {ends}."
+        )
+    return f"{model} is most sensitive to {most.family} and least to {least.family} {ends}."
 
 
 def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:

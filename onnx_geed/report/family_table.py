@@ -57,7 +57,9 @@ def family_lines(result: Result) -> list[str]:
     shown = np.linspace(0, count - 1, min(count, _MOST)).round().astype(int)
     for g in along(group)[shown]:
         element = group["elements"][g]
-        name = shorten(element_words(group, element, short=numbered), 24)
+        words = element_words(group, element, short=numbered)
+        # Where the sample itself has no number, its name says nothing to who reads a table.
+        name = "unmoved" if g == 0 and words == element else shorten(words, 24)
         rows.append((name, *(_cell(values.get(element)) for _, values in across)))
     return ["", *columns(rows, flexible=0, right=range(1, 1 + len(across)))]
 

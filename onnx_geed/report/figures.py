@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle, parse_group, turns_of
+from onnx_geed.groups import turns_of
 from onnx_geed.report.axes import (
     begin_at_perfect,
     furthest,
@@ -19,11 +18,13 @@ from onnx_geed.report.axes import (
     legend,
     legend_name,
     perfect_lines,
+    short_name,
     tall,
     value_text,
 )
+from onnx_geed.report.elements import element_called
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
-from onnx_geed.results import Reading
+from onnx_geed.results import GroupPart, Reading
 from onnx_geed.text import span
 from onnx_geed.whole import whole
 
@@ -190,8 +191,7 @@ def _mark_scales(axes: Any, readings: Sequence[Reading | None]) -> None:
 
 def polar_picture(
     lines: Sequence[tuple[str, Reading]],
-    group: str,
-    exact: Sequence[bool],
+    group: GroupPart,
     models: Sequence[str] = (),
     *,
     note: str = "",
@@ -202,10 +202,8 @@ def polar_picture(
     ----------
     lines : sequence of (name, Reading)
         What to draw; readings of one measure.
-    group : str
-        Name of the group.
-    exact : sequence of bool
-        Per element, whether it is exact on the input; exact ones are drawn filled.
+    group : dict
+        The ``group`` part of a result; elements that are exact on the input are drawn filled.
     models : sequence of str
         The model of each line, where known.
     note : str
@@ -216,14 +214,14 @@ def polar_picture(
     str
         SVG; by element, without angles, for other groups.
     """
-    turns = turns_of(group)
+    turns = turns_of(group["name"])
+    called = [element_called(group, g) for g in range(len(group["elements"]))]
     if turns is None or turns.count < 3:
-        return _by_element(lines, group, exact, models, note)
+        return _by_element(lines, called, models, note)
     n = turns.count
     angles = 2 * np.pi * np.arange(n) / n
-    filled = np.asarray(exact, dtype=bool)
+    filled = np.asarray(group["exact"], dtype=bool)
     hollow = not filled.all()
-    called = ["unmoved", *(angle(group, e, short=True) for e in parse_group(group).elements[1:])]
     height = 3.9 + 0.18 * (len(lines) + turns.mirrored + hollow)
     with drawing(3.9, height, projection="polar") as (fig, axes, picture):
         head(fig, note)
@@ -302,16 +300,13 @@ def _element_marks(
 
 def _by_element(
     lines: Sequence[tuple[str, Reading]],
-    group: str,
-    exact: Sequence[bool],
+    called: Sequence[str],
     models: Sequence[str],
     note: str,
 ) -> Picture:
-    count = len(exact)
+    count = len(called)
     shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
-
-    elements = parse_group(group).elements if _is_named(group) else ()
-    labels = [elements[g] if elements else str(g) for g in shown]
+    labels = [short_name(called[g]) for g in shown]
     with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (figure, axes, picture):
         head(figure, note)
         for i, (name, reading) in enumerate(lines):
@@ -343,12 +338,3 @@ def _by_element(
         axes.set_xlabel(label_of(readings))
         legend(axes, len(lines))
     return picture[0]
-
-
-def _is_named(group: str) -> bool:
-
-    try:
-        parse_group(group)
-    except GeedError:
-        return False
-    return True

@@ -10,15 +10,14 @@ import numpy as np
 
 from onnx_geed.report.cells_figure import shares_picture
 from onnx_geed.report.curves import Curve, curve_picture
+from onnx_geed.report.elements import at_elements, element_told, is_sampled
 from onnx_geed.report.many_results import FEW, ranking
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples import headline
 from onnx_geed.report.words import (
-    at_elements,
-    element_called,
     grade,
-    is_sampled,
     largest_loss,
+    overlap_words,
     percent,
     title,
     worst_and_best,
@@ -79,7 +78,7 @@ def glance(
             "number": i,
             "name": name,
             "sentences": [
-                *([] if record is None else _sentences(result, record)),
+                *(_of_places(result) if record is None else _sentences(result, record)),
                 *_where(result, own, known=record is not None),
             ],
         }
@@ -104,6 +103,12 @@ def glance(
         "rows": rows,
         "open": len(rows) <= _OPEN,
     }
+
+
+def _of_places(result: Result) -> list[str]:
+    """Say of dense scores how far classes of moved and unmoved samples overlap, where known."""
+    told = [text for record in result["measurements"] if (text := overlap_words(record))]
+    return [f"{told[-1]} (1 is perfect)."] if told else []
 
 
 def _scores(result: Result) -> Record | None:
@@ -245,7 +250,9 @@ def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
         "layer": reading.layer,
         "measure": reading.measure,
         "far": "—" if share is None else percent(share),
-        "ends": "" if ends is None else " to ".join(map(percent, ends)).replace("-", "−"),
+        "ends": ""
+        if ends is None
+        else " to ".join(map(percent, ends)).replace("-", "−").replace(" %", "\u00a0%"),
         "bar": 0 if share is None else round(100 * min(max(share, 0.0), 1.0)),
         "reason": "" if share is not None else _reason(record, reading),
         "verdict": verdict.capitalize() or "—",
@@ -364,6 +371,6 @@ def _share_ends(share: float, samples: int) -> tuple[float, float]:
 def _ends(group: GroupPart, curve: Curve) -> str:
     """Say where a share is smallest and largest among all elements except the identity."""
     low, high = 1 + int(np.nanargmin(curve.values[1:])), 1 + int(np.nanargmax(curve.values[1:]))
-    names = [element_called(group, k) for k in (low, high)]
+    names = [element_told(group, k) for k in (low, high)]
     shares = [_share(float(curve.values[k])) for k in (low, high)]
     return f"lowest {shares[0]} at {names[0]}; highest {shares[1]} at {names[1]}"

@@ -103,7 +103,7 @@ def _fits(aggregate: Aggregate) -> list[str]:
 
 def compare_table(comparison: Comparison) -> str:
     """Return a comparison as text, 100 columns wide at most but for long numbers."""
-    rows: list[Sequence[str]] = [("measure", "layer", "A", "B", "A - B", "95 % paired", "A better")]
+    rows: list[Sequence[str]] = [("measure", "layer", "A", "B", "A − B", "95 % paired", "A better")]
     verdicts = []
     for entry in comparison["measurements"]:
         share = entry["share_a_lower"]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from onnx_geed.addresses import joined
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.report.many_results import FEW, in_natural_order
 from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
 from onnx_geed.report.render import render
@@ -41,7 +41,7 @@ __all__ = ["check_installed", "report", "write_report"]
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 
 
-@taking_paths
+@checked
 def write_report(
     results: Sequence[AnyResult],
     path: str | Path,

@@ -1,21 +1,17 @@
-"""Numbers in the tables of pages: those of terminals, with a minus that is one."""
+"""Numbers in the tables of pages: those of terminals, with a longer dash where there is none."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from onnx_geed import text
 
 __all__ = ["interval", "number"]
 
-# Not that of an exponent, which stays as programs read it.
-_MINUS = re.compile(r"(?<!\w)-(?=\d)")
-
 
 def number(value: float | None) -> str:
     """Return a number in about nine characters, or a dash where there is none."""
-    return "—" if value is None else _MINUS.sub("−", text.number(value))
+    return "—" if value is None else text.number(value)
 
 
 def interval(ends: Sequence[float] | None) -> str:

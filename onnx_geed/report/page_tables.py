@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Scale, descriptor_of, told, told_ends, told_gap
+from onnx_geed.report.elements import element_called, element_noun
 from onnx_geed.report.page_numbers import interval, number
-from onnx_geed.report.words import element_called, meaning
+from onnx_geed.report.words import meaning
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     ClassValue,
@@ -106,7 +107,7 @@ def class_tables(result: Result) -> dict[str, Any]:
         predictions.append(
             {
                 "layer": record["layer"],
-                "noun": "member" if is_family(group) else "element",
+                "noun": element_noun(group),
                 "permuted": record["output_action"] != "trivial",
                 "right": bool(entry["right"]),
                 "rows": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from onnx_geed.errors import GeedError, known_names, nearest, shown
 from onnx_geed.report.curves import curve_of, curve_picture
@@ -39,14 +39,9 @@ def draw_result(result: Result, kind: PlotKind, measure: str | None = None) -> A
     Raises
     ------
     GeedError
-        If there is no such kind, or the result does not have the measure.
+        If the result does not have the measure.
         If matplotlib is not installed.
     """
-    if kind not in get_args(PlotKind):
-        raise GeedError(
-            f"plot: unknown kind {shown(kind)!r}; use {known_names(get_args(PlotKind))}."
-            f"{nearest(str(kind), get_args(PlotKind))}"
-        )
     return in_the_light(_picture(result, kind, _readings(result, measure)))
 
 
@@ -76,4 +71,4 @@ def _picture(result: Result, kind: PlotKind, readings: list[Reading]) -> Picture
         level = first.perfect, f"{first.told(first.perfect):.4g} is perfect"
         curves = [curve_of(*line) for line in lines]
         return curve_picture(curves, group, first.told_unit, level, of=first, note=note)
-    return polar_picture(lines, group["name"], group["exact"], note=note)
+    return polar_picture(lines, group, note=note)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from onnx_geed.measures import MINUS, Descriptor, descriptor_of, told, told_ends
+from onnx_geed.report.elements import is_sampled, worst_noun
 from onnx_geed.report.family_table import family_lines
-from onnx_geed.report.words import foreground_words, is_sampled, overlap_words, worst_noun
+from onnx_geed.report.words import foreground_words, overlap_words
 from onnx_geed.results import (
     GroupPart,
     Reading,
@@ -283,8 +284,5 @@ def _range(measure: Descriptor, group: GroupPart, trivial: bool) -> str:
         return f"{text}/M ({kind}) or {beyond}, unnormalised {perfect:g} ({kind}) or {beyond}"
     if measure.pooled or not math.isfinite(worst):
         return f"{text} ({kind}) or {beyond}"
-    return (
-        f"{text} ({kind}) to {worst:g}"
-        if worst == int(worst)
-        else f"{text} ({kind}) to {worst:.3f}"
-    )
+    ending = f"{worst:g}" if worst == int(worst) else f"{worst:.3f}"
+    return f"{text} ({kind}) to {ending.replace('-', '−')}"

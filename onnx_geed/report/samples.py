@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import CATALOGUE
+from onnx_geed.report.elements import element_called, element_told, is_sampled
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
-from onnx_geed.report.words import element_called, is_sampled
 from onnx_geed.results import Reading, Result, is_family
 from onnx_geed.text import span
 
@@ -139,7 +139,7 @@ def _sample(
         "name": called + (f", label {label}" if label is not None else ""),
         "value": span(reading.told(float(reading.per_sample[position]))),
         # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
-        "worst": element_called(group, worst)
+        "worst": element_told(group, worst)
         if worst or is_family(group) or is_sampled(group["name"])
         else "the unmoved sample, which is farthest from the mean over the orbit",
         "worst_value": span(reading.told(float(row[worst]))),
@@ -159,12 +159,12 @@ def _sample(
                 "width": max(picture.width for picture in drawn),
                 "element": element_called(group, g),
                 "number": g,
-                "tip": f"{called}, {element_called(group, g)}: {span(reading.told(float(row[g])))}",
+                "tip": f"{called}, {element_told(group, g)}: {span(reading.told(float(row[g])))}",
                 "value": span(reading.told(float(row[g]))),
                 "worst": g == worst,
             }
             for g, drawn in zip(at, images, strict=False)
-            for under in [f"{called}, {element_called(group, g)}"]
+            for under in [f"{called}, {element_told(group, g)}"]
         ]
     return entry
 

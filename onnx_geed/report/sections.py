@@ -13,10 +13,11 @@ from onnx_geed.measures import descriptor_of
 from onnx_geed.report.axes import furthest
 from onnx_geed.report.cells_figure import heat_picture
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
+from onnx_geed.report.elements import element_called, element_noun, element_told
 from onnx_geed.report.figures import over_depth, polar_picture, profile_picture, some_layers
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples_figure import MOST_DOTS, samples_picture
-from onnx_geed.report.words import element_called, samples_called, title
+from onnx_geed.report.words import samples_called, title
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     GroupPart,
@@ -162,10 +163,11 @@ def _heat_pictures(
             framed(
                 "heat",
                 svg,
-                f"{name}: value by layer and {_called(group)}. Darker is less equivariant."
+                f"{name}: value by layer and {element_noun(group)}. Darker is less equivariant."
                 f"{_some_of(several)}",
-                f"{name}: heat map of {readings[0].measure} by layer and {_called(group)}. The "
-                f"worst cell is {worst.layer} under {element_called(group, element)}, "
+                f"{name}: heat map of {readings[0].measure} by layer and "
+                f"{element_noun(group)}. The worst cell is {worst.layer} under "
+                f"{element_told(group, element)}, "
                 f"{span(worst.told(float(worst.per_element.max())))}.",
             )
         )
@@ -215,13 +217,13 @@ def _element_pictures(
                 caption += ". At hollow points the image is resampled"
         alt = f"Value by element under {group}. " + " ".join(
             f"{label}: worst at "
-            f"{element_called(own, int(r.per_element.argmax()))}, "
+            f"{element_told(own, int(r.per_element.argmax()))}, "
             f"{span(r.told(float(r.per_element.max())))}; best at "
-            f"{element_called(own, int(r.per_element.argmin()))}, "
+            f"{element_told(own, int(r.per_element.argmin()))}, "
             f"{span(r.told(float(r.per_element.min())))}."
             for label, r in lines
         )
-        svg = polar_picture(lines, group, result["group"]["exact"], of)
+        svg = polar_picture(lines, own, of)
         pictures.append(
             framed("angles", svg, f"{caption}.{rest}", alt, "round" if round_ else "wide")
         )
@@ -237,10 +239,6 @@ def _away_from_perfect(lines: Sequence[tuple[str, Reading]], noun: str) -> str:
         f" Each point is compared with the mean over all {noun}, so the unmoved sample is not "
         f"{first.told(first.perfect):.4g}."
     )
-
-
-def _called(group: GroupPart) -> str:
-    return "member" if is_family(group) else "element"
 
 
 def _curve_pictures(
@@ -323,7 +321,7 @@ def _or_nan(value: float | None) -> float:
 def _ends(group: GroupPart, values: NDArray[np.float64], of: Reading | None = None) -> str:
     """Say where a curve is highest and lowest among all elements except the identity."""
     high, low = 1 + int(np.nanargmax(values[1:])), 1 + int(np.nanargmin(values[1:]))
-    names = [element_called(group, k) for k in (high, low)]
+    names = [element_told(group, k) for k in (high, low)]
     ends = [float(values[k]) for k in (high, low)]
     words = ("largest", "smallest")
     if of is not None:

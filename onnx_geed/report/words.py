@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_group, turns_of
 from onnx_geed.measures import descriptor_of, told_ends
+from onnx_geed.report.elements import at_elements, worst_noun
 from onnx_geed.results import (
     HARDLY,
     ROUNDED,
@@ -17,7 +16,6 @@ from onnx_geed.results import (
     Reading,
     Record,
     Result,
-    element_words,
     far_off,
     is_family,
     is_map,
@@ -28,11 +26,8 @@ from onnx_geed.results import (
 from onnx_geed.text import counted, interval, number, span
 
 __all__ = [
-    "at_elements",
-    "element_called",
     "foreground_words",
     "grade",
-    "is_sampled",
     "largest_loss",
     "meaning",
     "overlap_words",
@@ -41,7 +36,6 @@ __all__ = [
     "summary",
     "title",
     "worst_and_best",
-    "worst_noun",
 ]
 
 # If the exact elements have at least this share of the deviation, interpolation is not the cause.
@@ -216,14 +210,6 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     )
 
 
-def worst_noun(group: GroupPart) -> str:
-    """Return the noun for an element in "the worst element": an angle, if all are rotations."""
-    turns = turns_of(group["name"])
-    if (turns is not None and not turns.mirrored) or group.get("parameter") == "angle":
-        return "angle"
-    return "member" if is_family(group) else "element"
-
-
 def grade(reading: Reading, *, of_family: bool = False) -> str:
     """Return the word for how equivariant a tensor is; the only place that has such words.
 
@@ -306,7 +292,7 @@ def foreground_words(record: Record) -> str:
     half = (
         ""
         if part["ci95"] is None
-        else f" ({interval(told_ends(descriptor_of(record['measure']), part['ci95']))})"
+        else f" {interval(told_ends(descriptor_of(record['measure']), part['ci95']))}"
     )
     return f"{others}: {number(part['value'])}{half}{few}"
 
@@ -393,62 +379,3 @@ def samples_called(result: Result) -> list[str]:
     return (
         called if not labels else [f"{n}, label {x}" for n, x in zip(called, labels, strict=False)]
     )
-
-
-def element_called(group: GroupPart, g: int) -> str:
-    """Return what the page calls an element: short, and the identity by what it does.
-
-    Parameters
-    ----------
-    group : dict
-        The ``group`` part of a result.
-    g : int
-        Which element.
-
-    Returns
-    -------
-    str
-        Such as ``90°``; ``unmoved`` for an identity.
-    """
-    if g == 0 and not is_sampled(group["name"]):
-        return "unmoved"
-    return element_words(group, group["elements"][g], short=True)
-
-
-def at_elements(group: GroupPart, elements: Sequence[int]) -> str:
-    """Name up to two elements; of more, say how many of those but the identity they are.
-
-    Parameters
-    ----------
-    group : dict
-        The ``group`` part of a result.
-    elements : sequence of int
-        Which elements.
-
-    Returns
-    -------
-    str
-        Such as ``45° and 315°`` or ``5 of 7 angles``.
-    """
-    if len(elements) <= 2:
-        return " and ".join(element_called(group, g) for g in elements)
-    return f"{len(elements)} of {group['order'] - 1} {worst_noun(group)}s"
-
-
-def is_sampled(group: str) -> bool:
-    """Say whether each sample is first moved by a random element of its own.
-
-    Parameters
-    ----------
-    group : str
-        Its name.
-
-    Returns
-    -------
-    bool
-        False for a group of one's own.
-    """
-    try:
-        return parse_group(group).behind is not None
-    except GeedError:  # one's own group
-        return False

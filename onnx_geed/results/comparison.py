@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.comparability import (
@@ -33,6 +34,7 @@ SCHEMA = "onnx-geed/compare/1"
 WHAT_IS_RELATIVE = "0 is perfect, 1 is as far as different samples are from each other"
 
 
+@checked
 def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     """Compare two results, paired over the same samples.
 
@@ -85,11 +87,11 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     against two predictions of it. Then values are compared as they are, and the verdict says which
     map predicts better.
     """
-    for which, given in (("first", a), ("second", b)):
+    for name, given in (("a", a), ("b", b)):
         if not is_result(given):
             raise GeedError(
-                f"compare: the {which} argument is not a result: found {shown(given)}; read a file "
-                "with onnx_geed.load"
+                f"compare: {name} is not a result: found {shown(given)}; read a file with "
+                "onnx_geed.load"
             )
     a, b = cast(Result, a), cast(Result, b)
     differing = differences(a, b)

@@ -133,9 +133,15 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
         f"In {reading.measure}@{reading.layer} the exact elements are {span(exact)} from perfect, "
         f"all elements {span(reading.away)} ({len(readings)} of {len(pairs)} values)"
     )
-    text = "Only resampled elements deviate"
+    told = [r for _, r in pairs if r.exact is not None and noticeable(r)]
+    # What holds of a few values is not said of the network.
+    where = "" if len(readings) == len(told) else f"In {reading.measure}@{reading.layer} "
+    if where and len(readings) > 1:
+        where = f"In {len(readings)} of {len(told)} values "
+    claim = "only resampled elements deviate"
     if exact > ROUNDED * reading.away and exact > ROUNDED:
-        text = "Resampled elements deviate far more than exact ones"
+        claim = "resampled elements deviate far more than exact ones"
+    text = f"{where}{claim}" if where else f"{claim[0].upper()}{claim[1:]}"
     trips = {name: value - reading.perfect for name, value in reading.trips.items()}
     if not trips:
         yield Finding(

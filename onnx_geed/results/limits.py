@@ -10,12 +10,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.arguments import checked
+from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import write_text
 from onnx_geed.measures import descriptor_of, parse_request
 from onnx_geed.results.families import element_words, is_family
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.records import ranking_value
+from onnx_geed.results.result_file import is_result
 from onnx_geed.results.schema import Record, Result
 from onnx_geed.safe_names import xml_text
 
@@ -132,11 +134,14 @@ def check_sign(asked: str, measure: str, limit: float) -> None:
     Raises
     ------
     GeedError
-        If the measure is a cosine that no M divides, and the limit positive.
+        If the measure is a cosine, and the limit positive.
+
+    Notes
+    -----
+    Of an M that is not positive the unnormalised value is held against the limit, so that what is
+    held is above zero only where the mean cosine is negative: for a mean over orbits, hardly ever.
     """
-    known = descriptor_of(measure)
-    # A cosine divided by an M, which may be negative, has either sign.
-    if limit > 0 and known.similarity and not known.perfect_over_m:
+    if limit > 0 and descriptor_of(measure).similarity:
         raise GeedError(
             f"{asked}: limits are on minus the cosine, as files hold it, so this would pass nearly "
             f"everything; to fail below the cosine {limit:g} of tables, give {-limit:g}"
@@ -260,6 +265,7 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
     return "\n".join(lines)
 
 
+@checked
 def junit_xml(result: Result, limits: Sequence[str]) -> str:
     """Return the outcome of a check of limits as JUnit XML.
 
@@ -278,8 +284,11 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
     Raises
     ------
     GeedError
+        If it is no result.
         If a limit is invalid, or is for something that was not measured.
     """
+    if not is_result(result):
+        raise GeedError(f"result {shown(result)}: is not a result; read one with onnx_geed.load")
     suite = ElementTree.Element("testsuite", name=xml_text(f"onnx-geed {result['group']['name']}"))
     cases = failures = 0
     for limit, records in _records_by_limit(result, limits):
@@ -312,6 +321,7 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
     )
 
 
+@checked
 def write_junit(result: Result, limits: Sequence[str], path: str | Path) -> None:
     """Write the outcome of a check of limits as a JUnit XML file.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,9 @@ class FamilyValue:
         Its interval, over models where there are several.
     unmoved : float or None
         Of an accuracy, that on samples as they are.
+    of_group : bool
+        Whether it is under a group, where invariance is measured from the mean over all elements,
+        and not from the unmoved sample.
     """
 
     model: str
@@ -44,6 +47,7 @@ class FamilyValue:
     value: float
     ci95: tuple[float, float] | None = None
     unmoved: float | None = None
+    of_group: bool = False
 
 
 def family_values(results: Sequence[Result]) -> list[FamilyValue]:
@@ -83,7 +87,11 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
                 found.append(FamilyValue(model, family, "gain", gain["value"]))
         if accuracy:
             found.append(_of_accuracy(model, family, accuracy))
-    return found
+    return _marked(found, {r["group"]["name"] for r in results if not is_family(r["group"])})
+
+
+def _marked(found: Sequence[FamilyValue], groups: Collection[str]) -> list[FamilyValue]:
+    return [replace(v, of_group=v.family in groups) for v in found]
 
 
 def _of_accuracy(model: str, family: str, accuracy: MovedAccuracy) -> FamilyValue:
@@ -202,4 +210,4 @@ def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
             ends = row.get("right_ci95_over_models") or row.get("right_ci95_over_samples")
             accuracy = MovedAccuracy(moved, unmoved, _share(ends))
             found.append(_of_accuracy(model, family, accuracy))
-    return found
+    return _marked(found, {r["group"] for r in rows if r.get("kind") != "family"})

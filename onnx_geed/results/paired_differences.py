@@ -199,7 +199,7 @@ def _verdict(
     """Return the only words that are said of a comparison, wherever it is shown."""
     unit = " of the difference between samples" if scale == "relative" else ""
     measure = descriptor_of(a["measure"])
-    size = f"A - B = {told(measure, difference, scale):.3g}{unit}"
+    size = f"A − B = {_signed(told(measure, difference, scale))}{unit}"
     if gaps is None:
         return f"different samples, so there is no paired interval ({size})"
     if ends is None:
@@ -214,7 +214,7 @@ def _verdict(
         return "A and B are the same within rounding"
     if low <= 0 <= high:
         low, high = told_gap(measure, ends, scale) or ends
-        return f"no clear difference ({size}, 95 % interval {low:.3g} to {high:.3g})"
+        return f"no clear difference ({size}, 95 % interval {_signed(low)} to {_signed(high)})"
     low, high = sorted(map(abs, gap_within(measure, ends, scale)))
     by = f"by {abs(difference):.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
     named = [("A", a), ("B", b)] if difference < 0 else [("B", b), ("A", a)]
@@ -224,3 +224,7 @@ def _verdict(
     trivial = a["output_action"] == b["output_action"] == "trivial"
     better, other = (letter for letter, _ in named)
     return f"{better} is more {'in' if trivial else 'equi'}variant than {other} {by}"
+
+
+def _signed(value: float) -> str:
+    return f"{'−' if value < 0 else ''}{abs(value):.3g}"

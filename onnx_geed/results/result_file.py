@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, known_names, shown, without_secrets
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.results.agreement import disagreement
 from onnx_geed.results.fits import FIT_REFERENCES
 from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
@@ -85,7 +85,7 @@ def result(
     }
 
 
-@taking_paths
+@checked
 def read_result(path: str | Path) -> Result:
     """Read a result file.
 

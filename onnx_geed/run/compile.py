@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_geed.addresses import leaf
+from onnx_geed.arguments import checked
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group, parse_group
@@ -30,7 +31,6 @@ from onnx_geed.model import (
     load_model,
     write_model,
 )
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fit_requests import parse_fit, refuse_fits
 from onnx_geed.run.fuse import Fused, Output, check_graph_can_measure, check_graph_can_move
@@ -113,7 +113,7 @@ class CompiledMeasurement(TypedDict):
     notes: list[str]
 
 
-@taking_paths
+@checked
 def compile_measurement(
     model: str | Path | Model,
     group: str | Group,

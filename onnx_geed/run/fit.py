@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.arguments import checked
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import FitKind, Group, Table
 from onnx_geed.measures import judge_of_fits
 from onnx_geed.model import Model
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.run.executor import Executor, ExecutorName
 from onnx_geed.run.executors import open_executor
 from onnx_geed.run.fit_orbits import Notify, fit_from_model
@@ -24,7 +24,7 @@ from onnx_geed.run.progress import Progress
 __all__ = ["check_closed", "check_representation", "fit_actions", "fits_asked"]
 
 
-@taking_paths
+@checked
 def fit_actions(
     model: str | Path | Model,
     data: str | Path | NDArray[Any],
@@ -84,7 +84,6 @@ def fit_actions(
     of channels with the largest sum of cosines of samples, ``orthogonal`` the polar factor of
     S(g) + λ tr(A)/C, ``linear`` (E(g) + λI')(A + λI')⁻¹; λ by five folds.
     """
-    check_choice("kind", kind, get_args(FitKind))
     check_representation(kind, representation=representation)
     options = options | fits_asked(layers, kind)
     with open_executor(executor, address) as running:

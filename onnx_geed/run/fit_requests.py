@@ -274,7 +274,8 @@ def fit_action(
         return Trivial(group), layer.point_length
     if layer.is_one_place and layer.layout != "?" and parse_layout(layer.layout).channels:
         return Trivial(group), layer.point_length
-    if layer.layout == "?":
+    # A tensor of any rank whose axes nothing tells goes as a vector's.
+    if layer.layout == "?" or parse_layout(layer.layout).rank != len(layer.shape) + 1:
         raise GeedError(f"{bound}: {layer.layout_advice}")
     layout = parse_layout(layer.layout)
     if not layout.channels:

@@ -84,13 +84,22 @@ class Footprint:
             of = "one row" if rows == 1 else f"the {rows} rows of a run"
             raise GeedError(
                 f"the activations of {of} take {format_bytes(taken)}, the largest being "
-                f"{self.largest}; {self._allowed()}: raise it, or use smaller samples"
+                f"{self.largest}; {self._allowed()}: raise it to {_size(taken)}, or use smaller "
+                "samples"
             )
 
     def _allowed(self) -> str:
         if self.room >= self.memory:
             return f"--memory allows {format_bytes(self.room)}"
         return f"--memory {format_bytes(self.memory)} allows {format_bytes(self.room)} of them"
+
+
+def _size(taken: int) -> str:
+    """Return the least --memory, in whole tenths, in which so much has room."""
+    needed = taken if taken <= _LARGE - _BESIDE else taken + _BESIDE
+    power = 30 if needed >= 1 << 30 else 20
+    tenths = -(-needed * 10 // (1 << power))
+    return f"{tenths / 10:.1f}{'GiB' if power == 30 else 'MiB'}"
 
 
 def footprint_of(

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.results import (
     AnyResult,
@@ -54,6 +55,7 @@ class _Read:
     apart: Any
 
 
+@checked
 def merge(
     parts: Sequence[str | Path | AnyResult],
     *,

@@ -149,7 +149,7 @@ class EquivarianceMetric:
             If samples or outputs are of another shape than before.
         """
         if not callable(f):
-            raise GeedError(f"update: the first argument is a function, found {shown(f)}")
+            raise GeedError(f"update: f is a function, found {shown(f)}")
         try:
             array = to_host(batch)
         except GeedError:

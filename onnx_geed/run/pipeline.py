@@ -11,10 +11,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, Group, parse_group
 from onnx_geed.model import CLASSES, Model, parse_classes
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.results import (
     Record,
     Result,
@@ -54,7 +54,7 @@ from onnx_geed.run.unmoved import unmoving
 __all__ = ["measure", "measure_each", "measure_groups"]
 
 
-@taking_paths
+@checked
 def measure(
     model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
@@ -147,7 +147,7 @@ def measure(
         return _outcome(prepared, started, progress, notify, command, limits)
 
 
-@taking_paths
+@checked
 def measure_groups(
     model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.addresses import address_of, exists, joined
+from onnx_geed.arguments import checked
 from onnx_geed.confinement import begin
 from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.ordinary import digest_of
 from onnx_geed.results import (
     SUITE_SCHEMA,
@@ -51,7 +51,7 @@ __all__ = ["benchmark"]
 _FAILURES = (GeedError, OSError, MemoryError)
 
 
-@taking_paths
+@checked
 def benchmark(
     suite: str | Path | Suite,
     folder: str | Path,

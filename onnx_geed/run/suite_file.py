@@ -24,10 +24,10 @@ from onnx_geed.addresses import (
     opened,
     sibling,
 )
+from onnx_geed.arguments import checked
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError, nearest, reason_of, shown
 from onnx_geed.held import ALLOWED, read_held
-from onnx_geed.named_paths import taking_paths
 from onnx_geed.run.options import Options, check_option, names_files
 from onnx_geed.run.path_pattern import PLACE, PathPattern
 from onnx_geed.safe_names import file_name
@@ -124,7 +124,7 @@ class Suite:
     cells: tuple[Cell, ...]
 
 
-@taking_paths
+@checked
 def read_suite(path: str | Path) -> Suite:
     """Read a suite.
 

@@ -59,6 +59,7 @@ _REMEDY = "; export it with a free batch axis, or for a batch of 1"
 
 # Samples on which a doubt about what an output is must hold.
 _FURTHER = 16
+_FURTHER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -333,9 +334,14 @@ def _likely_row_counts(model: Model, acted: Input) -> list[int]:
 
 
 def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]:
-    """Run the first samples of D alone, for what three rows of a tensor cannot tell."""
-    rows = []
+    """Run the first samples of D alone, for what three rows of a tensor cannot tell.
+
+    Of large maps a few are enough: they have many places each.
+    """
+    rows: list[NDArray[np.float32]] = []
     for position in range(min(_FURTHER, len(source.indices))):
         row = source.rows([position], orbits=False)
         rows.append(trial.session.run(row, source.other_inputs([position], 1))[name])
-    return np.concatenate(rows)
+        if sum(array.nbytes for array in rows) >= _FURTHER_BYTES:
+            break
+    return np.concatenate(rows) if len(rows) > 1 else rows[0]

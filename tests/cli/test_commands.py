@@ -253,6 +253,67 @@ def test_quietly_nothing_but_faults_is_told(box, monkeypatch):
     assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
 
 
+def test_every_command_that_takes_its_time_works_quietly(box, monkeypatch, tmp_path):
+    monkeypatch.chdir(box)
+    takes = {name for name, command in cli.commands.items() if "-q" in _options(command)}
+    assert takes == {"measure", "fit", "cache", "benchmark", "demo"}
+    model = str(box / "ok.onnx")
+    (tmp_path / "suite.toml").write_text(
+        f'groups = ["C4"]\n[options]\nsamples = 3\nnorm-samples = 3\n[[models]]\nname = "A"\n'
+        f'path = "{model}"\n[[data]]\nname = "x"\npath = "{box / "x.npy"}"\n'
+    )
+    run = ("ok.onnx", "--data", "x.npy", "--group", "C4")
+    for words in (
+        ("benchmark", tmp_path / "suite.toml", "-o", tmp_path / "out"),
+        ("cache", *run, "-o", tmp_path / "a.geed"),
+        ("demo", "--report", tmp_path / "page.html"),
+        (
+            *("fit", *run, "--layer", "*", "--samples", "3", "--fit-samples", "3"),
+            *("-o", tmp_path / "a.npz", "--fit-anyway"),
+        ),
+    ):
+        got = invoke(*words, "-q")
+        assert (got.exit_code, got.stderr) == (0, ""), words
+
+
+def _options(command):
+    return {name for parameter in command.params for name in parameter.opts}
+
+
+def test_a_run_may_be_a_page_at_once(box, monkeypatch, tmp_path):
+    monkeypatch.chdir(box)
+    run = ("measure", "ok.onnx", "--data", "x.npy", "--samples", "4", "--norm-samples", "4")
+    page = tmp_path / "page.html"
+    got = invoke(*run, "--group", "C4", "--report", page)
+    assert got.exit_code == 0, got.stderr
+    assert [line for line in got.stderr.splitlines() if line.startswith("next: ")] == [
+        f"next: open {page} in a browser"
+    ]
+    assert "<h2>Explore single samples</h2>" in page.read_text("utf-8")
+    both = invoke(*run, "--group", "C4", "--group", "flip-h", "-q", "--report", page)
+    assert (both.exit_code, both.stderr) == (0, "")
+    assert "flip-h" in page.read_text("utf-8")
+    # What no page can be is said before anything is measured.
+    for words in (("--report", "page.pdf"), ("--report", page, "--shard", "1/2", "-o", "p.json")):
+        got = invoke(*run, "--group", "C4", *words)
+        assert (got.exit_code, got.stdout, len(got.stderr.splitlines())) == (2, "", 1)
+    cached = invoke("cache", *run[1:], "--group", "C4", "-o", tmp_path / "a.geed")
+    assert cached.exit_code == 0, cached.stderr
+    page.unlink()
+    got = invoke("measure", tmp_path / "a.geed", "--report", page)
+    assert got.exit_code == 0, got.stderr
+    assert page.is_file()
+
+
+def test_a_page_without_what_draws_it_is_refused_at_once(box, monkeypatch, tmp_path):
+    monkeypatch.chdir(box)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    for run in (("demo",), ("measure", "ok.onnx", "--data", "x.npy", "--group", "C4")):
+        got = invoke(*run, "--report", tmp_path / "page.html")
+        assert (got.exit_code, got.stdout) == (2, "")
+        assert "pip install 'onnx-geed[report]'" in got.stderr
+
+
 def test_a_run_says_what_comes_next(box, monkeypatch, tmp_path):
     monkeypatch.chdir(box)
     run = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C4")

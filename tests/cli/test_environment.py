@@ -1,5 +1,6 @@
 """Faults of what surrounds a command: each ends in the same figures, or in one line."""
 
+import io
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+
+from onnx_geed.cli.terminal import show
 
 DEMO = Path(str(files("onnx_geed.demo")))
 ROOT = Path(__file__).parents[2]
@@ -107,3 +110,11 @@ def test_settings_of_the_compiler_that_are_none_are_told_in_a_line(value, reason
     assert reason in text
     assert re.search(rf"look at (NUMBA_\S+, )*NUMBA_NUM_THREADS={value}(, NUMBA_\S+)*\n$", text)
     assert text.count("\n") == 1
+
+
+def test_a_number_keeps_its_sign_in_a_terminal_of_few_letters(monkeypatch):
+    kept = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(kept, encoding="latin-1"))
+    show("value −0.41 ± 0.02")
+    sys.stdout.flush()
+    assert kept.getvalue() == b"value -0.41 \xb1 0.02\n"

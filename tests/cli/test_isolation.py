@@ -461,7 +461,7 @@ def test_a_limit_on_memory_is_the_same_with_it_and_without(place, more):
     for limit, words in (
         ("4GiB", "the limit of this process is 4.0 GiB; raise --memory-limit"),
         ("1MB", "--memory-limit 1MB: starting takes 512.0 MiB; give at least that"),
-        ("much", "'much' is not a size"),
+        ("much", "'much' is not a size of memory"),
     ):
         got = measure(place, "hostile:takes_memory", f"--memory-limit={limit}", *more)
         assert got.returncode == 2

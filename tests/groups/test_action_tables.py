@@ -80,7 +80,8 @@ def test_matrices_need_only_compose_within_1e_5():
         ({"elements": C4.elements, "chanels": CYCLE.tolist()}, "Did you mean 'channels'"),
         ({"elements": C4.elements[:3], "channels": CYCLE.tolist()}, "one entry for each"),
         ({"elements": C4.elements, "channels": [[0, 0, 1, 2]] * 4}, "not a permutation"),
-        ({"elements": C4.elements, "channels": [["a"]] * 4}, "not an array of numbers"),
+        ({"elements": C4.elements, "channels": [["a"]] * 4}, "channels is one array of numbers"),
+        ({"elements": C4.elements, "channels": [[2**63]] * 4}, "not an array of numbers"),
         ({"elements": C4.elements, "matrices": [[[1, 2]]] * 4}, "must be square"),
     ],
 )

@@ -304,3 +304,22 @@ def test_a_batch_beyond_the_memory_is_made_smaller_and_told(tmp_path):
     assert asked["runtime"]["batch_size"] < 30
     (value,), (same,) = ([m["value"] for m in r["measurements"]] for r in (asked, plain))
     assert np.isclose(value, same, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("bodies_in_bodies[50]", "bodies of its nodes (If, Loop, Scan) lie in each other deeper"),
+        (
+            "bodies_in_bodies[10000]",
+            "bodies of its nodes (If, Loop, Scan) lie in each other deeper",
+        ),
+        ("nodes_by_the_hundred_thousand", "cut a part out of it by onnx.utils.extract_model"),
+        ("cut_at[0.5]", "not an ONNX model, or cut off"),
+    ],
+)
+def test_what_is_refused_says_why_and_what_to_do(tmp_path, case, told):
+    write(tmp_path, case)
+    with pytest.raises(GeedError) as refused:
+        list_layers(tmp_path / "model.onnx")
+    assert told in str(refused.value)

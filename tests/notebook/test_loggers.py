@@ -46,7 +46,7 @@ def test_no_value_takes_the_place_of_another():
 
 
 def test_what_is_no_value_is_refused():
-    with pytest.raises(GeedError, match="log_tensorboard: logs what compute"):
+    with pytest.raises(GeedError, match="values is a mapping"):
         log_tensorboard([1.0], Writer(), 1)
     with pytest.raises(GeedError, match="the value of a is not a number"):
         log_tensorboard({"a": "1"}, Writer(), 1)

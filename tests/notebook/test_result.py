@@ -200,7 +200,7 @@ def test_without_its_library_a_data_frame_is_one_line(plain, asked, monkeypatch)
 
 def test_what_cannot_be_made_is_said_with_what_can(plain):
     held = Result(plain)
-    with pytest.raises(GeedError, match=r"profile, angles and samples. Did you mean 'profile'"):
+    with pytest.raises(GeedError, match=r"profile, angles or samples. Did you mean 'profile'"):
         held.plot("profil")
     with pytest.raises(GeedError, match=r"channel-cos and latent-l2. Did you mean 'channel-cos'"):
         held.plot("angles", "chanel-cos")
@@ -324,7 +324,7 @@ def test_a_result_is_compared_with_a_file(plain, tmp_path):
     for path in (tmp_path / "b.json", str(tmp_path / "b.json")):
         comparison = first.compare(path)
         assert comparison["measurements"] == first.compare(first)["measurements"]
-    with pytest.raises(GeedError, match="the second argument is not a result: found 3"):
+    with pytest.raises(GeedError, match="b is a result or a mapping, found the number 3"):
         first.compare(3)
     assert onnx_geed.Comparison.__required_keys__ >= comparison.keys()
 

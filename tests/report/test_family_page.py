@@ -17,6 +17,7 @@ from onnx_geed.report.page import report
 from onnx_geed.report.sections import sections
 from onnx_geed.report.svg import panels_across
 from onnx_geed.results import (
+    FamilyValue,
     along,
     element_words,
     family_range,
@@ -341,3 +342,24 @@ def test_the_last_step_of_a_training_counts():
     values = suite_family_values([*rows, *later])
     assert {v.value for v in values if (v.model, v.quantity) == ("cnn", RELATIVE)} == {0.01}
     assert "<svg" in families_picture(values)
+
+
+def test_a_group_beside_families_is_not_ranked_among_them_and_no_close_call_is_decided():
+    def value(family, at, ends, of_group=False):
+        return FamilyValue("net", family, "latent-l2, relative", at, ends, of_group=of_group)
+
+    jpeg, turn = value("jpeg", 0.2, (0.1, 0.3)), value("rotate", 0.5, (0.4, 0.6))
+    group = value("C4", 0.1, (0.0, 0.2), of_group=True)
+    (shown,) = overview_sections([jpeg, turn, group])
+    assert shown["words"][0].startswith("net is most sensitive to rotate and least to jpeg")
+    assert "Of groups, invariance is measured from the mean" in shown["pictures"][0]["caption"]
+    (shown,) = overview_sections([jpeg, value("rotate", 0.25, (0.15, 0.35))])
+    assert shown["words"][0].startswith("net: no clear difference between rotate and jpeg")
+    assert overview_sections([jpeg, group])[0]["words"] == []
+
+
+def test_values_of_groups_beside_families_are_marked():
+    results = [family_result(JPEG), family_result(ROTATE)]
+    group = {**results[1], "group": {**results[1]["group"], "name": "C4", "kind": "group"}}
+    marked = {v.family: v.of_group for v in family_values([results[0], group])}
+    assert marked == {JPEG: False, "C4": True}

@@ -3,15 +3,23 @@ import sys
 from html.parser import HTMLParser
 
 import large_pages
+import models
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from recording import measurement
 
-from onnx_geed import GeedError, parse_group, write_json
+from onnx_geed import GeedError, measure, parse_group, write_json
 from onnx_geed.cli import cli
 from onnx_geed.groups import angle
 from onnx_geed.report import write_report
+from onnx_geed.report.elements import (
+    at_elements,
+    element_called,
+    element_noun,
+    element_told,
+    worst_noun,
+)
 from onnx_geed.report.figures import polar_picture, profile_picture
 from onnx_geed.report.page import report
 from onnx_geed.report.svg import themed
@@ -19,6 +27,7 @@ from onnx_geed.report.thinned import thinned
 from onnx_geed.report.thumbnails import open_pictures, orbit_pictures
 from onnx_geed.report.words import meaning
 from onnx_geed.results import read_record, result
+from onnx_geed.run import explore
 from onnx_geed.text import span
 
 C8, C4_IN_C8 = parse_group("C8"), (0, 2, 4, 6)
@@ -173,6 +182,13 @@ def test_a_page_is_the_same_each_time(simple):
     assert report([simple]) == report([simple])
 
 
+def test_a_name_of_two_lines_reads_the_same_all_over_a_page():
+    hostile = result_of([record("softmax-kl", spread(0.1), "relu\none")])
+    seen = page(hostile)
+    assert "relu?one" in seen.text
+    assert not re.search(r"relu\s+one", seen.text)
+
+
 def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
     values = np.repeat(np.arange(8.0)[:, None] / 10, 8, axis=1)
     values[7, 3] += 0.08
@@ -223,17 +239,18 @@ def test_long_names_that_share_their_ends_stay_apart():
     assert {"stage0", "stage1", "stage2"} <= {w.strip() for w in text}
 
 
-@pytest.mark.parametrize("group", ["C2", "C3", "D1", "D4", "flip-h", "shift2x2", "C36"])
+@pytest.mark.parametrize("group", ["C2", "C3", "D1", "D4", "flip-h", "shift2x2", "C36", "hue4"])
 def test_every_kind_of_group_has_a_picture_of_its_elements(group):
     acting = parse_group(group)
     values = np.tile(np.linspace(0, 1, acting.order), (3, 1))
     read = read_record(record("softmax-kl", values, elements=acting.elements))
-    svg = polar_picture([("a", read)], group, [True] * acting.order)
+    part = {"name": group, "elements": acting.elements, "exact": [True] * acting.order}
+    svg = polar_picture([("a", read)], part)
     assert svg.startswith("<svg")
-    if group in ("C3", "D4", "C36"):
-        assert "°" in svg
-    else:
-        assert acting.elements[-1] in svg
+    turns = {"C2": "180°", "C3": "120°", "D1": "mirror", "D4": "90°", "C36": "90°"}
+    assert {**turns, "hue4": "hue 90°"}.get(group, acting.elements[-1]) in svg
+    # One name for an element, on every picture.
+    assert "unmoved" in svg
 
 
 def test_one_sample_and_a_single_measure_make_a_page():
@@ -509,3 +526,38 @@ def test_of_twenty_thousand_values_a_page_shows_those_that_matter():
     assert told in text
     few = large_pages.of_layers(names[:2000])
     assert thinned([few]) == [few]
+
+
+def test_an_element_has_one_name_and_a_number_is_told_with_what_it_is():
+    family = {"name": "jpeg:90..10/2", "kind": "family", "parameter": "quality", "unit": None}
+    family |= {"elements": ["e", "jpeg90", "jpeg10"], "parameters": [None, 90.0, 10.0], "order": 3}
+    assert [element_called(family, g) for g in range(3)] == ["unmoved", "90", "10"]
+    assert [element_told(family, g) for g in range(3)] == ["unmoved", "quality 90", "quality 10"]
+    assert at_elements(family, [1, 2]) == "quality 90 and quality 10"
+    assert (element_noun(family), worst_noun(family)) == ("quality", "member")
+    turned = {**family, "name": "rotate:-15..15/3", "parameter": "angle", "unit": "°"}
+    assert element_told(turned, 2) == "10°"
+    # The first element of a sampled group is a rotation of each sample's own.
+    sampled = {"name": "SO2~4", "elements": list(parse_group("SO2~4").elements), "order": 4}
+    assert [element_told(sampled, g) for g in range(3)] == ["random start", "90°", "180°"]
+
+
+@pytest.mark.parametrize(
+    ("group", "asked", "beside"),
+    [
+        ("C4", "Cosine between f(gx) and g f(x)", "g f(x): moved map of the sample"),
+        ("hue3", "and its mean over all elements", "mean of the maps over all elements"),
+        ("jpeg:90..10/2", "Cosine between f(gx) and f(x)", "f(x): map of the unmoved sample"),
+    ],
+)
+def test_the_explorer_says_with_which_map_one_is_compared(tmp_path, group, asked, beside):
+    models.save(models.random_cnn(0, (8, 8)), tmp_path / "net.onnx")
+    data = np.random.default_rng(0).random((4, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", data)
+    run = (tmp_path / "net.onnx", tmp_path / "x.npy")
+    found = measure(*run, group, measures=["channel-cos"], samples=3)
+    text = report([found], explorations=[explore(found, *run, [0, 1])])
+    assert asked in text
+    assert beside in text
+    assert ("How equivariant is each layer?" in text) == (group == "C4")
+    assert ("How invariant is each layer?" in text) == (group != "C4")

@@ -106,7 +106,7 @@ def test_intervals_keep_to_the_range_of_a_measure():
     assert low < -1
     row = value_row(cosines, result_of([cosines])["group"])
     assert row["ci"] == f"[{number(-high)}, 1.0000]"
-    assert interval((-0.01, 0.5)) == "[-0.01000, 0.5000]"
+    assert interval((-0.01, 0.5)) == "[−0.01000, 0.5000]"
 
 
 def test_a_minus_is_one_on_pages_and_no_zero_has_one():

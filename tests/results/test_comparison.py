@@ -236,7 +236,7 @@ class TestCompare:
     def test_no_difference_is_no_verdict(self):
         a, b = result_of(record([1.0, 2.0, 3.0, 4.0])), result_of(record([2.0, 1.0, 4.0, 3.2]))
         (one,) = compare(a, b)["measurements"]
-        assert one["verdict"].startswith("no clear difference (A - B = -0.05, 95 %")
+        assert one["verdict"].startswith("no clear difference (A − B = −0.05, 95 %")
 
     def test_few_pairs_do_not_make_a_verdict_by_a_narrow_bootstrap(self):
         a, b = result_of(record([1.0, 1.0])), result_of(record([2.0, 3.0]))
@@ -394,7 +394,7 @@ class TestLimits:
         record([0.1, 0.3]),
         record([-0.9, -0.7], measure="channel-cos", layer="/b/relu", output_action="grid"),
         record([-0.5, -0.3], measure="channel-cos", layer="/a/relu", output_action="grid"),
-        latent([4.0, 4.0], -2.0, "latent-cos"),
+        latent([-0.4, -0.4], -2.0, "latent-cos"),
         latent([4.0, 4.0], None),
     )
 
@@ -407,9 +407,9 @@ class TestLimits:
             ("channel-cos=-0.9", ["channel-cos@/b/relu", "channel-cos@/a/relu"]),
             ("channel-cos@/b/relu=-0.5", []),
             ("channel-cos@/b/*=-0.9", ["channel-cos@/b/relu"]),
-            # M < 0 and M missing: 4 stands against the limit, not 4/-2.
-            ("latent-cos=3.9", ["latent-cos@flat"]),
-            ("latent-cos=4.1", []),
+            # M < 0 and M missing: -0.4 stands against the limit, not -0.4 / -2.
+            ("latent-cos=-0.41", ["latent-cos@flat"]),
+            ("latent-cos=-0.39", []),
             ("latent-l2=3.9", ["latent-l2@flat"]),
         ],
     )
@@ -421,8 +421,8 @@ class TestLimits:
         assert over_limits(self.RESULT, [f"softmax-kl={value!r}"]) == []
 
     def test_a_violation_says_value_limit_and_what_was_compared(self):
-        (line,) = over_limits(self.RESULT, ["latent-cos=1"])
-        assert line == "latent-cos@flat: 4 (unnormalised) > 1"
+        (line,) = over_limits(self.RESULT, ["latent-cos=-0.5"])
+        assert line == "latent-cos@flat: -0.4 (unnormalised) > -0.5"
 
     def test_a_layer_name_with_an_equals_sign_can_be_named(self):
         one = result_of(record([1.0], layer="a=b[0]"))
@@ -446,7 +446,7 @@ class TestLimits:
         assert says in str(error.value)
         assert "\n" not in str(error.value)
 
-    @pytest.mark.parametrize("limit", ["channel-cos=0.42", "channel-cos@a*=0.9"])
+    @pytest.mark.parametrize("limit", ["channel-cos=0.42", "channel-cos@a*=0.9", "latent-cos=2.39"])
     def test_a_cosine_as_tables_show_it_is_no_limit(self, limit):
         """Of minus a cosine a positive limit passes all that is seen in practice."""
         with pytest.raises(GeedError) as error:
@@ -454,7 +454,7 @@ class TestLimits:
         told = limit.rpartition("=")[2]
         assert f"--fail-above {limit}: limits are on minus the cosine" in str(error.value)
         assert str(error.value).endswith(f"below the cosine {told} of tables, give -{told}")
-        assert parse_limits(["channel-cos=0", "channel-cos=-0.42", "latent-l2=0.42"])
+        assert parse_limits(["channel-cos=0", "latent-cos=-2.39", "latent-l2=0.42"])
 
     def test_limits_are_read_before_anything_is_measured(self):
         assert parse_limits(["softmax-kl=0.5", "channel-cos@a*=-1e-3"]) == [

@@ -158,6 +158,11 @@ def test_resampled_elements_alone_are_told_from_the_rest():
     assert "--references" in findings[0].advice
     assert names(diagnose(result_of(maps(0.15, 0.2)))) == []
     assert names(diagnose(result_of(maps(1e-7, 1e-3)))) == []
+    assert findings[0].text.startswith("Only resampled elements deviate")
+    # What holds of one value is not said of the network.
+    both = diagnose(result_of(maps(0.15, 0.2, layer="a"), maps(1e-7, 0.2, layer="b")))
+    told = next(f for f in both if f.name == "resampled elements")
+    assert told.text.startswith("In channel-cos@b only resampled elements deviate")
 
 
 @pytest.mark.parametrize(

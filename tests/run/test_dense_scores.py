@@ -28,6 +28,7 @@ from onnx_geed.measures import (
     measured_at_places,
     view,
 )
+from onnx_geed.report import table, write_report
 from onnx_geed.results import overlap_part
 
 BOTH = ["softmax-kl", "flip-rate"]
@@ -228,6 +229,21 @@ def test_background_that_stays_hides_ink_that_does_not(tmp_path):
     assert record["miou"]["per_class"]["1"] == 0
     good = measured(tmp_path, segmenter(), data, "flip-h", background=0)["flip-rate"]
     assert good["foreground"]["value"] == 0
+
+
+def test_a_page_of_dense_scores_begins_with_their_overlap(tmp_path):
+    data = drawings()
+    path = models.save(segmenter(ramp=3.0), tmp_path / "model.onnx")
+    labels = (data[:, 0] > 0.5).astype(np.int64)
+    wanted = {"measures": BOTH, **OPTIONS, "background": 0, "labels": labels}
+    result = geed.measure(path, data, "flip-h", **wanted)
+    write_report([result], tmp_path / "page.html")
+    words = (tmp_path / "page.html").read_text("utf-8").partition("At a glance")[2]
+    first = words.partition("How far off")[0]
+    assert "mIoU of moved and unmoved samples" in first
+    assert "(1 is perfect)." in first
+    # An interval has its own brackets, and no others around them.
+    assert "([" not in table(result)
 
 
 def test_samples_without_foreground_are_left_out_and_told(tmp_path):

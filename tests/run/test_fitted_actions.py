@@ -501,3 +501,27 @@ def test_a_fit_that_no_memory_holds_is_refused_before_it_runs(tmp_path):
     told = r"a fit of wide, of 100,000 channels, takes .*GiB of memory: fit a smaller layer"
     with pytest.raises(geed.GeedError, match=told):
         geed.fit_actions(path, x, "C4", ["wide"], provider="cpu", **few)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ([-1, 192, *[1] * 6], r"y, \(N, 192, 1, .*: the graph does not show .* y=LETTERS, one"),
+        ([-1, 192, *[1] * 61], r"y, of 63 axes: the graph does not show .* y=LETTERS, one"),
+        ([-1, 12, 16], r"y, \(N, 12, 16\): the graph does not show .* y=NCT or y=NTC"),
+    ],
+)
+def test_a_tensor_whose_axes_nothing_tells_is_not_fitted(tmp_path, shape, told):
+    node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node("Reshape", ["x", "s"], ["y"])],
+        "reshaped",
+        [info("x", onnx.TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.array(shape, np.int64), "s")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    path = models.save(model, tmp_path / "m.onnx")
+    with pytest.raises(geed.GeedError, match=told):
+        geed.fit_actions(path, images((3, 8, 8), 20), "C4", ["y"], fit_anyway=True, **FEW)

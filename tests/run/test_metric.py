@@ -153,7 +153,7 @@ def test_it_holds_no_function():
         (lambda r: EquivarianceMetric("C4", sample=3), "sample"),
         (lambda r: EquivarianceMetric("C4", untrained=True), "untrained"),
         (lambda r: metric_of().compute(), "call update first"),
-        (lambda r: metric_of().update(r, net), "first argument is a function"),
+        (lambda r: metric_of().update(r, net), "f is a function"),
         (lambda r: metric_of().update(net, r[:0]), "at least one sample"),
         (lambda r: metric_of().update(net, "text"), "a batch is numbers"),
         (lambda r: metric_of().update(lambda b: 1 / 0, r), "ZeroDivisionError"),

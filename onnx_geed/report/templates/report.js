@@ -228,6 +228,8 @@ if (source) {
   function drawGrid() {
     const {model, sample} = of();
     put("left", model.left);
+    put("grid-title", model.title);
+    put("hint", model.hint);
     if (!model.layers.length) return put("grid");
     const table = make("table", {class: "cells"}), head = make("tr", {}, make("td"));
     model.names.forEach(name => head.append(make("th", {scope: "col"}, name)));
@@ -271,16 +273,17 @@ if (source) {
     };
     put("maps", ...(layer.reading ? [make("p", {class: "reading"}, layer.reading)] : []), ...layer.channels.map((channel, c) => make("div", {class: "pair"},
       make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
-      map(2 * c, "f(gx): map of the moved sample"), map(2 * c + 1, "g f(x): moved map of the sample"))));
+      map(2 * c, "f(gx): map of the moved sample"), map(2 * c + 1, layer.beside))));
   }
   function say(extra = "") {
     const {model, sample, layer} = of(), top = sample.top[now.element] ?? [];
     const first = sample.top[model.elements.indexOf(0)]?.[0];
     const name = model.names[now.element];
-    let text = `${models.length > 1 ? `${model.model}: ` : ""}${sample.name}, ${name === "unmoved" ? name : `moved by ${name}`}`;
+    const start = model.names[model.elements.indexOf(0)], before = start === "unmoved" ? "before moving" : `at the ${start}`;
+    let text = `${models.length > 1 ? `${model.model}: ` : ""}${sample.name}, ${name === start ? name : `moved by ${model.told[now.element]}`}`;
     if (top.length) {
       text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
-      if (name !== "unmoved") text += top[0][0] === first[0] ? ", the same class as before moving" : `; before moving: ${named(model, first[0])} (${percent(first[1])})`;
+      if (name !== start) text += top[0][0] === first[0] ? `, the same class as ${before}` : `; ${before}: ${named(model, first[0])} (${percent(first[1])})`;
     }
     if (layer) text += `. ${layer.layer}: mean cosine ${sample.told[now.layer][now.element]} over all channels`;
     put("said", `${extra}${text}.`);

@@ -1,0 +1,126 @@
+"""What people read of the elements of a group and the members of a family: their names and noun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import parse_group, turns_of
+from onnx_geed.results import GroupPart, element_words, is_family, parameters_of
+
+__all__ = [
+    "at_elements",
+    "element_called",
+    "element_noun",
+    "element_told",
+    "is_sampled",
+    "worst_noun",
+]
+
+
+def element_called(group: GroupPart, g: int) -> str:
+    """Return what the page calls an element: short, and the identity by what it does.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+    g : int
+        Which element.
+
+    Returns
+    -------
+    str
+        Such as ``90°``; ``unmoved`` for an identity. The first element of a sampled group moves
+        each sample by a rotation of its own, from which the others go on.
+    """
+    if g == 0:
+        return "random start" if is_sampled(group["name"]) else "unmoved"
+    return element_words(group, group["elements"][g], short=True)
+
+
+def element_told(group: GroupPart, g: int) -> str:
+    """Return what a sentence calls an element, where no axis or column says what its number is.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+    g : int
+        Which element.
+
+    Returns
+    -------
+    str
+        Such as ``90°``, ``−15°`` or ``quality 10``.
+    """
+    called = element_called(group, g)
+    bare = g and _is_numbered(group) and not group.get("unit")
+    return f"{group.get('parameter', 'parameter')} {called}" if bare else called
+
+
+def at_elements(group: GroupPart, elements: Sequence[int]) -> str:
+    """Name up to two elements; of more, say how many of those but the identity they are.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+    elements : sequence of int
+        Which elements.
+
+    Returns
+    -------
+    str
+        Such as ``45° and 315°``, ``quality 10`` or ``5 of 7 angles``.
+    """
+    if len(elements) <= 2:
+        return " and ".join(element_told(group, g) for g in elements)
+    return f"{len(elements)} of {group['order'] - 1} {worst_noun(group)}s"
+
+
+def is_sampled(group: str) -> bool:
+    """Say whether each sample is first moved by a random element of its own.
+
+    Parameters
+    ----------
+    group : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        False for a group of one's own.
+    """
+    try:
+        return parse_group(group).behind is not None
+    except GeedError:  # one's own group
+        return False
+
+
+def element_noun(group: GroupPart) -> str:
+    """Return the noun for an element on an axis or over a column: what a family goes over.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+
+    Returns
+    -------
+    str
+        Such as ``angle``, ``quality``, ``element`` or ``member``.
+    """
+    return group.get("parameter", "parameter") if _is_numbered(group) else worst_noun(group)
+
+
+def _is_numbered(group: GroupPart) -> bool:
+    return is_family(group) and parameters_of(group) is not None
+
+
+def worst_noun(group: GroupPart) -> str:
+    """Return the noun for an element in "the worst element": an angle, if all are rotations."""
+    turns = turns_of(group["name"])
+    if (turns is not None and not turns.mirrored) or group.get("parameter") == "angle":
+        return "angle"
+    return "member" if is_family(group) else "element"
