@@ -14,6 +14,7 @@ from onnx_geed.text import shorten, span
 __all__ = [
     "begin_at_perfect",
     "distinct_names",
+    "fitting_across",
     "furthest",
     "head",
     "label_layers",
@@ -68,13 +69,18 @@ def _common_start(names: Sequence[str]) -> str:
     return first[: min(len(first), len(last)) if same is None else same]
 
 
+def fitting_across(labels: Sequence[str], inches: float) -> int:
+    """Return how many entries of a legend fit beside each other, at least one."""
+    # A letter is at most so wide; before it stands a line.
+    widest = max(map(len, labels), default=0) * 0.62 * FONT / 72 + 0.4
+    return max(1, int(inches / widest))
+
+
 def legend(axes: Any, count: int, **options: Any) -> None:
     """Put a legend over the axes where there is more than one entry, as wide as the picture."""
     if count > 1:
         figure, (_, labels) = axes.figure, axes.get_legend_handles_labels()
-        # A letter is at most so wide; before it stands a line, and in front of all the axis.
-        widest = max(map(len, labels), default=0) * 0.62 * FONT / 72 + 0.4
-        fitting = max(1, int((figure.get_figwidth() - _AXIS) / widest))
+        fitting = fitting_across(labels, figure.get_figwidth() - _AXIS)
         across = min(2 if count > 3 else count, fitting)
         more = -(-count // across) - -(-count // (2 if count > 3 else count))
         figure.set_figheight(figure.get_figheight() + 0.17 * more)

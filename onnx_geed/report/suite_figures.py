@@ -10,7 +10,7 @@ from typing import Any, Literal
 from onnx_geed.addresses import joined
 from onnx_geed.files import make_folder, write_text
 from onnx_geed.measures import Descriptor, Scale, descriptor_of, told, within
-from onnx_geed.report.axes import legend_name, tell_cosines
+from onnx_geed.report.axes import fitting_across, legend_name, tell_cosines
 from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.page import check_installed, write_report
 from onnx_geed.report.suite_page import suite_page
@@ -222,7 +222,10 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
                 axes.set_ylabel(_label(descriptor_of(rows[0]["measure"]), field))
         if len(models) > 1 and axis != "model":
             handles, labels = figure.axes[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper left", ncols=3)
+            across = min(3, fitting_across(labels, figure.get_figwidth()))
+            more = -(-len(labels) // across) - -(-len(labels) // 3)
+            figure.set_figheight(figure.get_figheight() + 0.17 * more)
+            figure.legend(handles, labels, loc="outside upper left", ncols=across, handlelength=1.4)
     return picture[0]
 
 
