@@ -648,6 +648,13 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
     ),
     ("4.3", "So also under D8", "4.3", starts("D8", "latent-l2"), "chips.D8.latent-l2"),
     (
+        "4.3, inside a disk",
+        "From scratch, latents are more invariant than from pretrained weights (C8)",
+        "4.3-disk",
+        starts("C8", "latent-l2"),
+        "chips.C8.latent-l2",
+    ),
+    (
         "4.3",
         "From scratch, latent EED rises slightly with training",
         "4.3",

@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 SUITES = {
     "4.1": ("4.1", "4.1-features"),
     "4.2": ("4.2", "4.2-disk"),
-    "4.3": ("4.3",),
+    "4.3": ("4.3", "4.3-disk"),
     "4.4": ("4.4",),
     "4.4-fashion": ("4.4-fashion",),
     "4.4-turns": ("4.4-turns",),

@@ -248,20 +248,20 @@ def short(results: Path) -> str:
     return "\n".join(lines)
 
 
-def turned(r: Results) -> str:
+def turned(r: Results, disk: Results) -> str:
     """Return what turns without interpolation show of either start, beside all turns."""
     texts = []
     for network in networks(r):
-        where = {"step": last(r), "measure": "latent-l2", "group": "C8"}
-        pair = [r.row(model=f"{network} {start}", **where) for start in ("scratch", "pretrained")]
-        every, exact = (
-            " / ".join("-" if x is None else f"{x[key]:.3g}" for x in pair)
-            for key in ("mean", "exact_mean")
-        )
-        texts.append(f"{network} {exact} ({every})")
+
+        def pair(s: Results, key: str = "mean", network: str = network) -> str:
+            where = {"step": last(s), "measure": "latent-l2", "group": "C8"}
+            rows = (s.row(model=f"{network} {x}", **where) for x in ("scratch", "pretrained"))
+            return " / ".join("-" if row is None else f"{row[key]:.3g}" for row in rows)
+
+        texts.append(f"{network} {pair(r, 'exact_mean')} ({pair(r)}; {pair(disk)})")
     return (
-        "Scratch / pretrained over quarter turns, which need none (over all turns): "
-        f"{'; '.join(texts)}"
+        "Scratch / pretrained over quarter turns alone (over all; over all inside a disk, where no "
+        f"corner comes in): {'; '.join(texts)}"
     )
 
 
@@ -315,12 +315,11 @@ def causes(results: Path) -> str:
             "does not go as far as what is built in: from digits to these its latent EED goes "
             f"{away('conventional')}, that of C8-CNNs {away('steerable')}, and of untrained CNNs "
             f"{away('untrained')}.",
-            "- **4.3**: what separates the starts is largely interpolation. "
-            f"{turned(chips)}. So the "
-            "ResNet-18 from scratch, whose seeds differ most, is behind because it reacts to chips "
-            "that were resampled, and SqueezeNet's starts differ in nothing else. A network from "
-            f"scratch may not see the image yet: Lite0's at iteration {early} has a softmax EED of "
-            f"{value(blind):.0e}.",
+            "- **4.3**: what separates the starts is largely the black corners that turns by 45 "
+            f"degrees bring in. {turned(chips, suite(results, '4.3-disk'))}. Without corners the "
+            "starts of ResNet-18 and SqueezeNet hardly differ, and those of Lite0 lean to the "
+            "paper's order. A network from scratch may not see the image yet: Lite0's at iteration "
+            f"{early} has a softmax EED of {value(blind):.0e}.",
             f"- **4.4, cosine with M**: M again. The supervised network comes first, "
             f"{cos(views, 'supervised')} against SimCLR's {cos(views, 'simclr')}, since different "
             f"images have a mean cosine of {m(views, 'supervised')} in it and of "
