@@ -157,8 +157,7 @@ def load_model(path: str | Path) -> Model:
                 "onnx-geed report, or give the model"
             ) from None
         raise GeedError(
-            f"{path}: not an ONNX model, cut off, or with bodies in bodies beyond reading; export "
-            "it again or copy it completely"
+            f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
         ) from None
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")

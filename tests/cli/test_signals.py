@@ -345,7 +345,7 @@ def test_a_signal_that_a_callback_swallows_comes_again(tmp_path):
         "install()\n"
         "from onnx_geed.cli import cli\n"
         "call = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))\n"
-        "def loop(page):\n"
+        "def loop(**options):\n"
         "    call()\n"
         "    time.sleep(4)\n"
         "cli.commands['demo'].callback = loop\n"

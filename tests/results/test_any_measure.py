@@ -144,7 +144,7 @@ def test_a_page_has_its_section_and_pictures():
     page = report([result_of(record(SHARE, 30.0), record(SHARE, 60.0, layer="b"))])
     text = text_of(page)
     assert "Angles of maps angle-of-maps" in text
-    assert "value by layer and element" in text  # maps by layer and element, as all maps have
+    assert "value by layer and angle" in text  # maps by layer and element, as all maps have
     assert "By angle-of-maps on b, in degrees." in text
 
 
