@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from section43 import NETWORKS
 
 #: Arguments of from_torch.py, and how the network was trained.
 PUBLISHED = {
@@ -46,7 +45,10 @@ PUBLISHED = {
         "SqueezeNet, supervised",
         [
             *("packaged:SqueezeNet", "--input-shape", "3,224,224", "--latent", "conv10:in"),
-            *("--preprocess", f"resize=256 crop=224 {NETWORKS['small']['squeezenet'].words()}"),
+            *(
+                "--preprocess",
+                "resize=256 crop=224 channels=BGR scale=255 mean=103.939,116.779,123.68",
+            ),
         ],
     ),
 }
