@@ -305,7 +305,8 @@ def calls(folder: Path) -> dict[str, Call]:
     add(loaded.compare, other=folder / "r.json", force=False)
     add(loaded.plot, kind="profile", measure=None)
     add(loaded.save, path="saved.json")
-    add(loaded.to_dataframe, library=None)
+    if importlib.util.find_spec("pandas"):
+        add(loaded.to_dataframe, library=None)
     add(onnx_geed.EquivarianceMetric, group=group, measures=["output-l2"])
     add(metric.update, f=lambda x: x.reshape(len(x), -1), batch=data[:2], labels=None)
     values = {"latent-l2@y": 0.5}
