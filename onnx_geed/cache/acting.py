@@ -9,7 +9,7 @@ from onnx_geed.groups import (
     family_group,
     on_grid,
     own_members,
-    parse_group,
+    recorded_group,
     with_components,
 )
 from onnx_geed.results import GroupPart
@@ -48,7 +48,7 @@ def _named(part: GroupPart) -> Group:
     if part.get("kind") == "family" and part.get("parameter") == "member":
         # No program of the user's is run for the names of its members.
         return family_group(part["name"], own_members(part["name"], part["elements"][1:]))
-    group = with_components(parse_group(part["name"]), part.get("components", "right-down"))
+    group = with_components(recorded_group(part["name"]), part.get("components", "right-down"))
     if group.onward is not None and "kind" not in part:
         raise GeedError(
             f"the cache was written when {group.name} moved all samples by the same elements, but "

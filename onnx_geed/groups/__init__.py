@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.named import (
         parse_group as parse_group,
+        recorded_group as recorded_group,
     )
     from onnx_geed.groups.orbits import (
         orbit as orbit,

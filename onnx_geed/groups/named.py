@@ -35,6 +35,7 @@ __all__ = [
     "group_named",
     "motions",
     "parse_group",
+    "recorded_group",
 ]
 
 #: Largest order :func:`parse_group` builds: every sample is run once per element.
@@ -90,16 +91,35 @@ def motions(group: Group) -> tuple[Motion, ...] | None:
 
 @functools.lru_cache(maxsize=64)
 def group_named(name: str) -> Group | None:
-    """Return the group that a name stands for; ``None`` where it stands for none.
+    """Return the group that a name in a file stands for; ``None`` where it stands for none.
 
-    Also for a family of one's own: no program of somebody's is run because a result names it.
+    Also for a family of one's own.
     """
-    if re.fullmatch(_OWN, name):
-        return None
     try:
-        return parse_group(name)
+        return recorded_group(name)
     except GeedError:
         return None
+
+
+def recorded_group(name: str) -> Group:
+    """Return the group that a result or a cache names: no program is run because a file says so.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`parse_group` takes it, but for ``module:function``.
+
+    Returns
+    -------
+    Group
+
+    Raises
+    ------
+    GeedError
+        If it names a program.
+        If it is the name of no group.
+    """
+    return _group_of(name, runs=False)
 
 
 def direct_product(left: Group, right: Group) -> Group:
@@ -222,6 +242,11 @@ def parse_group(name: str) -> Group:
         If a step of small motions is invalid.
         If a range of a family is invalid, or your own family cannot be imported.
     """
+    return _group_of(name, runs=True)
+
+
+def _group_of(name: str, *, runs: bool) -> Group:
+    """Return the group of a name; ``runs`` says whether it may be, or hold, a program."""
     if not isinstance(name, str):
         raise GeedError(
             f"a group is a name such as C8, or a Group; found {shown(name)}: write {_SPELLED}"
@@ -236,7 +261,12 @@ def parse_group(name: str) -> Group:
         )
     if "*" in name:
         left, _, right = name.rpartition("*")
-        return direct_product(parse_group(left), parse_group(right))
+        return direct_product(_group_of(left, runs=runs), _group_of(right, runs=runs))
+    if not runs and re.fullmatch(_OWN, name):
+        raise GeedError(
+            f"group {name}: is somebody's own program, which is not run because a file names it; "
+            "measure again with --group"
+        )
     for pattern, make in _NAMED:
         if match := re.fullmatch(pattern, name):
             return make(name, *match.groups())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_group, turns_of
+from onnx_geed.groups import recorded_group, turns_of
 from onnx_geed.results import GroupPart, element_words, is_family, parameters_of
 
 __all__ = [
@@ -93,7 +93,7 @@ def is_sampled(group: str) -> bool:
         False for a group of one's own.
     """
     try:
-        return parse_group(group).behind is not None
+        return recorded_group(group).behind is not None
     except GeedError:  # one's own group
         return False
 

@@ -24,8 +24,8 @@ from onnx_geed.groups import (
     Group,
     disk_mask,
     layout_action,
-    parse_group,
     parse_layout,
+    recorded_group,
     with_components,
 )
 from onnx_geed.report.drawings import drawing_of
@@ -188,7 +188,7 @@ def _named(result: Result) -> Group | None:
     """Return the group, unless it is one of the user's own: drawing never runs their functions."""
     group = result["group"]
     own = group["interpolation"] == "own" or group.get("parameter") == "member"
-    return None if own else parse_group(group["name"])
+    return None if own else recorded_group(group["name"])
 
 
 def _open(data: str | Path, measured: InputPart | None) -> ShownInput:
