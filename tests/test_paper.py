@@ -585,6 +585,44 @@ def test_each_network_is_held_against_itself():
     assert findings.trend("pretrained", -1)(r)[1] == ["not separated", "reproduced"]
 
 
+def test_the_first_seeds_say_what_they_would_have_said_alone():
+    import findings
+    import words
+
+    ends = {f"cnn/run{seed}": {"accuracy": 0.9 + seed / 100} for seed in range(4)}
+    every = findings.Results(
+        [row("a", [0.1, 0.3, 0.2, 0.9], step=1), row("b", [0.5, 0, 0.7, 0.8], step=1)], ends
+    )
+    every.row(model="b")["values"][1] = None  # failed
+    few = every.of_first(3)
+    assert few.row(model="a")["values"] == [0.1, 0.3, 0.2]
+    assert few.row(model="a")["seeds"] == [0, 1, 2]
+    assert few.row(model="a")["mean"] == pytest.approx(0.2)
+    # Student's t of three values 0.1 apart: 4.303 * 0.1 / sqrt(3).
+    half = 4.302653 * 0.1 / 3**0.5
+    assert few.row(model="a")["ci95_over_models"] == pytest.approx([0.2 - half, 0.2 + half])
+    assert few.row(model="b")["mean"] == pytest.approx(0.6)
+    assert [*few.training] == ["cnn/run0", "cnn/run1", "cnn/run2"]
+    assert every.row(model="a")["values"][3] == 0.9  # as it was
+    assert len(words.more_seeds(PAPER / "results" / "small").splitlines()) > 4
+
+
+def test_verdicts_of_changes_are_those_of_a_t_test():
+    import findings
+
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    seen = set()
+    for shift in np.linspace(-2, 2, 40):
+        values = rng.normal(shift, 1, 8)
+        found = findings.negative(list(values))
+        sure = stats.ttest_1samp(values, 0).pvalue < 0.05
+        wanted = ("reproduced" if values.mean() < 0 else "reversed") if sure else "not separated"
+        assert found == wanted
+        seen.add(found)
+    assert len(seen) == 3
+
+
 def test_weights_of_packages_load_with_every_key(tmp_path):
     torch = pytest.importorskip("torch")
     import pickle
