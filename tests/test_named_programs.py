@@ -1,5 +1,6 @@
 """A program that a file names as its group is never run: who reads the file did not ask for it."""
 
+import ast
 import copy
 import sys
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import onnx_geed
 from onnx_geed import GeedError, measure, parse_group, write_json
 from onnx_geed.cache.acting import acting_group
 from onnx_geed.cli import cli
@@ -46,6 +48,10 @@ def test_no_command_runs_what_a_result_names(ran, result, name, lie):
     for line in (
         ("report", "r.json", "-o", "r.html"),
         ("report", "r.json", "-o", "r.html", "--data", str(DEMO / "digits.npz")),
+        (
+            *("report", "r.json", "-o", "r.html", "--data", str(DEMO / "digits.npz")),
+            *("--model", str(DEMO / "digits_cnn.onnx")),
+        ),
         ("compare", "r.json", "r.json"),
         ("aggregate", "r.json", "r.json"),
     ):
@@ -71,3 +77,22 @@ def test_a_program_is_run_where_the_user_names_it(ran):
     assert parse_group("bad_program:f").elements == ("e", "dark")
     assert ran.exists()
     assert recorded_group("C4*hue3") == parse_group("C4*hue3")
+
+
+#: What takes a group from the user, who may name a program; all others read names in files.
+TAKE_IT_FROM_THE_USER = {
+    "groups/named.py",
+    *(f"run/{name}.py" for name in ("compile", "metric", "pipeline", "prepare", "source")),
+}
+
+
+def test_only_what_the_user_names_may_be_a_program():
+    package = Path(onnx_geed.__file__).parent
+    calls = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parse_group"
+    }
+    assert calls <= TAKE_IT_FROM_THE_USER
+    assert "run/source.py" in calls

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import preprocess_from_json
 from onnx_geed.errors import GeedError, known_names
-from onnx_geed.groups import Action, LayoutAction, PlacedAction, parse_layout
+from onnx_geed.groups import Action, LayoutAction, PlacedAction, parse_layout, recorded_group
 from onnx_geed.measures import (
     Measure,
     channel_sums_of_orbits,
@@ -267,7 +267,7 @@ def _prepared(
         options["input_layout"] = {one["name"]: one["layout"] for one in inputs}
     elif "layout" in part:
         options["input_layout"] = part["layout"]
-    acting = group["name"] if action is None else None
+    acting = recorded_group(group["name"]) if action is None else None
     prepared = prepare_run(model, data, acting, make_options(options), action)
     if list(prepared.task.source.indices) != list(part["indices"]):
         raise GeedError(
