@@ -1,7 +1,7 @@
 import naive_photometric as naive
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageEnhance
 
@@ -151,10 +151,13 @@ def test_jpeg_halves_the_resolution_of_colours_and_not_of_what_is_grey():
 
 
 @given(st.integers(1, 3), st.floats(-2, 2))
+@example(1, -0.21608240839426385)  # half a level in single precision, a little more in double
 def test_clipped_images_are_those_of_eight_bits(channels, add):
     x = picture(channels) + np.float32(add)
-    found = clipped(x)
-    assert_allclose(found, naive.clipped(x), atol=1e-7)
+    found, wanted = clipped(x), naive.clipped(x)
+    halves = np.abs(np.abs(255 * np.float64(x) % 1) - 0.5) < 1e-4
+    assert_allclose(found[~halves], wanted[~halves], atol=1e-7)
+    assert_allclose(found, wanted, atol=1.001 / 255)
     assert_array_equal(clipped(found), found)
     levels = np.arange(256, dtype=np.uint8)
     assert_array_equal(to_bytes(from_bytes(levels)), levels)
