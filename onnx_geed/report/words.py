@@ -130,6 +130,8 @@ def _depth(maps: Sequence[Reading], subject: str, noun: str, *, family: bool) ->
     target = f"the moved {noun}"
     if all(r.output_action == "trivial" for r in maps):
         target = f"the {noun} of the unmoved sample" if family else "the mean over the orbit"
+    elif averaged := maps[-1].averaged:
+        target = f"the moved mean {noun} of the {_in_place(averaged)}"
     text = (
         f"{subject} has cosine {span(-first.value)} with {target} in {first.layer} and "
         f"{span(-last.value)} in {last.layer} (1 is perfect)"
@@ -330,12 +332,17 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
     target = "f(x) itself" if of_family else "the mean over the orbit"
-    target = how or (target if trivial else "the moved f(x)")
+    if reading.averaged:
+        target = f"the moved mean over the {_in_place(reading.averaged)}"
+    elif not trivial:
+        target = "the moved f(x)"
+    target = how or target
     value, measure = span(reading.told(reading.value)), reading.descriptor
     if measure.normalised and not measure.perfect_over_m and not reading.normalised:
         template = ""  # tells of what M divides
     else:
-        template = measure.sentence if trivial else measure.sentence_moved or measure.sentence
+        told = trivial or (reading.averaged and "{target}" in measure.sentence)
+        template = measure.sentence if told else measure.sentence_moved or measure.sentence
         template = (trivial and of_family and measure.sentence_of_family) or template
     if template:
         largest = measure.worst_value(order, trivial=trivial and not of_family)
@@ -345,6 +352,10 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
     if reading.in_tensor_units:
         return f"The distance of f(gx) from {target} is {value}, in units of the tensor {beside}"
     return f"f(gx) deviates from {target} by {value} {reading.unit} {beside}"
+
+
+def _in_place(averaged: Sequence[str]) -> str:
+    return f"{len(averaged)} elements that should not change it"
 
 
 def _between(reading: Reading) -> str:

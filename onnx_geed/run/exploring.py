@@ -171,7 +171,8 @@ def _maps_to_show(result: Result) -> list[Record]:
     ]
     if len(known) <= _LAYERS:
         return known
-    worst = max(range(len(known)), key=lambda i: known[i]["value"] or 0.0)
+    readings = [read_record(record) for record in known]
+    worst = max(range(len(known)), key=lambda i: readings[i].share(readings[i].value))
     at = {*np.linspace(0, len(known) - 1, _LAYERS - 1).round().astype(int).tolist(), worst}
     return [known[i] for i in sorted(at)]
 

@@ -272,7 +272,8 @@ if (source) {
       return make("figure", {}, one, make("figcaption", {}, what));
     };
     put("maps", ...(layer.reading ? [make("p", {class: "reading"}, layer.reading)] : []), ...layer.channels.map((channel, c) => make("div", {class: "pair"},
-      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
+      make("p", {}, make("b", {}, c ? "Median channel" : layer.channels.length > 1 ? "Worst channel" : "The only channel"),
+        ` ${layer.channels.length > 1 ? `over all ${model.over} (channel ${channel}), here ` : ""}cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
       map(2 * c, "f(gx): map of the moved sample"), map(2 * c + 1, layer.beside))));
   }
   function say(extra = "") {
