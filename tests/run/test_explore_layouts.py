@@ -76,7 +76,7 @@ def test_the_mean_over_what_leaves_maps_in_place_is_shown(tmp_path):
     # A third of a turn about the grey axis takes red to green to blue.
     maps = by_hand(path, np.stack([np.roll(image, k, 0) for k in range(3)]), "a").mean(axis=0)
     for g, element in enumerate(result["group"]["elements"]):
-        turns = "e r1 r2 r3".split().index(element.split("*")[0])
+        turns = ["e", "r1", "r2", "r3"].index(element.split("*")[0])
         for k, channel in enumerate(layer.channels):
             wanted = np.rot90(maps[channel], turns)
             np.testing.assert_allclose(layer.expected[0, g, k], wanted, atol=1e-5)
