@@ -102,9 +102,26 @@ const numberIn = cell => {
 const natural = new Intl.Collator(undefined, {numeric: true}).compare;
 
 // A click on a heading sorts its table; a box searches it by layer or measure. What has no value comes last both ways.
+// Of thousands of rows a browser lays out some hundreds at once, until all are asked for.
+const ROWS = 200;
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const value = (row, i) => row.cells[i].textContent.trim();
+  const more = make("button", {type: "button", class: "more"});
+  let order = rows, wanted = "", most = ROWS;
+  const drawRows = () => {
+    const found = wanted ? order.filter(row => `${value(row, 0)} ${value(row, 1)}`.toLowerCase().includes(wanted)) : order;
+    body.replaceChildren(...found.slice(0, most));
+    more.hidden = found.length <= most;
+    more.textContent = `Show all ${found.length} rows`;
+  };
+  if (rows.length > ROWS) {
+    table.parentElement.after(more);
+    const showAll = () => { most = Infinity; drawRows(); };
+    more.addEventListener("click", showAll);
+    addEventListener("beforeprint", showAll);
+    drawRows();
+  }
   heads.forEach((head, i) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -116,12 +133,13 @@ for (const table of document.querySelectorAll("table")) {
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const keys = new Map(rows.map(row => [row, head.matches(".n") ? numberIn(row.cells[i]) : value(row, i)]));
       const known = key => key !== "" && !Number.isNaN(key);
-      body.append(...[...rows].sort((a, b) => {
+      order = [...rows].sort((a, b) => {
         const [x, y] = [keys.get(a), keys.get(b)];
         if (!known(x) || !known(y)) return known(y) - known(x);
-        const order = typeof x === "number" ? x - y : natural(x, y);
-        return down ? -order : order;
-      }));
+        const apart = typeof x === "number" ? x - y : natural(x, y);
+        return down ? -apart : apart;
+      });
+      drawRows();
     });
   });
   if (rows.length > 12) {
@@ -130,8 +148,8 @@ for (const table of document.querySelectorAll("table")) {
     box.placeholder = "Search layers or measures";
     box.setAttribute("aria-label", "Show only rows that contain");
     box.addEventListener("input", () => {
-      const wanted = box.value.toLowerCase();
-      rows.forEach(row => { row.hidden = !`${value(row, 0)} ${value(row, 1)}`.toLowerCase().includes(wanted); });
+      wanted = box.value.toLowerCase();
+      drawRows();
     });
     table.parentElement.before(box);
   }
