@@ -201,10 +201,11 @@ def _element_pictures(
             part = some_layers(len(lines), len(readings))
         else:
             name, part = group, ""
-            lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
+            lines = [(f"{_within(n, group)}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen]
+            lines = lines[:_RESULTS]
             of = [n for _, n, _ in chosen][:_RESULTS]
         if is_family(own):
-            measured = [(r, n) for r, n, _ in chosen]
+            measured = [(r, _within(n, group)) for r, n, _ in chosen]
             pictures += _curve_pictures(own, name, lines, measured, of)
             continue
         round_ = turns_of(group) is not None
@@ -228,6 +229,11 @@ def _element_pictures(
             framed("angles", svg, f"{caption}.{rest}", alt, "round" if round_ else "wide")
         )
     return pictures
+
+
+def _within(name: str, group: str) -> str:
+    """Leave the group out of a result's name, in a picture that is of this group alone."""
+    return name.removesuffix(f", {group}")
 
 
 def _away_from_perfect(lines: Sequence[tuple[str, Reading]], group: GroupPart, noun: str) -> str:
