@@ -248,6 +248,7 @@ def _model(
                 "value": span(first.told(float(first.per_sample[position]))),
                 "worst": _worst_of(first.deviations[position]),
                 "top": [] if one.probabilities is None else _top(one.probabilities[k][shown]),
+                "expected": _expected(one, k, shown),
                 "maps": [_sprite(layer, k, shown, side) for layer in one.layers],
                 "cosines": [np.round(layer.cosines[k][shown], 3).tolist() for layer in one.layers],
                 "told": [
@@ -282,6 +283,14 @@ def _top(probabilities: NDArray[np.float64]) -> list[list[list[float]]]:
         [[int(c), round(float(row[c]), 4)] for c in best]
         for row, best in zip(probabilities, order, strict=True)
     ]
+
+
+def _expected(one: Exploration, k: int, shown: Sequence[int]) -> list[int] | None:
+    """Return the class expected of each element: that of the sample itself, moved."""
+    if one.probabilities is None or one.moves is None:
+        return None
+    moved: list[int] = one.moves[shown, int(one.probabilities[k][0].argmax())].tolist()
+    return moved
 
 
 def _side(explorations: Sequence[Exploration], results: Sequence[Result]) -> int:

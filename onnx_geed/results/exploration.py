@@ -15,6 +15,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
+I64 = NDArray[np.int64]
+
+
 @dataclass(frozen=True, eq=False)
 class ExploredLayer:
     """Two channels of a layer, as they are and as they should be.
@@ -59,6 +62,8 @@ class Exploration:
         What the model's metadata call the classes; empty where they do not.
     notes : tuple of str
         What could not be shown, and why.
+    moves : ndarray of int64, shape (n, classes), optional
+        The class to which each element moves each class; None where that is not known.
     """
 
     positions: tuple[int, ...]
@@ -66,3 +71,4 @@ class Exploration:
     probabilities: F64 | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    moves: I64 | None = None

@@ -16,10 +16,12 @@ from onnx_geed.errors import GeedError, known_names
 from onnx_geed.groups import Action, LayoutAction, PlacedAction, parse_layout, recorded_group
 from onnx_geed.measures import (
     Measure,
+    Plan,
     channel_sums_of_orbits,
     deviations_of_sums,
     f_hat,
     judge_of_fits,
+    moved_classes,
     operands_of_orbits,
     view,
 )
@@ -102,7 +104,7 @@ def explore(
         )
     notes: list[str] = []
     maps, scores = _maps_to_show(result), _scores_to_show(result)
-    tables = _tables_of(result, maps, output_action or {})
+    tables = _tables_of(result, [*maps, *([scores] if scores else ())], output_action or {})
     if reason := _not_told(result, action):
         return Exploration(tuple(positions), notes=(f"No maps are shown: {reason}.",))
     if not maps and scores is None:
@@ -116,6 +118,9 @@ def explore(
     runner = prepared.worker.session(task.network, list(dict.fromkeys(names)))
     by_layer = {m.layer: m for m in plan.measures if _of_maps(m)}
     by_scores = {m.layer: m for m in plan.measures if m.descriptor.view == "scores"}
+    moves = None
+    if scores is not None:
+        moves = _class_moves(scores, by_scores[scores["layer"]], plan, notes)
     channels = {record["layer"]: _two_channels(record) for record in maps}
     parts: dict[str, list[tuple[NDArray[Any], ...]]] = {record["layer"]: [] for record in maps}
     rows: list[F64] = []
@@ -142,7 +147,22 @@ def explore(
         np.stack(rows) if rows else None,
         tuple(parse_classes(loaded.metadata.get(CLASSES)) or ()),
         tuple(notes),
+        moves,
     )
+
+
+def _class_moves(
+    record: Record, measure: Measure, plan: Plan, notes: list[str]
+) -> NDArray[np.int64] | None:
+    """Return where each element moves each class, or None and a note where that is not known."""
+    if measure.action.name == record["output_action"]:
+        return moved_classes(measure.action, plan.layers[measure.layer].classes)
+    notes.append(
+        f"Which class is expected for a moved sample is not shown: how the classes of "
+        f"{measure.layer} should move is not stored in the result; give it with --output-action "
+        f"{measure.layer}=FILE.npz."
+    )
+    return None
 
 
 def _not_told(result: Result, action: Action | None) -> str:

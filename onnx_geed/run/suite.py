@@ -304,7 +304,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
         right = [known for r in own if (known := moved_accuracy(r.get("predictions")))]
-        kept = [share for r in own if (share := _kept(r)) is not None]
+        kept = [stay for r in own if (stay := _kept(r)) is not None]
         far = [share for r in own if (share := _far_off(r, family=is_family(results[0]["group"])))]
         gains = [g["value"] for r in own if (g := r.get("gain")) and g["value"] is not None]
         warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])

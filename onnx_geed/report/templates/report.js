@@ -231,9 +231,9 @@ if (source) {
     }));
   }
   function drawMoved() {
-    const {model, sample} = of(), first = sample.top[model.elements.indexOf(0)]?.[0][0];
+    const {model, sample} = of();
     put("moved", ...model.names.map((name, i) => {
-      const top = sample.top[i] ?? [], flipped = top.length && top[0][0] !== first;
+      const top = sample.top[i] ?? [], flipped = top.length && sample.expected && top[0][0] !== sample.expected[i];
       const told = top.map(([id, p]) => `${named(model, id)} ${percent(p)}`);
       const button = make("button", {type: "button", class: flipped ? "flipped" : "",
         "data-tip": [`${sample.name}, ${name}`, ...told].join("\n")},
@@ -245,10 +245,11 @@ if (source) {
   }
   function drawGrid() {
     const {model, sample} = of();
+    root.querySelector(".duo").hidden = root.querySelector('[data-part="hint"]').parentElement.hidden = !model.layers.length;
+    if (!model.layers.length) return;
     put("left", model.left);
     put("grid-title", model.title);
     put("hint", model.hint);
-    if (!model.layers.length) return put("grid");
     const table = make("table", {class: "cells"}), head = make("tr", {}, make("td"));
     model.names.forEach(name => head.append(make("th", {scope: "col"}, name)));
     table.append(make("thead", {}, head));
@@ -302,7 +303,9 @@ if (source) {
     let text = `${models.length > 1 ? `${model.model}: ` : ""}${sample.name}, ${name === start ? name : `moved by ${model.told[now.element]}`}`;
     if (top.length) {
       text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
-      if (name !== start) text += top[0][0] === first[0] ? `, the same class as ${before}` : `; ${before}: ${named(model, first[0])} (${percent(first[1])})`;
+      const moved = sample.expected?.[now.element] ?? first[0], other = `; ${before}: ${named(model, first[0])} (${percent(first[1])})`;
+      if (name !== start && moved === first[0]) text += top[0][0] === moved ? `, the same class as ${before}` : other;
+      else if (name !== start) text += `${other}, so ${named(model, moved)} is expected`;
     }
     if (layer) text += `. ${layer.layer}: mean cosine ${sample.told[now.layer][now.element]} over all channels`;
     put("said", `${extra}${text}.`);
