@@ -57,8 +57,8 @@ def spare_caches(path: Path, option: str) -> None:
         named = folder.suffix == ".geed" and folder.is_dir()
         if (folder / _CACHE).is_file() or (named and any(folder.glob(_SHARDS))):
             raise GeedError(
-                f"{option} {path}: lies in the cache {folder.name or folder}, which holds activations only; "
-                "name a place elsewhere"
+                f"{option} {path}: lies in the cache {folder.name or folder}, which holds "
+                "activations only; name a place elsewhere"
             )
 
 

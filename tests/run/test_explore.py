@@ -159,7 +159,7 @@ def test_a_table_that_was_fitted_is_left_to_its_judge(made):
 
 
 def test_the_class_that_is_expected_moves_as_the_output_does(made, tmp_path):
-    folder, x, _ = made
+    folder, *_ = made
     model, data, names = folder / "m.onnx", folder / "x.npy", np.array(["e", "r1", "r2", "r3"])
     # out[c] = in[table[g, c]]: four classes change places, the fifth stays.
     table = np.array([[*np.roll(range(4), g), 4] for g in range(4)])
