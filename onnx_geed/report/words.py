@@ -73,7 +73,8 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
             name = title(r.measure, [record["layout"]])
             sentences.append(
-                f"{name} ({r.layer}): {meaning(record, group['order'], of_family=family)}"
+                f"{name} ({r.layer}{_pooled(record)}): "
+                f"{meaning(record, group['order'], of_family=family)}"
             )
     tripped = [r for r in (maps or readings) if r.trips]
     if tripped and not all(result["group"]["exact"]):
@@ -82,6 +83,12 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
     if group["order"] > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
         sentences.append(worst_and_best(ranked, group))
     return sentences
+
+
+def _pooled(record: Record) -> str:
+    """Say of a map that it was made a vector."""
+    notes = (n.removesuffix(" by onnx-geed") for n in record.get("notes", ()))
+    return next((f", {note}" for note in notes if note.startswith("average-pooled")), "")
 
 
 def _resampling(reading: Reading) -> str:
@@ -347,8 +354,9 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
     if template:
         largest = measure.worst_value(order, trivial=trivial and not of_family)
         share = percent(reading.value / largest if largest else 0.0)
-        text = template.format(value=value, target=target, share=share, order=order, noun=noun)
-        return f"{text} {beside}"
+        moved = "permuted" if reading.output_action.startswith("permutation") else "moved along"
+        words = {"value": value, "target": target, "share": share, "noun": noun, "moved": moved}
+        return f"{template.format(order=order, **words)} {beside}"
     if reading.in_tensor_units:
         return f"The distance of f(gx) from {target} is {value}, in units of the tensor {beside}"
     return f"f(gx) deviates from {target} by {value} {reading.unit} {beside}"
