@@ -206,11 +206,11 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
-    if spread < _DIFFER or (sure is not None and sure[0] <= 0):
-        return (
-            f"In {reading.layer}, all {noun}s but the identity are about equal ({before}{ends[0]} "
-            f"to {ends[1]}{after})."
-        )
+    alike = spread < _DIFFER
+    if alike or (sure is not None and sure[0] <= 0):
+        all_of_them = f"In {reading.layer}, all {noun}s but the identity"
+        differ = "are about equal" if alike else "do not differ clearly over these samples"
+        return f"{all_of_them} {differ} ({before}{' to '.join(dict.fromkeys(ends))}{after})."
     told = [span(reading.told(float(v))) for v in values]
     where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
     return (
