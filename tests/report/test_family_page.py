@@ -348,6 +348,12 @@ def test_a_suite_over_families_is_one_page(tmp_path):
     assert page.count("What is it sensitive to?") >= 1
     assert ROTATE in page
     assert JPEG in page
+    assert "<h1>net</h1>" in page
+    # The model has the name that the suite gives it, as on the suite's own page.
+    assert write_summary(summary(), tmp_path, cells, ["the cnn", "the cnn"]) == []
+    page = (tmp_path / "families.html").read_text()
+    assert "<h1>the cnn</h1>" in page
+    assert f"the cnn, {JPEG}" in page
     (tmp_path / "families.html").unlink()
     (note,) = write_summary(summary(), tmp_path, cells * 20)
     assert note.startswith("no families.html: a page holds at most 30 results, this suite has 40")
