@@ -8,19 +8,14 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import shown
 from onnx_geed.model import Input, Model, Tensor, reads
+from onnx_geed.run.moving import moving_bytes
 from onnx_geed.run.options import Options
-from onnx_geed.text import format_bytes, parse_bytes
+from onnx_geed.run.room import Room, room_in
+from onnx_geed.run.source import Source
 
 __all__ = ["Footprint", "footprint_of"]
-
-# A smaller budget divides a run, and refuses nothing.
-_LEAST = 256 << 20
-
-# What a process holds beside: libraries, samples and what is made of outputs. Of a small budget
-# nothing is taken for it.
-_BESIDE, _LARGE = 512 << 20, 2 << 30
 
 # What the runtime works out as it opens a model it holds twice: as a weight of the model, and as
 # what nodes read. What is drawn by chance, and weights of whole numbers, it leaves as they are.
@@ -45,65 +40,68 @@ class Footprint:
     ----------
     row : int
         Most bytes that are held at once while one row is run; 0 where nothing is known.
-    room : int
-        The budget, without what the process holds beside.
+    room : Room
+        The budget, and what it leaves.
     largest : str
         The largest tensor, or the node that takes more than that, as a sentence names it.
-    memory : int
-        The budget as it was given.
     fixed : int
         Bytes of what is made of constants alone, whatever the rows.
+    moving : int
+        Bytes of the tables and orbits by which samples move.
     """
 
     row: int
-    room: int
+    room: Room
     largest: str
-    memory: int
     fixed: int = 0
+    moving: int = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that rows may take."""
+        return self.room.bytes - self.fixed - self.moving
 
     @property
     def rows(self) -> int:
         """Rows that may be run at once, at least one."""
-        return max(1, (self.room - self.fixed) // max(1, self.row))
+        return max(1, self.left // max(1, self.row))
 
     @property
     def tight(self) -> bool:
         """Whether the rows of a trial are to be run one after the other."""
         return self.rows < _TRIED
 
-    def check(self, rows: int = 1) -> None:
+    def check(self, rows: int = 1, outputs: int = 0) -> None:
         """Refuse a run of so many rows that the budget does not hold.
+
+        Parameters
+        ----------
+        rows : int
+            Rows of a run.
+        outputs : int
+            Bytes that are held of what is measured.
 
         Raises
         ------
         GeedError
             If it does not.
         """
+        of = "one row" if rows == 1 else f"the {rows} rows of a run"
         taken = self.fixed + rows * self.row
-        if taken > self.room:
-            of = "one row" if rows == 1 else f"the {rows} rows of a run"
-            raise GeedError(
-                f"the activations of {of} take {format_bytes(taken)}, the largest being "
-                f"{self.largest}; {self._allowed()}: raise it to {_size(taken)}, or use smaller "
-                "samples"
-            )
-
-    def _allowed(self) -> str:
-        if self.room >= self.memory:
-            return f"--memory allows {format_bytes(self.room)}"
-        return f"--memory {format_bytes(self.memory)} allows {format_bytes(self.room)} of them"
-
-
-def _size(taken: int) -> str:
-    """Return the least --memory, in whole tenths, in which so much has room."""
-    needed = taken if taken <= _LARGE - _BESIDE else taken + _BESIDE
-    power = 30 if needed >= 1 << 30 else 20
-    tenths = -(-needed * 10 // (1 << power))
-    return f"{tenths / 10:.1f}{'GiB' if power == 30 else 'MiB'}"
+        told = f"the activations of {of} take {{}}, the largest being {self.largest}"
+        if taken <= self.room.bytes and self.moving:
+            told = f"the activations of {of}, and the orbits and tables of samples, take {{}}"
+            taken += self.moving + outputs
+        self.room.check(taken, told, "use smaller samples")
 
 
 def footprint_of(
-    model: Model, acted: Input, listed: Sequence[Tensor], options: Options
+    model: Model,
+    acted: Input,
+    listed: Sequence[Tensor],
+    names: Sequence[str],
+    options: Options,
+    source: Source,
 ) -> Footprint:
     """Add up what is held at once, each tensor from the node that makes it to its last reader.
 
@@ -115,8 +113,12 @@ def footprint_of(
         The input that the group acts on, by which the batch of a fixed one is known.
     listed : sequence of Tensor
         Its tensors, at the real sizes of samples.
+    names : sequence of str
+        Those that are measured.
     options : Options
         The budget.
+    source : Source
+        The samples, and how they move.
 
     Returns
     -------
@@ -150,10 +152,11 @@ def footprint_of(
         most = max(most, held + alone + working)
         held -= sum(sizes.get(name, 0) for name in gone)
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
-    memory = max(parse_bytes(options.memory), _LEAST)
-    room = memory - _BESIDE if memory >= _LARGE else min(memory, _LARGE - _BESIDE)
-    footprint = Footprint(-(-most // batch), room, _largest(made), memory, _TWICE * fixed)
-    footprint.check()
+    room = room_in(options.memory)
+    row, moving = -(-most // batch), moving_bytes(source.moved)
+    footprint = Footprint(row, room, _largest(made), _TWICE * fixed, moving)
+    # An output is compared with f̂, another such array.
+    footprint.check(outputs=2 * max((sizes.get(name, 0) for name in names), default=0) // batch)
     return footprint
 
 
