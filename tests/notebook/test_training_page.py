@@ -151,7 +151,9 @@ def test_jax():
 def test_loggers(tmp_path, monkeypatch):
     needed("tensorboard", "wandb", "mlflow", "sqlalchemy")
     import mlflow
+    import wandb
 
+    wandb.teardown()  # it keeps the folder of the first run
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_SILENT", "true")
     names = blocks_of("Where it goes")
