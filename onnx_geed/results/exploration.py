@@ -29,7 +29,8 @@ class ExploredLayer:
     channels : tuple of int
         The channel with the smallest mean cosine over D, and the median one.
     found : ndarray of float32, shape (samples, n, channels, h, w)
-        Pictures of f(gx): planes, the middle slice of volumes, strips of lines and points.
+        Pictures of f(gx): planes, the middle slice of volumes, strips of lines and points; shrunk
+        to 2¹⁸ places where they have more.
     expected : ndarray of float32, shape (samples, n, channels, h, w)
         Those of φ_Y(g) f̂(x).
     cosines : ndarray of float64, shape (samples, n, channels)

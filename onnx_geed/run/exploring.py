@@ -27,7 +27,7 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import Exploration, ExploredLayer, Record, Result, read_record
-from onnx_geed.run.map_pictures import plane_of, reading_of
+from onnx_geed.run.map_pictures import plane_of, reading_of, shrunk
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbits import activations
 from onnx_geed.run.prepare import Prepared, prepare_run
@@ -332,17 +332,19 @@ def _one(
     orbits = operands_of_orbits(measure, y)
     assert isinstance(action, LayoutAction | PlacedAction)  # of maps there are no others
     reference = _unstacked(action, f_hat(measure, orbits)[0].astype(np.float64))
-    moved = np.stack([action.apply(g, reference) for g in range(orbits.shape[1])])
     _, letters = _places(action)
-    pictures = [
-        plane_of((a if action.layout.channels else a[:, None])[:, chosen], letters)
-        for a in (_unstacked(action, orbits[0]), moved)
-    ]
+
+    def picture(maps: NDArray[Any]) -> NDArray[np.float32]:
+        maps = maps if action.layout.channels else maps[None]
+        return shrunk(plane_of(maps[chosen], letters)).astype(np.float32)
+
+    # One by one, since large maps are shrunk.
+    expected = np.stack([picture(action.apply(g, reference)) for g in range(orbits.shape[1])])
+    found = np.stack([picture(maps) for maps in _unstacked(action, orbits[0])])
     picked = np.moveaxis(sums[0][:, chosen], -1, 0)
     both = np.sqrt(picked[1] * picked[2])
     silent = (picked[1] == 0) & (picked[2] == 0)
     cosines = np.where(silent, 1.0, picked[0] / np.where(both > 0, both, 1.0))
-    found, expected = (one.astype(np.float32) for one in pictures)
     return found, expected, cosines
 
 
