@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_geed.groups import tables_of
-from onnx_geed.measures import Plan
+from onnx_geed.measures import Measure, Plan
 from onnx_geed.run.executor import cores
 from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.moving import held_by_loops, tables_of_run
@@ -27,6 +27,11 @@ _PIECE_BYTES = 80 << 20
 
 
 _JOB_BYTES = 16 << 20
+
+
+# What is not compared piece by piece lies in memory as an orbit, and in float64, twice as large,
+# as it is and as it should be.
+_WHOLE = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ def graph_bytes(plan: Plan, source: Source) -> int:
     bases, _, taps = map(int, tables_of(source.action).moves.index.shape)
     largest = max((layer.bytes for layer in plan.layers.values()), default=0)
     return largest * (8 + -(-2 * bases * taps // plan.group.order))
+
+
+def _streams(measure: Measure) -> bool:
+    """Whether the sums of maps are all that a measure needs of them."""
+    return measure.descriptor.view == "maps" and measure.drawn is None
 
 
 def fit_memory(
@@ -105,11 +115,15 @@ def fit_memory(
     total = sum(layer.bytes for layer in plan.layers.values())
     # Inputs and maps that move alike share tables.
     every = tables_of_run(source.moved, plan.measures)
+    if plan.group.small is not None:
+        every *= 2  # what takes an element to its opposite has tables too
     tables = every - tables_of_run(source.moved, ())
     # Of a worker beside its orbits: a row in the runtime, its outputs and f̂, and its loops.
     least = footprint.row + 2 * max(layer.bytes for layer in plan.layers.values())
     if not graph:
         least += held_by_loops(plan.measures, max(1, min(n, _PIECE_BYTES // (own + total))))
+        whole = (m.layer for m in plan.measures if options.references or not _streams(m))
+        least += _WHOLE * n * max((plan.layers[name].bytes for name in whole), default=0)
         footprint.room.check(
             footprint.fixed + footprint.moving + tables + least,
             f"an orbit of {counted(n, 'element')}, what moves it and what the model makes of one "

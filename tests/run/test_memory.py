@@ -20,7 +20,7 @@ finally:
     print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """
 
-GROUPS = ("flip-h", "C4", "C8", "rotate:-30..30/4", "brightness:0.5..1.5/4", "SO2~4")
+GROUPS = ("flip-h", "C8", "rotate:-30..30/4", "brightness:0.5..1.5/4", "SO2~4", "small-rotation")
 
 # What a process holds beside what is reckoned: Python, NumPy, Numba, the runtime.
 BESIDE = 512 << 20
