@@ -11,16 +11,11 @@ import onnx
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.model import Input, Model, Tensor, reads
 from onnx_geed.run.options import Options
-from onnx_geed.text import format_bytes, parse_bytes
+from onnx_geed.run.room import Room, room_of
+from onnx_geed.run.weights import held_weights
+from onnx_geed.text import format_bytes
 
 __all__ = ["Footprint", "footprint_of"]
-
-# A smaller budget divides a run, and refuses nothing.
-_LEAST = 256 << 20
-
-# What a process holds beside: libraries, samples and what is made of outputs. Of a small budget
-# nothing is taken for it.
-_BESIDE, _LARGE = 512 << 20, 2 << 30
 
 # What the runtime works out as it opens a model it holds twice: as a weight of the model, and as
 # what nodes read. What is drawn by chance, and weights of whole numbers, it leaves as they are.
@@ -32,6 +27,9 @@ _LEFT = (
 
 # Bytes of a number of a sparse weight.
 _NUMBER = 4
+
+# Share of weights in what is taken, from which on they are told of.
+_MUCH = 0.1
 
 # Rows that a trial holds at once, in its two batches and alone.
 _TRIED = 8
@@ -45,21 +43,23 @@ class Footprint:
     ----------
     row : int
         Most bytes that are held at once while one row is run; 0 where nothing is known.
-    room : int
-        The budget, without what the process holds beside.
+    allowed : Room
+        What there is for the model.
     largest : str
         The largest tensor, or the node that takes more than that, as a sentence names it.
-    memory : int
-        The budget as it was given.
     fixed : int
-        Bytes of what is made of constants alone, whatever the rows.
+        Bytes of weights and what is made of them alone, whatever the rows.
     """
 
     row: int
-    room: int
+    allowed: Room
     largest: str
-    memory: int
     fixed: int = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes that the model may take."""
+        return self.allowed.bytes
 
     @property
     def rows(self) -> int:
@@ -82,24 +82,11 @@ class Footprint:
         taken = self.fixed + rows * self.row
         if taken > self.room:
             of = "one row" if rows == 1 else f"the {rows} rows of a run"
+            weights = " with the model's weights" if self.fixed > _MUCH * taken else ""
             raise GeedError(
-                f"the activations of {of} take {format_bytes(taken)}, the largest being "
-                f"{self.largest}; {self._allowed()}: raise it to {_size(taken)}, or use smaller "
-                "samples"
+                f"the activations of {of} take {format_bytes(taken)}{weights}, the largest being "
+                f"{self.largest}; {self.allowed.refused(taken)}, or use smaller samples"
             )
-
-    def _allowed(self) -> str:
-        if self.room >= self.memory:
-            return f"--memory allows {format_bytes(self.room)}"
-        return f"--memory {format_bytes(self.memory)} allows {format_bytes(self.room)} of them"
-
-
-def _size(taken: int) -> str:
-    """Return the least --memory, in whole tenths, in which so much has room."""
-    needed = taken if taken <= _LARGE - _BESIDE else taken + _BESIDE
-    power = 30 if needed >= 1 << 30 else 20
-    tenths = -(-needed * 10 // (1 << power))
-    return f"{tenths / 10:.1f}{'GiB' if power == 30 else 'MiB'}"
 
 
 def footprint_of(
@@ -150,9 +137,8 @@ def footprint_of(
         most = max(most, held + alone + working)
         held -= sum(sizes.get(name, 0) for name in gone)
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
-    memory = max(parse_bytes(options.memory), _LEAST)
-    room = memory - _BESIDE if memory >= _LARGE else min(memory, _LARGE - _BESIDE)
-    footprint = Footprint(-(-most // batch), room, _largest(made), memory, _TWICE * fixed)
+    fixed = _TWICE * fixed + held_weights(model, options)
+    footprint = Footprint(-(-most // batch), room_of(options.memory), _largest(made), fixed)
     footprint.check()
     return footprint
 
