@@ -105,7 +105,7 @@ def shown(value: object) -> str:
 
 def _told(value: object) -> str:
     """Return Python's text of a value, but of a date or time, such as TOML has, its own."""
-    if type(value) in (list, tuple, dict) and "datetime." in repr(value):
+    if isinstance(value, list | tuple | dict) and "datetime." in repr(value):
         if isinstance(value, dict):
             return f"{{{', '.join(f'{key!r}: {_told(v)}' for key, v in value.items())}}}"
         return f"[{', '.join(map(_told, value))}]"
