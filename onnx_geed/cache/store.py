@@ -25,6 +25,7 @@ from onnx_geed.cache.shard_file import (
     write_samples,
 )
 from onnx_geed.errors import GeedError
+from onnx_geed.hdf5_trial import try_hdf5
 from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
@@ -309,6 +310,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise GeedError(
             f"cache {folder}: holds no finished shard; run the same onnx-geed cache command again"
         )
+    try_hdf5([*paths, *folder.glob(REFERENCE)])
     with reading(paths[0]) as file:
         text = manifest_text(file, paths[0])
     manifest = Manifest.from_json(text, str(paths[0]))

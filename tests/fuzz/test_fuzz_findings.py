@@ -14,7 +14,9 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("processes are forked", allow_module_level=True)
 
+import hdf5_bytes
 import hdf5_mutations
+import picture_mutations
 import targets
 from bounded import Bounded, Ended
 from fuzz import fuzz, write
@@ -54,6 +56,7 @@ HEADS = {
     "negative": _ARRAY.replace("(6,", "(-1,"),
     "endless": _ARRAY.replace("(6,", f"({2**62},"),
     "deep": "[" * 9000,
+    "true": _ARRAY.replace("(6, 3", "(6, 3, True"),
 }
 
 
@@ -187,6 +190,17 @@ def test_a_number_repeats_its_case(server, tmp_path, folder_of_caches, target):
     assert len({repr(case) for case in first}) > 8
 
 
+def test_the_sum_of_hdf5_is_made_as_it_makes_it():
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="latest") as file:
+        file["x"] = np.zeros(3)
+    content = buffer.getvalue()
+    assert hdf5_bytes.checksum(content[:44]) == int.from_bytes(content[44:48], "little")
+    assert (0, 44) in hdf5_bytes.structures(content)
+    changed = {hdf5_bytes.restructured(content, random.Random(i)) for i in range(60)}
+    assert len(changed) > 50
+
+
 def test_mutations_of_files_change_them():
     x = np.random.default_rng(0).random((4, 3), dtype=np.float32)
     makers = {
@@ -195,6 +209,10 @@ def test_mutations_of_files_change_them():
         "idx": lambda dice: file_mutations.idx(x, dice),
         "packed": lambda dice: file_mutations.idx(x, dice, packed=True),
     }
+    pictures = targets._images()
+    for name in ("b/1.jpg", "b/4.tiff", "b/5.webp", "b/2.gif", "b/3.bmp"):
+        change = picture_mutations.BY_SUFFIX[name[name.index(".") :]]
+        makers[name] = lambda dice, c=change, n=name: c(pictures[f"data/{n}"], dice)
     for name, make in makers.items():
         assert len({make(random.Random(i)) for i in range(60)}) > 25, name
 
