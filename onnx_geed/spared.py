@@ -13,7 +13,7 @@ __all__ = ["spare", "spare_caches"]
 # Kinds of files that are written, and that nobody reads a folder for.
 _UNREAD = frozenset((".json", ".html", ".xml", ".csv", ".svg", ".npz", ".onnx"))
 
-# What makes a folder a cache: the file that is written last, or shards before it is.
+# What makes a folder a cache: shards, and a name or the file that is written last.
 _CACHE, _SHARDS = "cache.h5", "shard-*.h5"
 
 
@@ -55,10 +55,10 @@ def spare_caches(path: Path, option: str) -> None:
     """
     for folder in Path(os.path.realpath(path)).parents:
         named = folder.suffix == ".geed" and folder.is_dir()
-        if (folder / _CACHE).is_file() or (named and any(folder.glob(_SHARDS))):
+        if (named or (folder / _CACHE).is_file()) and any(folder.glob(_SHARDS)):
             raise GeedError(
-                f"{option} {path}: lies in the cache {folder.name}, which holds activations only; "
-                "name a place elsewhere"
+                f"{option} {path}: lies in the cache {folder.name or folder}, which holds "
+                "activations only; name a place elsewhere"
             )
 
 

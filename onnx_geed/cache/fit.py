@@ -79,12 +79,10 @@ def fit_cached_actions(
     asked = fits_asked(layers, kind)
     count = _size_of_d(manifest, samples)
     options = options_of(
-        *(manifest, count, asked["output_action"], fit_samples),
-        fit_anyway=fit_anyway,
-        memory=memory,
+        *(manifest, count, asked["output_action"], fit_samples, fit_anyway, memory)
     )
     requests = requested_fits(stored_tensors(manifest), options)
-    plan, _ = plan_of(manifest, asked["measures"], {})
+    plan, _ = plan_of(manifest, asked["measures"], {}, options)
     positions = range(count, min(count + fit_samples, manifest.count))
     made, notes = fits_to_make(requests, plan.layers, plan.group, len(positions), options)
     if representation:

@@ -63,6 +63,7 @@ from onnx_geed.run import (
     bind_background,
     check_fits_measured,
     check_given_measured,
+    check_tables,
     copies_notes,
     cores,
     fits_to_make,
@@ -93,7 +94,7 @@ __all__ = [
 #: Options that are still open when a cache is measured.
 STILL_OPEN = (
     *("measures", "samples", "norm_samples", "interval", "precision", "background"),
-    *("target", "output_action", "fit_samples", "fit_anyway"),
+    *("target", "output_action", "fit_samples", "fit_anyway", "memory"),
 )
 
 
@@ -118,6 +119,7 @@ def measure_cache(
     fit_samples: int = 50,
     fit_anyway: bool = False,
     target: Targets = MappingProxyType({}),
+    memory: str | int = "2GiB",
     limits: Sequence[str] = (),
     progress: Progress | None = None,
     notify: Notify | None = None,
@@ -148,6 +150,8 @@ def measure_cache(
         As in :class:`onnx_geed.Options`.
     target : mapping of str to str, Path or ndarray
         As in :class:`onnx_geed.Options`; a cache stores labels, but no targets.
+    memory : str or int
+        Budget for the tables by which maps move, and for fits.
     limits : sequence of str
         Limits that the result will be checked against, ``MEASURE[@LAYER]=LIMIT``. A limit for
         something that is not measured is refused before anything is read.
@@ -179,14 +183,14 @@ def measure_cache(
     check_precision(precision, samples)
     count = _checked_count("--samples", samples, manifest.count)
     norm = _checked_count("--norm-samples", norm_samples, description["norm_samples"])
-    options = options_of(manifest, count, output_action or {}, fit_samples, fit_anyway=fit_anyway)
+    options = options_of(manifest, count, output_action or {}, fit_samples, fit_anyway, memory)
     listed = stored_tensors(manifest)
     fits = requested_fits(listed, options)
     tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
     check_unseen(tables, manifest, count)
     judged = [*fits, *judged_tables(listed, options, tables)]
     measures = _with_fits(measures, manifest, judged)
-    plan, wanted = plan_of(manifest, measures, tables, target)
+    plan, wanted = plan_of(manifest, measures, tables, options, target)
     check_given_measured(listed, options, plan)
     fitted_to = range(count, min(count + fit_samples, manifest.count))
     fits, on_fits = fits_to_make(fits, plan.layers, plan.group, len(fitted_to), options)
@@ -195,7 +199,7 @@ def measure_cache(
         tables |= fit_from_cache(
             *(folder, manifest, plan, fits, fitted_to, options), progress=progress, notify=notify
         )
-        plan, wanted = plan_of(manifest, measures, tables, target)
+        plan, wanted = plan_of(manifest, measures, tables, options, target)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     dense = any(m.places is not None for m in plan.measures)
     labels = read_place_labels(folder, manifest, count) if dense else None
@@ -333,9 +337,8 @@ def options_of(
     count: int,
     output_action: Mapping[str, Any],
     fit_samples: int,
-    *,
-    fit_anyway: bool = False,
-    memory: str | int = "2GiB",
+    fit_anyway: bool,
+    memory: str | int,
 ) -> Options:
     """Return the options that a cache was written with, as far as fits need them.
 
@@ -366,6 +369,7 @@ def plan_of(
     manifest: Manifest,
     measures: Sequence[str],
     tables: Mapping[str, Table],
+    options: Options,
     given: Targets = MappingProxyType({}),
 ) -> tuple[Plan, list[int]]:
     """Return the plan for a cache, and the numbers of the entries that it reads.
@@ -374,6 +378,7 @@ def plan_of(
     ------
     GeedError
         If the cache does not hold what a measure needs, or a target is not given again.
+        If the tables by which maps move take more memory than the budget leaves.
     """
     description, group = manifest.description, manifest.description["group"]
     targets = targeted(stored_tensors(manifest), given)
@@ -385,6 +390,8 @@ def plan_of(
                 f"{request.measure}@{layer.name}: the cache was written for a target but does not "
                 f"store it: give it again with --target {layer.name}=FILE.npy"
             )
+    on_layers = ((request.measure, layer) for request, layer in selected)
+    check_tables(acting_group(group), (), on_layers, options)
     plan = make_plan(
         acting_group(group),
         selected,

@@ -110,6 +110,10 @@ if TYPE_CHECKING:
         read_tables as read_tables,
         write_fits as write_fits,
     )
+    from onnx_geed.groups.table_memory import (
+        Lettered as Lettered,
+        table_bytes as table_bytes,
+    )
     from onnx_geed.groups.turns import (
         Turns as Turns,
         angle as angle,

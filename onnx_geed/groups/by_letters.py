@@ -28,6 +28,7 @@ from onnx_geed.groups.mixing import mixed, permutes
 from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
 from onnx_geed.groups.moving import array_to_move
 from onnx_geed.groups.named import factors_of
+from onnx_geed.groups.placing import PlacedFactor, axes_of, placed_factors
 from onnx_geed.groups.small_groups import on_grid
 from onnx_geed.groups.support import disk_mask
 from onnx_geed.text import counted
@@ -266,7 +267,9 @@ class LayoutAction:
     def _drawn(self, drawn: Behind | None, seed: int, sample: int, of_input: bool) -> LayoutAction:
         if drawn is None or not self.moved:
             return self
-        placed = _placed(drawn(seed, sample), self.layout.kept, self.lengths, of_input=of_input)
+        placed = placed_factors(
+            drawn(seed, sample), self.layout.kept, self.lengths, of_input=of_input
+        )
         # Not kept in mind: another sample has other elements.
         each = [f.moves(self.group.name, n, self.interpolation) for f, _, n in placed]
         return replace(self, moves=product_of_moves(each))
@@ -325,7 +328,7 @@ def grid_action(
     """
     lengths = check_grid(height, width)
     group = on_grid(group, "HW", lengths)
-    placed = _placed(factors_of(group), "HW", lengths, of_input=False)
+    placed = placed_factors(factors_of(group), "HW", lengths, of_input=False)
     if not placed:
         raise GeedError(f"group {group.name} moves no plane: take a group such as C4 or flip-h")
     moves = _moves_on(group, placed, interpolation)
@@ -374,8 +377,8 @@ def layout_action(
     """
     kept, shape = layout.kept, tuple(lengths)
     group = on_grid(group, kept, shape, of_input=of_input)
-    placed = _placed(factors_of(group), kept, shape, of_input=of_input)
-    points = [shape[axis] for (axis,) in _axes_of("P", kept)]
+    placed = placed_factors(factors_of(group), kept, shape, of_input=of_input)
+    points = [shape[axis] for (axis,) in axes_of("P", kept)]
     moved_points = sum(factor.axes == "P" for factor, _, _ in placed)
     if of_input and 0 < moved_points < len(points):
         raise GeedError(
@@ -427,42 +430,9 @@ def _still(order: int, size: int) -> Moves:
     return still_moves(order, size)
 
 
-# A factor with the numbers and the lengths of the axes that it moves.
-_Placed = tuple[Factor, tuple[int, ...], tuple[int, ...]]
-
-
-def _placed(
-    factors: Sequence[Factor], kept: str, lengths: tuple[int, ...], *, of_input: bool
-) -> tuple[_Placed, ...]:
-    """Return the factors that move axes of a sample, once for each axis or set of axes."""
-    placed: list[_Placed] = []
-    for factor in factors:
-        # Colour has no given action on hidden tensors.
-        if factor.axes == "C" and not of_input:
-            continue
-        for numbers in _axes_of(factor.axes, kept):
-            own = tuple(lengths[axis] for axis in numbers)
-            if len(own) == 1 and own[0] == 1 and not of_input:
-                continue  # what was pooled to one entry stays
-            if not (misfit := factor.misfit(own)):
-                placed.append((factor, numbers, own))
-            elif factor.axes in "XB":  # of points and colours, there may be others in a model
-                raise GeedError(f"{misfit}: give data, a layout or a group that fits")
-    # Channels and components first, the grid last, so that a plane's pixels lie side by side.
-    order = "CXBPTDHW"
-    return tuple(sorted(placed, key=lambda entry: (order.index(entry[0].axes[0]), entry[1])))
-
-
-def _axes_of(letters: str, kept: str) -> list[tuple[int, ...]]:
-    """Return the numbers of the axes with some letters: all together, or each of a letter."""
-    if len(letters) == 1:
-        return [(axis,) for axis, letter in enumerate(kept) if letter == letters]
-    if not {*letters} <= {*kept}:
-        return []
-    return [tuple(kept.index(letter) for letter in letters)]
-
-
-def _moves_on(group: Group, placed: tuple[_Placed, ...], interpolation: Interpolation) -> Moves:
+def _moves_on(
+    group: Group, placed: tuple[PlacedFactor, ...], interpolation: Interpolation
+) -> Moves:
     """Return what a group does to some axes laid end to end, worked out once for all tensors."""
     return _known_moves(group.name, tuple((f, own) for f, _, own in placed), interpolation)
 

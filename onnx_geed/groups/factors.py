@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups.exactness import Exactness
-from onnx_geed.groups.grid_tables import Interpolation, rotation_table, warp_table
+from onnx_geed.groups.grid_tables import Interpolation, rotation_table
 from onnx_geed.groups.moves import Moves, still_moves
-from onnx_geed.groups.rotations import octahedral_rotations
 from onnx_geed.text import counted
 
 __all__ = [
@@ -29,9 +28,9 @@ __all__ = [
     "MixFactor",
     "Motion",
     "PlaneFactor",
-    "SpaceFactor",
     "TakeFactor",
     "as_rows",
+    "empty_tables",
     "signed_permutation",
 ]
 
@@ -100,6 +99,15 @@ class Factor:
         """Say why axes of these lengths are not moved, for a message; empty where they are."""
         return ""
 
+    def resampled(self, lengths: tuple[int, ...]) -> int:
+        """Return of how many bases :meth:`moves` makes tables, for axes of these lengths."""
+        return 0
+
+    def taps(self, interpolation: Interpolation) -> int:
+        """Return how many entries each entry of a base is made of, at most."""
+        along: int = {"nearest": 1, "bilinear": 2, "bicubic": 4}[interpolation]
+        return int(along ** len(self.axes))
+
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on axes of these lengths; ``group`` is for messages."""
         raise NotImplementedError
@@ -128,6 +136,11 @@ class PlaneFactor(Factor):
     axes: str = "HW"
     swapped: bool = False
 
+    def resampled(self, lengths: tuple[int, ...]) -> int:
+        """Return the number of angles that are no quarter turns."""
+        rests = {_quarters_and_rest(motion, *lengths)[1] for motion in self.motions}
+        return len(rests - {Fraction(0)})
+
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a plane.
 
@@ -142,8 +155,17 @@ class PlaneFactor(Factor):
         mod 90°.
         """
         height, width = lengths[::-1] if self.swapped else lengths
-        moves = _plane_moves(group, self.motions, height, width, interpolation)
+        taps = self.taps(interpolation)
+        moves = _plane_moves(group, self.motions, height, width, interpolation, taps)
         return _transposed(moves, height, width) if self.swapped else moves
+
+
+def _quarters_and_rest(move: Motion, height: int, width: int) -> tuple[int, Fraction]:
+    """Return the quarter turns of a rotation that are exact, and the angle that is left."""
+    quarters, rest = divmod(move.degrees, 90)
+    if height != width and not (rest == 0 and quarters % 2 == 0):
+        return 0, move.degrees
+    return int(quarters), rest
 
 
 def _plane_moves(
@@ -152,29 +174,26 @@ def _plane_moves(
     height: int,
     width: int,
     interpolation: Interpolation,
+    taps: int,
 ) -> Moves:
     area = height * width
     numbers = np.arange(area, dtype=np.int32).reshape(height, width)
     angles: dict[Fraction, int] = {}
-    base_of, permutation = [], []
-    for move in motions:
-        quarters, rest = divmod(move.degrees, 90)
-        if height != width and not (rest == 0 and quarters % 2 == 0):
-            quarters, rest = 0, move.degrees
-        turned = np.rot90(numbers, int(quarters))
+    base_of, permutation = [], np.empty((len(motions), area), dtype=np.int32)
+    for g, move in enumerate(motions):
+        quarters, rest = _quarters_and_rest(move, height, width)
+        turned = np.rot90(numbers, quarters)
         if move.mirror:
             turned = turned[:, ::-1] if move.mirror == "h" else turned[::-1]
         down, right = _whole_shift(group, move, height, width)
         turned = np.roll(turned, (down, right), axis=(0, 1))
         base_of.append(angles.setdefault(rest, len(angles) + 1) if rest else 0)
-        permutation.append(turned.ravel())
-    tables = [rotation_table(height, width, float(a), interpolation) for a in angles]
-    taps = {"nearest": 1, "bilinear": 4, "bicubic": 16}[interpolation]
+        permutation[g] = turned.ravel()
+    index, weight = empty_tables(len(angles), area, taps)
+    for b, angle in enumerate(angles):
+        index[b], weight[b] = rotation_table(height, width, float(angle), interpolation)
     return Moves(
-        np.array([t[0] for t in tables], dtype=np.int32).reshape(-1, area, taps),
-        np.array([t[1] for t in tables], dtype=np.float64).reshape(-1, area, taps),
-        np.array(base_of, dtype=np.int32),
-        np.array(permutation, dtype=np.int32),
+        *(index, weight, np.array(base_of, dtype=np.int32), permutation),
         tuple(Exactness.RESAMPLED if base else Exactness.INDEX for base in base_of),
     )
 
@@ -202,92 +221,9 @@ def _transposed(moves: Moves, height: int, width: int) -> Moves:
     )
 
 
-@dataclass(frozen=True)
-class SpaceFactor(Factor):
-    """Rotations and reflections of a volume about its centre.
-
-    Parameters
-    ----------
-    matrices : tuple of tuples of float
-        One orthogonal 3×3 matrix an element, row by row, on (right, down, forward).
-    """
-
-    matrices: tuple[tuple[float, ...], ...] = field(repr=False)
-    axes: str = "DHW"
-
-    def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
-        """Return the tables on a volume.
-
-        Notes
-        -----
-        A matrix that maps the grid onto itself is a turn. Of others, those that differ by a turn
-        share what is resampled.
-        """
-        return _space_moves(self.matrices, lengths, interpolation)
-
-
-def _space_moves(
-    matrices: tuple[tuple[float, ...], ...],
-    lengths: tuple[int, ...],
-    interpolation: Interpolation,
-) -> Moves:
-    every = np.array(matrices, dtype=np.float64).reshape(-1, 3, 3)
-    turns = [t for t in octahedral_rotations(full=True) if _keeps_lengths(t, lengths)]
-    bases: list[F64] = []
-    base_of, permutation = [], []
-    for matrix in every:
-        # The first turn of which the rest is known already, or the one that leaves the least.
-        rests = [turn.T @ matrix for turn in turns]
-        known = next(
-            (
-                (t, b)
-                for t, rest in enumerate(rests)
-                for b, base in enumerate([np.eye(3), *bases])
-                if np.abs(rest - base).max() < 1e-9
-            ),
-            None,
-        )
-        if known is None:
-            least = int(np.argmax([round(float(np.trace(rest)), 9) for rest in rests]))
-            bases.append(rests[least])
-            known = least, len(bases)
-        turn, base = known
-        base_of.append(base)
-        permutation.append(_turned(turns[turn], lengths))
-    tables = [warp_table(lengths, _image_of(base).T, interpolation) for base in bases]
-    size = int(np.prod(lengths))
-    taps = {"nearest": 1, "bilinear": 8, "bicubic": 64}[interpolation]
-    return Moves(
-        np.array([t[0] for t in tables], dtype=np.int32).reshape(-1, size, taps),
-        np.array([t[1] for t in tables], dtype=np.float64).reshape(-1, size, taps),
-        np.array(base_of, dtype=np.int32),
-        np.array(permutation, dtype=np.int32),
-        tuple(Exactness.RESAMPLED if base else Exactness.INDEX for base in base_of),
-    )
-
-
-def _keeps_lengths(matrix: F64, lengths: tuple[int, ...]) -> bool:
-    """Whether a signed permutation of (right, down, forward) maps a grid (D, H, W) onto itself."""
-    by_component = np.array(lengths[::-1])
-    return bool((np.abs(matrix) @ by_component == by_component).all())
-
-
-def _image_of(matrix: F64) -> F64:
-    """Return a matrix on (right, down, forward) as one on the axes (D, H, W)."""
-    return matrix[::-1, ::-1]
-
-
-def _turned(matrix: F64, lengths: tuple[int, ...]) -> NDArray[np.int32]:
-    """Return the entries that a grid's are gathered from under a signed permutation, flat."""
-    # Entry p of the new grid comes from M⁻¹p: each old axis runs along one new one, or against it.
-    inverse = _image_of(matrix).T
-    numbers = np.arange(int(np.prod(lengths)), dtype=np.int32).reshape(lengths)
-    along = np.abs(inverse).argmax(axis=1)
-    moved = numbers.transpose(np.argsort(along))
-    for axis in range(3):
-        if inverse[axis, along[axis]] < 0:
-            moved = np.flip(moved, int(along[axis]))
-    return np.ascontiguousarray(moved).ravel()
+def empty_tables(bases: int, size: int, taps: int) -> tuple[NDArray[np.int32], F64]:
+    """Return tables of entries and of weights to be filled, (bases, entries, taps)."""
+    return np.empty((bases, size, taps), dtype=np.int32), np.empty((bases, size, taps))
 
 
 @dataclass(frozen=True)
@@ -376,6 +312,24 @@ class MixFactor(Factor):
     size: int
     axes: str = "X"
 
+    def resampled(self, lengths: tuple[int, ...]) -> int:
+        """Return the number of matrices that do more than to permute."""
+        return len(self._mixing)
+
+    def taps(self, interpolation: Interpolation) -> int:
+        """Return the entries of a row; of a signed permutation one, so that it touches no other."""
+        single = all(signed_permutation(matrix) is not None for matrix in self._mixing)
+        return 1 if single else self.size
+
+    @property
+    def _every(self) -> F64:
+        return np.array(self.matrices, dtype=np.float64).reshape(-1, self.size, self.size)
+
+    @property
+    def _mixing(self) -> list[F64]:
+        """Matrices that change values, be it their signs alone."""
+        return [m for m in self._every if signed_permutation(m) is None or (m < 0).any()]
+
     def misfit(self, lengths: tuple[int, ...]) -> str:
         """Say so where an axis has not as many entries as the matrices."""
         if lengths[0] == self.size:
@@ -387,24 +341,22 @@ class MixFactor(Factor):
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on an axis of k entries."""
-        k = self.size
-        every = np.array(self.matrices, dtype=np.float64).reshape(-1, k, k)
-        base_of, rows, bases, exact = [], [], [], []
-        for matrix in every:
+        k, bases = self.size, 0
+        base_of, rows, exact = [], [], []
+        for matrix in self._every:
             place = signed_permutation(matrix)
             exact.append(Exactness.MATRIX if place is None else Exactness.INDEX)
             if place is not None and (matrix >= 0).all():
                 base_of.append(0)
                 rows.append(place)
                 continue
-            bases.append(matrix)
-            base_of.append(len(bases))
+            bases += 1
+            base_of.append(bases)
             rows.append(np.arange(k))
-        # A signed permutation alone takes one entry each, so that nothing but signs is touched.
-        single = all(signed_permutation(m) is not None for m in bases)
-        index = np.zeros((len(bases), k, 1 if single else k), dtype=np.int32)
+        taps = self.taps(interpolation)
+        index = np.zeros((bases, k, taps), dtype=np.int32)
         weight = np.zeros(index.shape)
-        for b, matrix in enumerate(bases):
+        for b, matrix in enumerate(self._mixing):
             place = signed_permutation(matrix)
             if place is not None:
                 index[b, :, 0], weight[b, :, 0] = place, matrix[np.arange(k), place]

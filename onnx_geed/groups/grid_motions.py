@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from onnx_geed.groups.factors import LineFactor, PlaneFactor, SpaceFactor
+from onnx_geed.groups.factors import LineFactor, PlaneFactor
 from onnx_geed.groups.named import group_named
+from onnx_geed.groups.space_factor import SpaceFactor
 
 __all__ = ["MovedAxes", "moved_axes"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,10 @@ Interpolation = Literal["bilinear", "nearest", "bicubic"]
 
 # Pixels of a grid; tables of more take gigabytes.
 _MOST_PIXELS = 1 << 26
+
+
+# Entries of a table that are worked out together.
+_PART = 1 << 18
 
 
 def check_grid(height: int, width: int) -> tuple[int, int]:
@@ -72,28 +77,24 @@ def rotation_table(
     """
     cos, sin = _cos_sin(degrees)
     cy, cx = (height - 1) / 2, (width - 1) / 2
-    dy, dx = np.mgrid[:height, :width].astype(np.float64)
-    dy, dx = dy - cy, dx - cx
-    x = (cx + dx * cos - dy * sin).ravel()
-    y = (cy + dx * sin + dy * cos).ravel()
-    offsets: tuple[int, ...]
-    if interpolation == "nearest":
-        # Rounded first, so that a tie is a tie whatever the sine's last bit; ties go up.
-        x, y = np.floor(np.round(x, 9) + 0.5), np.floor(np.round(y, 9) + 0.5)
-        offsets, weigh = (0,), _at_zero
-    elif interpolation == "bilinear":
-        offsets, weigh = (0, 1), _hat
-    else:
-        offsets, weigh = (-1, 0, 1, 2), _cubic
-    x0, y0 = np.floor(x), np.floor(y)
-    index, weight = [], []
-    for i in offsets:
-        for j in offsets:
+    offsets, weigh = _reach(interpolation)
+    taps = len(offsets) ** 2
+    index = np.empty((height * width, taps), dtype=np.int32)
+    weight = np.empty((height * width, taps))
+    for part in _parts(height * width):
+        dy, dx = np.divmod(np.arange(part.start, part.stop), width)
+        dy, dx = dy - cy, dx - cx
+        x = cx + dx * cos - dy * sin
+        y = cy + dx * sin + dy * cos
+        if interpolation == "nearest":
+            x, y = _nearest(x), _nearest(y)
+        x0, y0 = np.floor(x), np.floor(y)
+        for t, (i, j) in enumerate(itertools.product(offsets, repeat=2)):
             row, column = y0 + i, x0 + j
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            index.append(np.where(inside, row * width + column, 0).astype(np.int32))
-            weight.append(np.where(inside, weigh(y - row) * weigh(x - column), 0.0))
-    return np.stack(index, axis=1), np.stack(weight, axis=1)
+            index[part, t] = np.where(inside, row * width + column, 0)
+            weight[part, t] = np.where(inside, weigh(y - row) * weigh(x - column), 0.0)
+    return index, weight
 
 
 def warp_table(
@@ -122,26 +123,43 @@ def warp_table(
     weight : ndarray of float64, shape (entries, T)
         Their weights; 0 outside the grid.
     """
-    source = _sources(lengths, inverse, shift)
-    offsets: tuple[int, ...]
-    if interpolation == "nearest":
-        source = np.floor(np.round(source, 9) + 0.5)
-        offsets, weigh = (0,), _at_zero
-    elif interpolation == "bilinear":
-        offsets, weigh = (0, 1), _hat
-    else:
-        offsets, weigh = (-1, 0, 1, 2), _cubic
-    source = _snapped(source, lengths)
-    first = np.floor(source)
+    offsets, weigh = _reach(interpolation)
+    size, taps = math.prod(lengths), len(offsets) ** len(lengths)
+    index = np.empty((size, taps), dtype=np.int32)
+    weight = np.empty((size, taps))
     sides = np.array(lengths)[:, None]
-    index, weight = [], []
-    for steps in itertools.product(offsets, repeat=len(lengths)):
-        place = first + np.array(steps)[:, None]
-        inside = ((place >= 0) & (place < sides)).all(axis=0)
-        entry = np.ravel_multi_index(tuple(place.astype(np.int64)), lengths, mode="clip")
-        index.append(np.where(inside, entry, 0).astype(np.int32))
-        weight.append(np.where(inside, np.prod(weigh(source - place), axis=0), 0.0))
-    return np.stack(index, axis=1), np.stack(weight, axis=1)
+    for part in _parts(size):
+        source = _sources(lengths, inverse, shift, part)
+        if interpolation == "nearest":
+            source = _nearest(source)
+        source = _snapped(source, lengths)
+        first = np.floor(source)
+        for t, steps in enumerate(itertools.product(offsets, repeat=len(lengths))):
+            place = first + np.array(steps)[:, None]
+            inside = ((place >= 0) & (place < sides)).all(axis=0)
+            entry = np.ravel_multi_index(tuple(place.astype(np.int64)), lengths, mode="clip")
+            index[part, t] = np.where(inside, entry, 0)
+            weight[part, t] = np.where(inside, np.prod(weigh(source - place), axis=0), 0.0)
+    return index, weight
+
+
+def _reach(interpolation: Interpolation) -> tuple[tuple[int, ...], Callable[[F64], F64]]:
+    """Return which neighbours along an axis are read, from the one below on, and their weights."""
+    if interpolation == "nearest":
+        return (0,), _at_zero
+    return ((0, 1), _hat) if interpolation == "bilinear" else ((-1, 0, 1, 2), _cubic)
+
+
+def _nearest(source: F64) -> F64:
+    """Round places up from ties, which nine digits tell whatever the last bit."""
+    nearest: F64 = np.floor(np.round(source, 9) + 0.5)
+    return nearest
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Yield the parts of a table that are worked out at once: all of it would take a lot more."""
+    for start in range(0, size, _PART):
+        yield slice(start, min(start + _PART, size))
 
 
 def lands_on_entries(lengths: tuple[int, ...], inverse: F64, shift: F64 | float = 0.0) -> bool:
@@ -152,16 +170,17 @@ def lands_on_entries(lengths: tuple[int, ...], inverse: F64, shift: F64 | float 
     lengths, inverse, shift
         As :func:`warp_table` takes them.
     """
-    source = _snapped(_sources(lengths, inverse, shift), lengths)
-    return bool((source == np.round(source)).all())
+    sources = (_sources(lengths, inverse, shift, part) for part in _parts(math.prod(lengths)))
+    placed = (_snapped(source, lengths) for source in sources)
+    return all(bool((source == np.round(source)).all()) for source in placed)
 
 
-def _sources(lengths: tuple[int, ...], inverse: F64, shift: F64 | float) -> F64:
-    """Return from where each entry comes, (d, entries)."""
+def _sources(lengths: tuple[int, ...], inverse: F64, shift: F64 | float, part: slice) -> F64:
+    """Return from where each entry of a part comes, (d, entries)."""
     centre = (np.array(lengths, dtype=np.float64) - 1) / 2
-    places = np.stack([axis.ravel() for axis in np.indices(lengths)]) - centre[:, None]
+    places = np.stack(np.unravel_index(np.arange(part.start, part.stop), lengths))
     moved = np.broadcast_to(shift, len(lengths))[:, None]
-    source: F64 = inverse @ (places - moved) + centre[:, None]
+    source: F64 = inverse @ (places - centre[:, None] - moved) + centre[:, None]
     return source
 
 

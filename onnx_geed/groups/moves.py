@@ -22,6 +22,10 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
 
+# Entries of an array that are resampled together.
+_PART = 1 << 18
+
+
 @dataclass(frozen=True, eq=False)
 class Moves:
     """What each element of a group does to some axes, laid end to end as F entries.
@@ -54,12 +58,25 @@ class Moves:
         """F, the number of entries."""
         return int(self.permutation.shape[1])
 
+    @property
+    def bytes(self) -> int:
+        """What the tables take in memory, those of :attr:`rows` aside."""
+        return self.index.nbytes + self.weight.nbytes + self.permutation.nbytes
+
     def apply(self, g: int, flat: NDArray[Any]) -> NDArray[Any]:
         """Move ``flat`` (..., F) by element ``g``."""
-        if base := int(self.base_of[g]):
-            index, weight = self.index[base - 1], self.weight[base - 1]
-            flat = sum(weight[:, t] * flat[..., index[:, t]] for t in range(weight.shape[1]))
-        return flat[..., self.permutation[g]]
+        taken, base = self.permutation[g], int(self.base_of[g])
+        if not base:
+            return flat[..., taken]
+        index, weight = self.index[base - 1], self.weight[base - 1]
+        moved = np.empty(flat.shape, dtype=np.result_type(flat, weight))
+        # In parts, since products and their sum take several times what they come to.
+        for start in range(0, self.size, _PART):
+            entries = taken[start : start + _PART]
+            moved[..., start : start + _PART] = sum(
+                weight[entries, t] * flat[..., index[entries, t]] for t in range(weight.shape[1])
+            )
+        return moved
 
     def is_identity(self, g: int, inside: NDArray[np.bool_] | None = None) -> bool:
         """Whether element ``g`` leaves every array as it is, within 1e-6.
@@ -131,7 +148,7 @@ class Moves:
 
 
 def _digest(permutation: I32) -> bytes:
-    return hashlib.blake2b(permutation.tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(permutation).data, digest_size=16).digest()
 
 
 def still_moves(order: int, size: int) -> Moves:

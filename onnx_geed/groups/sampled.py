@@ -21,12 +21,12 @@ from onnx_geed.groups.factors import (
     MixFactor,
     Motion,
     PlaneFactor,
-    SpaceFactor,
     TakeFactor,
     as_rows,
 )
 from onnx_geed.groups.group import Group, sampled, some_of, with_factors
 from onnx_geed.groups.rotations import haar_rotation, plane_matrix
+from onnx_geed.groups.space_factor import SpaceFactor
 
 __all__ = ["HaarBehind", "TurnsBehind", "haar_elements", "some_permutations"]
 

@@ -12,13 +12,13 @@ from onnx_geed.groups.factors import (
     MixFactor,
     Motion,
     PlaneFactor,
-    SpaceFactor,
     as_rows,
 )
 from onnx_geed.groups.group import Group, sampled, with_factors
 from onnx_geed.groups.plane_groups import rotation_names, turn
 from onnx_geed.groups.rotations import octahedral_rotations, rotation_about
 from onnx_geed.groups.sampled import HaarBehind
+from onnx_geed.groups.space_factor import SpaceFactor
 
 __all__ = ["about", "octahedral", "space_sampled"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups.exactness import Exactness
-from onnx_geed.groups.factors import Factor
+from onnx_geed.groups.factors import Factor, empty_tables
 from onnx_geed.groups.grid_tables import Interpolation, lands_on_entries, warp_table
 from onnx_geed.groups.moves import Moves
 
@@ -64,6 +64,14 @@ class WarpFactor(Factor):
     warps: tuple[Warp, ...]
     axes: str = "HW"
 
+    @property
+    def _bases(self) -> list[Warp]:
+        return list(dict.fromkeys(warp for warp in self.warps if warp != Warp()))
+
+    def resampled(self, lengths: tuple[int, ...]) -> int:
+        """Return the number of motions but the one that leaves all in place."""
+        return len(self._bases)
+
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a plane.
 
@@ -73,22 +81,19 @@ class WarpFactor(Factor):
         by index: what stays inside stays to the last bit. Others are resampled.
         """
         size = int(np.prod(lengths))
-        taps = {"nearest": 1, "bilinear": 4, "bicubic": 16}[interpolation]
-        bases: dict[Warp, int] = {}
-        base_of, exact, tables = [], [], []
-        for warp in self.warps:
-            known = 0 if warp == Warp() else bases.get(warp)
-            if known is None:
-                known = bases[warp] = len(bases) + 1
-                shift = np.array([float(s * n) for s, n in zip(warp.shift, lengths, strict=True)])
-                tables.append(warp_table(lengths, warp.inverse, interpolation, shift))
-                on_entries = lands_on_entries(lengths, warp.inverse, shift)
-                exact.append(Exactness.INDEX if on_entries else Exactness.RESAMPLED)
-            base_of.append(known)
+        bases = self._bases
+        index, weight = empty_tables(len(bases), size, self.taps(interpolation))
+        exact = [Exactness.INDEX]
+        for b, warp in enumerate(bases):
+            shift = np.array([float(s * n) for s, n in zip(warp.shift, lengths, strict=True)])
+            index[b], weight[b] = warp_table(lengths, warp.inverse, interpolation, shift)
+            on_entries = lands_on_entries(lengths, warp.inverse, shift)
+            exact.append(Exactness.INDEX if on_entries else Exactness.RESAMPLED)
+        base_of = [bases.index(warp) + 1 if warp in bases else 0 for warp in self.warps]
         return Moves(
-            np.array([t[0] for t in tables], dtype=np.int32).reshape(-1, size, taps),
-            np.array([t[1] for t in tables], dtype=np.float64).reshape(-1, size, taps),
+            index,
+            weight,
             np.array(base_of, dtype=np.int32),
             np.tile(np.arange(size, dtype=np.int32), (len(base_of), 1)),
-            tuple(exact[base - 1] if base else Exactness.INDEX for base in base_of),
+            tuple(exact[base] for base in base_of),
         )

@@ -78,6 +78,9 @@ if TYPE_CHECKING:
     from onnx_geed.measures.layer import (
         Layer as Layer,
     )
+    from onnx_geed.measures.map_memory import (
+        loop_bytes as loop_bytes,
+    )
     from onnx_geed.measures.map_tables import (
         MapSums as MapSums,
         map_sums as map_sums,

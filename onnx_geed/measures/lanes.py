@@ -18,7 +18,17 @@ from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-__all__ = ["LANES", "add_tap", "blend", "floats_at", "round_lanes", "transpose"]
+from onnx_geed.measures.map_memory import LANES
+
+__all__ = [
+    "add_tap",
+    "blend",
+    "doubles_at",
+    "floats_at",
+    "round_lanes",
+    "transpose",
+    "whole_numbers_at",
+]
 
 F32 = NDArray[np.float32]
 
@@ -26,13 +36,22 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
-#: Channels that stand side by side.
-LANES = 8
+I32 = NDArray[np.int32]
 
 
 def floats_at(address: int, size: int) -> F32:
     """Return the flat array of ``size`` numbers at an address, which the caller answers for."""
     return np.ctypeslib.as_array((ctypes.c_float * size).from_address(int(address)))
+
+
+def doubles_at(address: int, size: int) -> F64:
+    """Return a flat array as :func:`floats_at`, of float64."""
+    return np.ctypeslib.as_array((ctypes.c_double * size).from_address(int(address)))
+
+
+def whole_numbers_at(address: int, size: int) -> I32:
+    """Return a flat array as :func:`floats_at`, of int32."""
+    return np.ctypeslib.as_array((ctypes.c_int32 * size).from_address(int(address)))
 
 
 def blend(
@@ -211,13 +230,26 @@ def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):
     return types.void(out, types.intp, types.intp, source, *[types.intp] * 8), build
 
 
-@_instruction
-def _pointer(typing, address):
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+def _pointer_to(kind: Any, single: Any) -> Any:
+    """Return the instruction that takes an address for that of numbers of one kind."""
 
-    pointer = types.CPointer(types.float32)
-    return pointer(types.intp), build
+    @_instruction
+    def pointer(typing, address):
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], single.as_pointer())
+
+        return types.CPointer(kind)(types.intp), build
+
+    return pointer
+
+
+_floats = _pointer_to(types.float32, ir.FloatType())
+
+
+_doubles = _pointer_to(types.float64, ir.DoubleType())
+
+
+_whole_numbers = _pointer_to(types.int32, ir.IntType(32))
 
 
 @overload(blend)
@@ -246,4 +278,14 @@ def _(out, at, stride, source, a, b, c, d, e, f, g, h):
 
 @overload(floats_at)
 def _(address, size):
-    return lambda address, size: carray(_pointer(address), (size,))
+    return lambda address, size: carray(_floats(address), (size,))
+
+
+@overload(doubles_at)
+def _(address, size):
+    return lambda address, size: carray(_doubles(address), (size,))
+
+
+@overload(whole_numbers_at)
+def _(address, size):
+    return lambda address, size: carray(_whole_numbers(address), (size,))

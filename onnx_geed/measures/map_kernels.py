@@ -12,18 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.jit import compiled
-from onnx_geed.measures.lanes import add_tap, blend, floats_at, round_lanes, transpose
+from onnx_geed.measures.lanes import (
+    add_tap,
+    blend,
+    doubles_at,
+    floats_at,
+    round_lanes,
+    transpose,
+    whole_numbers_at,
+)
+from onnx_geed.measures.map_memory import LANES
 
 __all__ = ["BATCH", "LAYER", "ROW", "sums_of_layers"]
 
-#: Tables of a layer's maps: where they begin in the flat ones, and how many there are.
+#: A layer's maps: where what they need begins in the flat tables, or its address, and how much.
 LAYER = np.dtype(
     [
-        # Pixels of a map; taps of an interpolated pixel.
-        *[(name, np.int64) for name in ("area", "taps")],
-        # Tables (bases, area, taps) of the pixels that a resampling reads, and of their weights.
-        *[(name, np.int64) for name in ("bases", "index", "weight")],
-        # Moved maps, of ``ROW`` integers each: base and pixels that it is gathered by.
+        # Pixels of a map; channels side by side, 8 or 1; taps of an interpolated pixel.
+        *[(name, np.int64) for name in ("area", "lanes", "taps")],
+        # Addresses of the pixels that resamplings read, and of their weights, (B, area, taps).
+        *[(name, np.int64) for name in ("index", "weight")],
+        # The resamplings that are used, by their numbers from 0 on.
+        *[(name, np.int64) for name in ("bases", "base")],
+        # Address of the pixels that rows are gathered by, (R, area).
+        ("gathered", np.int64),
+        # Moved maps, of ``ROW`` integers each.
         *[(name, np.int64) for name in ("rows", "row")],
         # An element's row, 0 for the unmoved map; whether it reads it from the end, (elements,).
         *[(name, np.int64) for name in ("row_of", "backwards")],
@@ -35,7 +48,8 @@ LAYER = np.dtype(
 )
 
 
-#: Integers of a row: its base, 0 being the unmoved map, and where its pixels begin or −1.
+#: Integers of a row: the place of its base among those used, 0 being the unmoved map, and which of
+#: the gathered rows it is, or −1.
 ROW = 2
 
 
@@ -84,23 +98,23 @@ def _interleave(planes: F32, at: int, count: int, area: int, pixels: F32) -> Non
 
 @compiled("contract")
 def _resample(
-    pixels: F32, area: int, taps: int, tables: I32, index: int, weights: F64, weight: int, out: F32
+    pixels: F32, area: int, taps: int, index: I32, weights: F64, begin: int, out: F32
 ) -> None:
     """Set pixel p of ``out`` (area, 8) to Σ_t weight[p, t] pixels[index[p, t]]."""
     if taps == 4:  # bilinear
         for p in range(area):
-            i, w = index + 4 * p, weight + 4 * p
+            i = begin + 4 * p
             blend(
                 *(out, 8 * p, pixels),
-                *(tables[i], tables[i + 1], tables[i + 2], tables[i + 3]),
-                *(weights[w], weights[w + 1], weights[w + 2], weights[w + 3]),
+                *(8 * index[i], 8 * index[i + 1], 8 * index[i + 2], 8 * index[i + 3]),
+                *(weights[i], weights[i + 1], weights[i + 2], weights[i + 3]),
             )
         return
     total = np.zeros(8)
     for p in range(area):
         for t in range(taps):
-            tap = p * taps + t
-            add_tap(total, pixels, tables[index + tap], weights[weight + tap])
+            i = begin + p * taps + t
+            add_tap(total, pixels, 8 * index[i], weights[i])
         round_lanes(out, 8 * p, total)
 
 
@@ -114,20 +128,20 @@ def _rows_in_order(pixels: F32, area: int, rows: F32, at: int, stride: int) -> N
 
 @compiled("contract")
 def _rows_gathered(
-    pixels: F32, area: int, tables: I32, by: int, rows: F32, at: int, stride: int
+    pixels: F32, area: int, gathered: I32, by: int, rows: F32, at: int, stride: int
 ) -> None:
-    """Set eight rows to ``pixels`` as ``tables[by + p]`` gathers them."""
+    """Set eight rows to ``pixels`` as ``gathered[by + p]`` gathers them."""
     whole = area // 8 * 8
     for p in range(0, whole, 8):
         q = by + p
         transpose(
             *(rows, at + p, stride, pixels),
-            *(tables[q], tables[q + 1], tables[q + 2], tables[q + 3]),
-            *(tables[q + 4], tables[q + 5], tables[q + 6], tables[q + 7]),
+            *(8 * gathered[q], 8 * gathered[q + 1], 8 * gathered[q + 2], 8 * gathered[q + 3]),
+            *(8 * gathered[q + 4], 8 * gathered[q + 5], 8 * gathered[q + 6], 8 * gathered[q + 7]),
         )
     for p in range(whole, area):
         for k in range(8):
-            rows[at + k * stride + p] = pixels[tables[by + p] + k]
+            rows[at + k * stride + p] = pixels[8 * gathered[by + p] + k]
 
 
 @compiled("contract")
@@ -135,9 +149,8 @@ def _fill_rows(
     references: F32,
     at: int,
     count: int,
-    layer: NDArray[np.void],
+    layer: np.void,
     tables: I32,
-    weights: F64,
     pixels: F32,
     moved: F32,
     rows: F32,
@@ -149,19 +162,78 @@ def _fill_rows(
     _interleave(references, at, count, area, pixels)
     for base in range(layer["bases"] + 1):
         if base > 0:
-            skipped = (base - 1) * area * taps
-            index, weight = layer["index"] + skipped, layer["weight"] + skipped
-            _resample(pixels, area, taps, tables, index, weights, weight, moved)
+            begin = np.int64(tables[layer["base"] + base - 1]) * area * taps
+            index = whole_numbers_at(layer["index"], begin + area * taps)
+            weights = doubles_at(layer["weight"], begin + area * taps)
+            _resample(pixels, area, taps, index, weights, begin, moved)
         for r in range(number):
             row = layer["row"] + ROW * r
             if tables[row] != base:
                 continue
-            by, to = tables[row + 1], first + r * padded
+            by, to = np.int64(tables[row + 1]), first + r * padded
             source = moved if base > 0 else pixels
             if by < 0:
                 _rows_in_order(source, area, rows, to, number * padded)
             else:
-                _rows_gathered(source, area, tables, by, rows, to, number * padded)
+                gathered = whole_numbers_at(layer["gathered"], (by + 1) * area)
+                _rows_gathered(source, area, gathered, by * area, rows, to, number * padded)
+
+
+@compiled("contract")
+def _resample_plane(
+    plane: F32, at: int, area: int, taps: int, index: I32, weights: F64, begin: int, out: F32
+) -> None:
+    """Set pixel p of ``out`` (area,) to Σ_t weight[p, t] plane[at + index[p, t]]."""
+    if taps == 4:  # bilinear
+        for p in range(area):
+            i = begin + 4 * p
+            out[p] = (
+                weights[i] * plane[at + index[i]]
+                + weights[i + 1] * plane[at + index[i + 1]]
+                + weights[i + 2] * plane[at + index[i + 2]]
+                + weights[i + 3] * plane[at + index[i + 3]]
+            )
+        return
+    for p in range(area):
+        total = 0.0
+        for t in range(taps):
+            i = begin + p * taps + t
+            total += weights[i] * plane[at + index[i]]
+        out[p] = total
+
+
+@compiled("contract")
+def _fill_rows_of_one(
+    references: F32,
+    at: int,
+    layer: np.void,
+    tables: I32,
+    moved: F32,
+    rows: F32,
+    first: int,
+) -> None:
+    """Set the rows of one channel, which begins ``at``; a large map has no room for eight."""
+    area, taps, number = layer["area"], layer["taps"], layer["rows"]
+    padded = (area + 7) // 8 * 8
+    for base in range(layer["bases"] + 1):
+        if base > 0:
+            begin = np.int64(tables[layer["base"] + base - 1]) * area * taps
+            index = whole_numbers_at(layer["index"], begin + area * taps)
+            weights = doubles_at(layer["weight"], begin + area * taps)
+            _resample_plane(references, at, area, taps, index, weights, begin, moved)
+        source, begins = (moved, 0) if base > 0 else (references, at)
+        for r in range(number):
+            row = layer["row"] + ROW * r
+            if tables[row] != base:
+                continue
+            by, to = np.int64(tables[row + 1]), first + r * padded
+            if by < 0:
+                for p in range(area):
+                    rows[to + p] = source[begins + p]
+            else:
+                gathered = whole_numbers_at(layer["gathered"], (by + 1) * area)
+                for p in range(area):
+                    rows[to + p] = source[begins + gathered[by * area + p]]
 
 
 @_summing
@@ -228,7 +300,7 @@ def _sums_of_block(
     channels: int,
     first: int,
     count: int,
-    layer: NDArray[np.void],
+    layer: np.void,
     tables: I32,
     rows: F32,
     out: F64,
@@ -259,7 +331,6 @@ def _sums_of_block(
 def sums_of_layers(
     layers: NDArray[np.void],
     tables: I32,
-    weights: F64,
     batch: NDArray[np.void],
     orbits: int,
     elements: int,
@@ -270,22 +341,26 @@ def sums_of_layers(
     Of layer l, ``out[batch[l]["out"]:]`` becomes (orbits, elements, C, 3): Σ u·v, Σ u², Σ v² over
     the compared pixels, where u is channel c of f(gx) and v that of φ_Y(g) f̂(x).
     """
-    widest, room = 0, 0
+    interleaved, resampled, room = 0, 0, 0
     for n in range(len(layers)):
-        padded = (layers[n]["area"] + 7) // 8 * 8
-        of_eight = 8 * layers[n]["rows"] * padded
-        widest = max(widest, padded)
-        room = max(room, max(of_eight, min(_ROOM, of_eight * ((batch[n]["channels"] + 7) // 8))))
+        padded, lanes = (layers[n]["area"] + 7) // 8 * 8, layers[n]["lanes"]
+        number, groups = layers[n]["rows"], (batch[n]["channels"] + lanes - 1) // lanes
+        together = lanes * number * padded
+        if number > 0:
+            interleaved = max(interleaved, lanes * padded if lanes > 1 else 0)
+        if layers[n]["bases"] > 0:
+            resampled = max(resampled, lanes * padded)
+        room = max(room, max(together, min(_ROOM, together * groups)))
     # Of the last pixels, up to the next eighth, nothing is used.
-    pixels = np.zeros(8 * widest, dtype=np.float32)
-    moved = np.zeros(8 * widest, dtype=np.float32)
+    pixels = np.zeros(interleaved, dtype=np.float32)
+    moved = np.zeros(resampled, dtype=np.float32)
     rows = np.empty(room, dtype=np.float32)
     for n in range(len(layers)):
         layer, area, channels = layers[n], layers[n]["area"], batch[n]["channels"]
         size = channels * area
-        padded, number = (area + 7) // 8 * 8, layer["rows"]
+        padded, number, lanes = (area + 7) // 8 * 8, layer["rows"], layer["lanes"]
         # The unmoved map is read as often as a row.
-        block = max(1, _ROOM // (8 * max(1, number) * padded)) * 8
+        block = max(1, _ROOM // (lanes * max(1, number) * padded)) * lanes
         of_orbit, of_element = batch[n]["of_orbit"], batch[n]["of_element"]
         maps = floats_at(batch[n]["maps"], orbits * elements * size)
         end = (orbits - 1) * of_orbit + (elements - 1) * of_element + size
@@ -295,13 +370,15 @@ def sums_of_layers(
             to = batch[n]["out"] + 3 * o * elements * channels
             for first in range(0, channels, block):
                 count = min(block, channels - first)
-                if number > 0:
-                    for s in range(0, count, 8):
+                for s in range(0, count if number > 0 else 0, lanes):
+                    at, begin = v + (first + s) * area, s * number * padded
+                    if lanes > 1:
                         _fill_rows(
-                            *(references, v + (first + s) * area, min(8, count - s)),
-                            *(layer, tables, weights, pixels, moved),
-                            *(rows, s * number * padded),
+                            *(references, at, min(LANES, count - s)),
+                            *(layer, tables, pixels, moved, rows, begin),
                         )
+                    else:
+                        _fill_rows_of_one(references, at, layer, tables, moved, rows, begin)
                 _sums_of_block(
                     *(maps, u, references, v, of_element, elements, channels, first, count),
                     *(layer, tables, rows, out, to),

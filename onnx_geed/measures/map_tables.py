@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, LayoutAction, PlacedAction, still_action
 from onnx_geed.measures.catalogue import Support
+from onnx_geed.measures.map_memory import lanes_of
 from onnx_geed.measures.measure import Measure
 from onnx_geed.whole import whole
 
@@ -36,21 +37,28 @@ class MapSums:
     ----------
     actions : tuple of LayoutAction or PlacedAction
         φ_Y of each layer.
+    supports : tuple of {"full", "disk"}
+        Pixels of each that are compared.
     elements : tuple of int
         Elements of the group, in the order of the maps.
     layers : ndarray of LAYER, shape (layers,)
         Where each layer's tables begin.
     tables : ndarray of int32, shape (entries,)
-        All tables of pixels, rows and elements.
-    weights : ndarray of float64, shape (entries,)
-        All weights of interpolation.
+        All small tables, of rows, elements and runs.
+    held : tuple of ndarray
+        Pixels and weights as the actions have them: the loops read them where they lie.
     """
 
     actions: tuple[LayoutAction | PlacedAction, ...]
+    supports: tuple[Support, ...]
     elements: tuple[int, ...]
     layers: NDArray[np.void] = field(repr=False, compare=False)
     tables: I32 = field(repr=False, compare=False)
-    weights: F64 = field(repr=False, compare=False)
+    held: tuple[NDArray[Any], ...] = field(repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        # Addresses are those of this process.
+        return of_actions, (list(zip(self.actions, self.supports, strict=True)), self.elements)
 
     def of(self, maps: Sequence[F32], references: Sequence[F32]) -> list[F64]:
         """Return the sums of each layer's maps against its moved references.
@@ -103,7 +111,7 @@ class MapSums:
         sums = np.empty(out)
         if out:
             sums_of_layers(
-                *(self.layers, self.tables, self.weights, np.array(batch, dtype=BATCH)),
+                *(self.layers, self.tables, np.array(batch, dtype=BATCH)),
                 *(orbits, elements, sums),
             )
         return [
@@ -175,7 +183,7 @@ def of_actions(
         actions.append(action)
     everything = range(actions[0].group.order) if actions else ()
     chosen = tuple(everything if elements is None else elements)
-    tables, weights = _Flat(np.int32), _Flat(np.float64)
+    tables, held = _Flat(), list[NDArray[Any]]()
     layers = np.zeros(len(actions), dtype=LAYER)
     known: dict[tuple[object, ...], int] = {}
     for n, (action, (_, support)) in enumerate(zip(actions, moved, strict=True)):
@@ -189,30 +197,31 @@ def of_actions(
         if key in known:
             layers[n] = layers[known[key]]
         else:
-            _write_pixels(layers[n], grid, support, chosen, tables, weights)
+            held += _write_pixels(layers[n], grid, support, chosen, tables)
             known[key] = n
         # The table says where a channel comes from; the loop over sources asks where it goes.
         table = grid.rows_of_channels()
         target = None if table is None else np.argsort(table[list(chosen)])
         layers[n]["target"] = -1 if target is None else tables.add(target)
-    return MapSums(tuple(actions), chosen, layers, tables.array(), weights.array())
+    supports = tuple(support for _, support in moved)
+    return MapSums(tuple(actions), supports, chosen, layers, tables.array(), tuple(held))
 
 
 class _Flat:
-    """Arrays that become one, one behind the other."""
+    """Arrays of whole numbers that become one, one behind the other."""
 
-    def __init__(self, dtype: type) -> None:
-        self._arrays: list[NDArray[Any]] = [np.empty(0, dtype=dtype)]
+    def __init__(self) -> None:
+        self._arrays: list[I32] = [np.empty(0, dtype=np.int32)]
         self._size = 0
 
     def add(self, array: NDArray[Any]) -> int:
         """Add an array and return where it begins."""
         begin = self._size
-        self._arrays.append(array.ravel().astype(self._arrays[0].dtype))
+        self._arrays.append(array.ravel().astype(np.int32))
         self._size += array.size
         return begin
 
-    def array(self) -> NDArray[Any]:
+    def array(self) -> I32:
         """Return all of them."""
         return np.concatenate(self._arrays)
 
@@ -223,12 +232,8 @@ def _write_pixels(
     support: Support,
     elements: Sequence[int],
     tables: _Flat,
-    weights: _Flat,
-) -> None:
-    """Add the tables of a grid to the flat ones, and write down where they begin."""
-    with whole():
-        from onnx_geed.measures.lanes import LANES
-
+) -> list[NDArray[Any]]:
+    """Write down what a layer's loops need of a grid; return the arrays that they read."""
     moves = grid.moves
     source, gathered, row_of, backwards = moves.rows
     area, bases = moves.size, len(moves.index)
@@ -240,26 +245,28 @@ def _write_pixels(
     ]
     rows = sorted(set(row_of[chosen].tolist()) - {0})
     resampled = sorted({origin[r][0] for r in rows} - {0})
-    order = list(dict.fromkeys(origin[r][1] for r in rows if origin[r][1] >= 0))
-    begins = {i: tables.add(LANES * gathered[i]) for i in order}
     of_rows = [
-        (resampled.index(base) + 1 if base else 0, begins.get(by, -1))
-        for base, by in (origin[r] for r in rows)
+        (resampled.index(base) + 1 if base else 0, by) for base, by in (origin[r] for r in rows)
     ]
-    pixels, inside = np.arange(area), grid.inside(support)
-    if inside is not None:
-        pixels = pixels[inside]
-    runs = _runs(pixels)
-    chosen_bases = [base - 1 for base in resampled]
+    inside = grid.inside(support)
+    runs = np.array([[0, area]]) if inside is None else _runs(np.flatnonzero(inside))
+    held: list[NDArray[Any]] = [
+        np.ascontiguousarray(moves.index, dtype=np.int32),
+        np.ascontiguousarray(moves.weight, dtype=np.float64),
+        np.ascontiguousarray(gathered, dtype=np.int32),
+    ]
+    for name, array in zip(("index", "weight", "gathered"), held, strict=True):
+        layer[name] = array.__array_interface__["data"][0]
     layer["area"], layer["taps"] = area, moves.index.shape[2]
     layer["bases"] = len(resampled)
-    layer["index"] = tables.add(LANES * moves.index[chosen_bases])
-    layer["weight"] = weights.add(moves.weight[chosen_bases])
+    layer["base"] = tables.add(np.array([base - 1 for base in resampled], dtype=np.int32))
     layer["rows"], layer["row"] = len(rows), tables.add(np.array(of_rows, dtype=np.int32))
     places = [rows.index(r) + 1 if r else 0 for r in row_of[chosen].tolist()]
     layer["row_of"] = tables.add(np.array(places, dtype=np.int32))
     layer["backwards"] = tables.add(backwards[chosen])
     layer["runs"], layer["run"] = len(runs), tables.add(runs)
+    layer["lanes"] = lanes_of(area, len(rows), len(resampled))
+    return held
 
 
 def _runs(pixels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

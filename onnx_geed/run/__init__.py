@@ -91,6 +91,9 @@ if TYPE_CHECKING:
     from onnx_geed.run.metric import (
         EquivarianceMetric as EquivarianceMetric,
     )
+    from onnx_geed.run.moving import (
+        check_tables as check_tables,
+    )
     from onnx_geed.run.on_machine import (
         machine_notes as machine_notes,
         without_machine_notes as without_machine_notes,

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import shown
 from onnx_geed.model import Input, Model, Tensor, reads
+from onnx_geed.run.moving import moving_bytes
 from onnx_geed.run.options import Options
-from onnx_geed.run.room import Room, room_of
+from onnx_geed.run.room import Room, room_in
+from onnx_geed.run.source import Source
 from onnx_geed.run.weights import held_weights
-from onnx_geed.text import format_bytes
 
 __all__ = ["Footprint", "footprint_of"]
 
@@ -43,54 +44,69 @@ class Footprint:
     ----------
     row : int
         Most bytes that are held at once while one row is run; 0 where nothing is known.
-    allowed : Room
-        What there is for the model.
+    room : Room
+        The budget, and what it leaves.
     largest : str
         The largest tensor, or the node that takes more than that, as a sentence names it.
     fixed : int
         Bytes of weights and what is made of them alone, whatever the rows.
+    moving : int
+        Bytes of the tables and orbits by which samples move.
     """
 
     row: int
-    allowed: Room
+    room: Room
     largest: str
     fixed: int = 0
+    moving: int = 0
 
     @property
-    def room(self) -> int:
-        """Bytes that the model may take."""
-        return self.allowed.bytes
+    def left(self) -> int:
+        """Bytes that rows may take."""
+        return self.room.bytes - self.fixed - self.moving
 
     @property
     def rows(self) -> int:
         """Rows that may be run at once, at least one."""
-        return max(1, (self.room - self.fixed) // max(1, self.row))
+        return max(1, self.left // max(1, self.row))
 
     @property
     def tight(self) -> bool:
         """Whether the rows of a trial are to be run one after the other."""
         return self.rows < _TRIED
 
-    def check(self, rows: int = 1) -> None:
+    def check(self, rows: int = 1, outputs: int = 0) -> None:
         """Refuse a run of so many rows that the budget does not hold.
+
+        Parameters
+        ----------
+        rows : int
+            Rows of a run.
+        outputs : int
+            Bytes that are held of what is measured.
 
         Raises
         ------
         GeedError
             If it does not.
         """
+        of = "one row" if rows == 1 else f"the {rows} rows of a run"
         taken = self.fixed + rows * self.row
-        if taken > self.room:
-            of = "one row" if rows == 1 else f"the {rows} rows of a run"
-            weights = " with the model's weights" if self.fixed > _MUCH * taken else ""
-            raise GeedError(
-                f"the activations of {of} take {format_bytes(taken)}{weights}, the largest being "
-                f"{self.largest}; {self.allowed.refused(taken)}, or use smaller samples"
-            )
+        weights = " with the model's weights" if self.fixed > _MUCH * taken else ""
+        told = f"the activations of {of} take {{}}{weights}, the largest being {self.largest}"
+        if taken <= self.room.bytes and self.moving:
+            told = f"the activations of {of}, and the orbits and tables of samples, take {{}}"
+            taken += self.moving + outputs
+        self.room.check(taken, told, "use smaller samples")
 
 
 def footprint_of(
-    model: Model, acted: Input, listed: Sequence[Tensor], options: Options
+    model: Model,
+    acted: Input,
+    listed: Sequence[Tensor],
+    names: Sequence[str],
+    options: Options,
+    source: Source,
 ) -> Footprint:
     """Add up what is held at once, each tensor from the node that makes it to its last reader.
 
@@ -102,8 +118,12 @@ def footprint_of(
         The input that the group acts on, by which the batch of a fixed one is known.
     listed : sequence of Tensor
         Its tensors, at the real sizes of samples.
+    names : sequence of str
+        Those that are measured.
     options : Options
         The budget.
+    source : Source
+        The samples, and how they move.
 
     Returns
     -------
@@ -137,9 +157,12 @@ def footprint_of(
         most = max(most, held + alone + working)
         held -= sum(sizes.get(name, 0) for name in gone)
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
+    room = room_in(options.memory)
+    row, moving = -(-most // batch), moving_bytes(source.moved)
     fixed = _TWICE * fixed + held_weights(model, options)
-    footprint = Footprint(-(-most // batch), room_of(options.memory), _largest(made), fixed)
-    footprint.check()
+    footprint = Footprint(row, room, _largest(made), fixed, moving)
+    # An output is compared with f̂, another such array.
+    footprint.check(outputs=2 * max((sizes.get(name, 0) for name in names), default=0) // batch)
     return footprint
 
 

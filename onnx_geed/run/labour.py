@@ -74,7 +74,7 @@ def check_labour(
     taken = sum(tensor.seconds for tensor in listed)
     weights = _weights(model.proto.graph)
     # Weights that are mapped are read by the first run.
-    expect(taken, footprint.row, footprint.room - footprint.fixed + _BYTES * weights)
+    expect(taken, footprint.row, footprint.left + _BYTES * weights)
     asked = options.time_per_sample
     if model.function is not None or (confined() is not None and asked is None):
         return  # it is no model, or the first process ends it

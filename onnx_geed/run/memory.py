@@ -10,10 +10,11 @@ from onnx_geed.groups import tables_of
 from onnx_geed.measures import Plan
 from onnx_geed.run.executor import cores
 from onnx_geed.run.footprint import Footprint
+from onnx_geed.run.moving import held_by_loops, tables_of_run
 from onnx_geed.run.options import Options
 from onnx_geed.run.source import Source
 from onnx_geed.run.trial import Trial
-from onnx_geed.text import parse_bytes
+from onnx_geed.text import counted, parse_bytes
 
 __all__ = ["Share", "fit_memory", "graph_bytes"]
 
@@ -86,6 +87,11 @@ def fit_memory(
     Returns
     -------
     Share
+
+    Raises
+    ------
+    GeedError
+        If the budget does not hold one orbit, or one at a time.
     """
     budget, backdrop = parse_bytes(options.memory), source.main.backdrop
     if backdrop is not None:
@@ -97,8 +103,27 @@ def fit_memory(
     cuda = trial.session.provider == "cuda"
     workers = 2 if cuda else cores()
     total = sum(layer.bytes for layer in plan.layers.values())
+    # Inputs and maps that move alike share tables.
+    every = tables_of_run(source.moved, plan.measures)
+    tables = every - tables_of_run(source.moved, ())
+    # Of a worker beside its orbits: a row in the runtime, its outputs and f̂, and its loops.
+    least = footprint.row + 2 * max(layer.bytes for layer in plan.layers.values())
+    if not graph:
+        least += held_by_loops(plan.measures, max(1, min(n, _PIECE_BYTES // (own + total))))
+        footprint.room.check(
+            footprint.fixed + footprint.moving + tables + least,
+            f"an orbit of {counted(n, 'element')}, what moves it and what the model makes of one "
+            "take {}",
+            "use smaller samples or a group of fewer elements",
+        )
+    room = footprint.left - tables
+    drawn = plan.group.behind is not None or plan.group.onward is not None
+    of_another = 2 * n * own + (every if drawn else 0)
     # An orbit's outputs lie in memory whole; a worker of the runtime needs about as much again.
-    while workers > 1 and 2 * n * (own + total) * workers > budget:
+    while workers > 1 and (
+        2 * n * (own + total) * workers > budget
+        or least * workers + of_another * (workers - 1) > room
+    ):
         workers -= 1
     # A run of a fixed number of rows has never fewer.
     workers = max(1, min(workers, footprint.rows // max(1, trial.session.fixed)))
@@ -117,7 +142,7 @@ def fit_memory(
         most = max(size for size in sizes if size == 1 or size * row <= _PIECE_BYTES)
     batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
     # What is given counts as long as memory holds it.
-    batch = min(batch, max(1, min(footprint.rows, footprint.room // (2 * row)) // workers))
+    batch = min(batch, max(1, min(footprint.rows, footprint.left // (2 * row)) // workers))
     if options.batch_size is None and batch > n:
         batch -= batch % n
     if trial.session.fixed:

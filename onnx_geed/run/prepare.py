@@ -49,6 +49,7 @@ from onnx_geed.run.footprint import Footprint, footprint_of
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
+from onnx_geed.run.moving import check_tables
 from onnx_geed.run.on_group import group_notes
 from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
@@ -227,7 +228,7 @@ def prepare_run(
     selection = select_tensors(requests, listed, options, acting, judged, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
-    footprint = footprint_of(loaded, acted, listed, options)
+    footprint = footprint_of(loaded, acted, listed, names, options, source)
     check_labour(loaded, acted, listed, options, footprint, source)
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
@@ -283,6 +284,8 @@ def prepare_run(
         plan = bind_background(plan, of_d, options.background, classes)
         return plan.drawn(options.seed, source.indices)
 
+    measured = ((request.measure, layers[tensor.name]) for request, tensor in selection.requested)
+    check_tables(acting, source.moved, measured, options)
     check_overlap(tables, source, count)
     _refuse_foreign_fits(tables, options)
     if isinstance(source.action, PlacedAction):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "probe_pair",
     "probe_places",
     "run_alone",
+    "small_names",
     "trial_rows",
 ]
 
@@ -88,8 +89,7 @@ def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
             change = relative_change(array[:1], first[name], spread(array))
             if change > 1e-3:
                 return f"{name!r} {change_text(change)}", {}
-    small = [name for name, array in together.items() if array[0].size <= _LARGEST_VECTOR]
-    for name in small:
+    for name in small_names(together):
         together[name] = np.concatenate([together[name], *(row[name] for row in alone[1:])])
     return "", together
 
@@ -184,6 +184,17 @@ def run_alone(
     rows: NDArray[np.float32],
     feeds: Callable[[int], Mapping[str, NDArray[Any]]],
     pool: Executor,
+    only: Sequence[str] | None = None,
 ) -> list[dict[str, NDArray[np.float32]]]:
-    """Run rows one by one, side by side; return the arrays of each."""
-    return list(pool.map(lambda i: runner.run(rows[i : i + 1], feeds(1)), range(len(rows))))
+    """Run rows one by one, side by side; return the arrays of each, all or some."""
+
+    def run(i: int) -> dict[str, NDArray[np.float32]]:
+        arrays = runner.run(rows[i : i + 1], feeds(1))
+        return arrays if only is None else {name: arrays[name] for name in only}
+
+    return list(pool.map(run, range(len(rows))))
+
+
+def small_names(arrays: Mapping[str, NDArray[np.float32]]) -> list[str]:
+    """Return the tensors that are no larger than vectors, which a trial keeps of every row."""
+    return [name for name, array in arrays.items() if array[0].size <= _LARGEST_VECTOR]

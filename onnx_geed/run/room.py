@@ -1,12 +1,13 @@
-"""How much of ``--memory`` a model may take, and how a message asks for more."""
+"""How much of a memory budget a run's own arrays may take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnx_geed.errors import GeedError
 from onnx_geed.text import format_bytes, parse_bytes
 
-__all__ = ["Room", "room_of"]
+__all__ = ["Room", "room_in"]
 
 # A smaller budget divides a run, and refuses nothing.
 _LEAST = 256 << 20
@@ -18,36 +19,60 @@ _BESIDE, _LARGE = 512 << 20, 2 << 30
 
 @dataclass(frozen=True)
 class Room:
-    """The memory for a model.
+    """What a memory budget leaves, in bytes.
 
     Parameters
     ----------
     memory : int
-        The budget as it was given.
+        The budget as it was given; a small one counts as 256 MiB.
     bytes : int
-        The budget, without what the process holds beside.
+        The same without what the process holds beside.
     """
 
     memory: int
     bytes: int
 
-    def refused(self, taken: int) -> str:
-        """Say what is allowed, and which ``--memory`` has room for so much."""
+    def check(self, taken: int, what: str, cure: str) -> None:
+        """Refuse what takes more.
+
+        Parameters
+        ----------
+        taken : int
+            Bytes that it takes.
+        what : str
+            What it is, and that it takes memory, up to the number.
+        cure : str
+            What else to do than to raise the budget.
+
+        Raises
+        ------
+        GeedError
+            If there are not as many.
+        """
+        if taken <= self.bytes:
+            return
         allowed = f"--memory allows {format_bytes(self.bytes)}"
         if self.bytes < self.memory:
-            given = format_bytes(self.memory)
-            allowed = f"--memory {given} allows {format_bytes(self.bytes)} of them"
-        return f"{allowed}: raise it to {_size(taken)}"
+            budget = format_bytes(self.memory)
+            allowed = f"--memory {budget} allows {format_bytes(self.bytes)} of them"
+        what = what.replace("{}", format_bytes(taken))
+        raise GeedError(f"{what}; {allowed}: raise it to {_size(taken)}, or {cure}")
 
 
-def room_of(memory: str | int) -> Room:
-    """Return what a budget, as it is given, has for a model."""
-    given = max(parse_bytes(memory), _LEAST)
-    return Room(given, given - _BESIDE if given >= _LARGE else min(given, _LARGE - _BESIDE))
+def room_in(memory: str | int) -> Room:
+    """Return what a budget leaves.
+
+    Parameters
+    ----------
+    memory : str or int
+        Such as ``2GiB``.
+    """
+    budget = max(parse_bytes(memory), _LEAST)
+    return Room(budget, budget - _BESIDE if budget >= _LARGE else min(budget, _LARGE - _BESIDE))
 
 
 def _size(taken: int) -> str:
-    """Return the least --memory, in whole tenths, in which so much has room."""
+    """Return the least budget, in whole tenths, in which so much has room."""
     needed = taken if taken <= _LARGE - _BESIDE else taken + _BESIDE
     power = 30 if needed >= 1 << 30 else 20
     tenths = -(-needed * 10 // (1 << power))

@@ -28,6 +28,7 @@ from onnx_geed.groups import (
     Exactness,
     Group,
     LayoutAction,
+    Lettered,
     PlacedAction,
     check_bases,
     check_moves,
@@ -50,6 +51,7 @@ from onnx_geed.run.backdrop import BackdropOpening
 from onnx_geed.run.feeds import Feed, feeds_of
 from onnx_geed.run.mask import Mask, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
+from onnx_geed.run.moving import check_input
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 from onnx_geed.text import counted
@@ -447,6 +449,8 @@ def _moved_input(
 ) -> MovedInput:
     """Place the group's action, or one of the user's own, on the samples of an input."""
     layout = parse_layout(opening.layout)
+    if own is None:
+        check_input(group, Lettered(layout, samples.shape, True), options)
     action: LayoutAction | PlacedAction = (
         layout_action(group, layout, samples.shape, options.interpolation, of_input=True)
         if own is None

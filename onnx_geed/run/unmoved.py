@@ -48,9 +48,10 @@ def unmoving(
         if not left:
             break
         for moved in source.moved:
-            orbit = moved.orbit(position).astype(np.float64)
-            allowed = IDENTITY_TOLERANCE * float(np.abs(orbit[0]).max())
-            left = [g for g in left if float(np.abs(orbit[g] - orbit[0]).max()) <= allowed]
+            orbit = moved.orbit(position)
+            first = orbit[0].astype(np.float64)
+            allowed = IDENTITY_TOLERANCE * float(np.abs(first).max())
+            left = [g for g in left if float(np.abs(orbit[g] - first).max()) <= allowed]
     return tuple(left)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import shown
 from onnx_geed.model import Model, stored, stored_bytes
 from onnx_geed.run.options import Options
-from onnx_geed.run.room import room_of
-from onnx_geed.text import format_bytes
+from onnx_geed.run.room import room_in
 
 __all__ = ["check_weights_fit", "held_weights"]
 
@@ -53,16 +52,15 @@ def check_weights_fit(model: Model, options: Options) -> None:
         beside = size * (_FILTER if tensor.name in filters else _BESIDE)
         if beside > most:
             largest, most = tensor, beside
-    room = room_of(options.memory)
-    taken = held_weights(model, options) + most
-    if largest is None or taken <= room.bytes:
+    if largest is None:
         return
     if options.untrained:
         why = " with those that --untrained draws"
-    raise GeedError(
-        f"{model.called}: its weights take {format_bytes(taken)}{why} while the model is opened, "
-        f"the largest being {shown(largest.name)} {shown(list(largest.dims))}; "
-        f"{room.refused(taken)}, or use a smaller model"
+    room_in(options.memory).check(
+        held_weights(model, options) + most,
+        f"{model.called}: its weights take {{}}{why} while the model is opened, the largest being "
+        f"{shown(largest.name)} {shown(list(largest.dims))}",
+        "use a smaller model",
     )
 
 

@@ -23,7 +23,8 @@ from onnx_geed.cache import (
 )
 from onnx_geed.cache.write_and_measure import measure_through_cache
 from onnx_geed.report import info_table
-from onnx_geed.run import KernelEngine
+from onnx_geed.run import KernelEngine, moving
+from onnx_geed.run.room import Room
 
 DEMO = Path(str(files("onnx_geed.demo")))
 MODEL, DIGITS = DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz")
@@ -61,6 +62,14 @@ def test_statistics_measure_bit_for_bit_too_and_are_smaller(finished, live, tmp_
     info = caching.write_cache(MODEL, DIGITS, "C8", folder, mode="stats", **FEW)
     assert offline.measure_cache(folder)["measurements"] == live
     assert info["bytes"] < inspection.cache_info(finished)["bytes"] / 20
+
+
+def test_what_moves_maps_keeps_to_the_memory_that_is_asked_for(finished, live, monkeypatch):
+    kept = offline.measure_cache(finished, memory="512MiB")
+    assert kept["measurements"] == live
+    monkeypatch.setattr(moving, "room_in", lambda memory: Room(1 << 30, int(memory)))
+    with pytest.raises(GeedError, match=r"the tables by which C8 moves tensors, .* raise it to"):
+        offline.measure_cache(finished, memory=10_000)
 
 
 def test_float16_is_near_and_named(live, tmp_path):

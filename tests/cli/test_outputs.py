@@ -11,8 +11,10 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from onnx_geed import GeedError
 from onnx_geed.cli import cli
 from onnx_geed.cli.places import Output
+from onnx_geed.spared import spare_caches
 
 DEMO = Path(str(files("onnx_geed.demo")))
 FEW = ("--samples=3", "--norm-samples=4", "--measure=latent-l2", "--group=C4")
@@ -153,6 +155,16 @@ def test_nothing_is_added_to_a_cache(place):
         assert "lies in the cache acts.geed, which holds activations only" in refused(*command)
     got = CliRunner().invoke(cli, [*words, "-o", "acts.geed"])  # again
     assert got.exit_code == 0, got.output
+
+
+def test_a_file_that_is_only_named_like_that_of_a_cache_keeps_nobody_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("cache.h5").write_bytes(b"of another program")
+    Path("below").mkdir()
+    spare_caches(Path("below/r.json"), "--out")
+    Path("shard-00000000.h5").write_bytes(b"and with shards, it is one")
+    with pytest.raises(GeedError, match="lies in the cache"):
+        spare_caches(Path("below/r.json"), "--out")
 
 
 @pytest.mark.parametrize("out", ["images/new.npy", "images/new.png", "images/c/new"])

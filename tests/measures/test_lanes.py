@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from onnx_geed.jit import compiled
-from onnx_geed.measures.lanes import LANES, add_tap, blend, floats_at, round_lanes, transpose
+from onnx_geed.measures.lanes import (
+    add_tap,
+    blend,
+    doubles_at,
+    floats_at,
+    round_lanes,
+    transpose,
+    whole_numbers_at,
+)
+from onnx_geed.measures.map_memory import LANES
 
 RNG = np.random.default_rng(0)
 
@@ -46,6 +55,16 @@ def summed(address, size):
     return floats_at(address, size).sum()
 
 
+@compiled("contract")
+def doubles_summed(address, size):
+    return doubles_at(address, size).sum()
+
+
+@compiled("contract")
+def whole_numbers_summed(address, size):
+    return whole_numbers_at(address, size).sum()
+
+
 def test_an_interpolated_pixel_is_the_sum_of_its_taps():
     pixels, weights = RNG.random(64, dtype=np.float32), RNG.random(4)
     (out, *_), (want, *_) = both(blended, np.zeros(16, np.float32), pixels, weights)
@@ -71,7 +90,11 @@ def test_eight_stretches_are_transposed():
     assert (out == -1).sum() == 80 - 64
 
 
-def test_an_address_is_read_as_the_array_that_lies_there():
-    values = RNG.random(5, dtype=np.float32)
+@pytest.mark.parametrize(
+    ("add_up", "dtype"),
+    [(summed, np.float32), (doubles_summed, np.float64), (whole_numbers_summed, np.int32)],
+)
+def test_an_address_is_read_as_the_array_that_lies_there(add_up, dtype):
+    values = (1000 * RNG.random(5)).astype(dtype)
     address = values.__array_interface__["data"][0]
-    assert summed(address, 5) == summed.__wrapped__(address, 5) == values.sum()
+    assert add_up(address, 5) == add_up.__wrapped__(address, 5) == values.sum()

@@ -8,7 +8,14 @@ import pytest
 import onnx_geed as geed
 from onnx_geed import GeedError
 from onnx_geed.groups import FunctionAction, parse_layout, place
-from onnx_geed.measures import Measure, channel_sums_of_orbits, f_hat, map_sums, operands_of_orbits
+from onnx_geed.measures import (
+    Measure,
+    channel_sums_of_orbits,
+    f_hat,
+    map_memory,
+    map_sums,
+    operands_of_orbits,
+)
 
 RNG = np.random.default_rng(0)
 CASES = [
@@ -219,4 +226,32 @@ def test_layers_of_one_grid_share_their_tables():
     group = geed.parse_group("C8")
     one = Measure("channel-cos", "t", geed.grid_action(group, 9, 9))
     assert len(map_sums([one] * 5).tables) == len(map_sums([one]).tables)
-    assert len(map_sums([one], (0, 4)).weights) == 0  # half turns need no resampling
+    assert map_sums([one], (0, 4)).layers["bases"] == [0]  # half turns need no resampling
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("channels", [1, 8, 11])
+@pytest.mark.parametrize(("name", "h", "w"), CASES)
+def test_channels_one_by_one_have_the_bits_of_eight(
+    name, h, w, channels, interpolation, monkeypatch
+):
+    group = geed.parse_group(name)
+    measure = Measure("channel-cos", "t", geed.grid_action(group, h, w, interpolation))
+    y = orbits(group, channels, h, w)
+    for elements in pieces_of(group.order):
+        maps = [np.ascontiguousarray(y[:, list(elements)])]
+        (eight,) = map_sums([measure], elements).of(maps, [y[:, 0]])
+        with monkeypatch.context() as patched:
+            patched.setattr(map_memory, "_EIGHT_BYTES", -1)
+            alone = map_sums([measure], elements)
+        assert alone.layers["lanes"] == [1]
+        np.testing.assert_array_equal(alone.of(maps, [y[:, 0]])[0], eight)
+
+
+def test_maps_that_would_take_too_much_are_moved_channel_by_channel():
+    group = geed.parse_group("flip-h")
+    small, large = (
+        map_sums([Measure("channel-cos", "t", geed.grid_action(group, side, side))])
+        for side in (64, 2048)
+    )
+    assert (small.layers["lanes"], large.layers["lanes"]) == ([8], [1])

@@ -16,7 +16,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.model import load_model
 from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.options import make_options
-from onnx_geed.run.room import room_of
+from onnx_geed.run.room import room_in
 from onnx_geed.run.weights import check_weights_fit, held_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
@@ -120,9 +120,9 @@ def test_filters_count_in_blocks_too(tmp_path):
 
 
 def test_weights_leave_less_room_for_rows():
-    room = room_of("1GiB")
+    room = room_in("1GiB")
     assert Footprint(100 * MIB, room, "tensor a").rows == 10
     assert Footprint(100 * MIB, room, "tensor a", 900 * MIB).rows == 1
     told = r"one row take 1000\.0 MiB with the model's weights, the largest being tensor a; --mem"
     with pytest.raises(GeedError, match=told):
-        Footprint(100 * MIB, room_of("990MiB"), "tensor a", 900 * MIB).check()
+        Footprint(100 * MIB, room_in("990MiB"), "tensor a", 900 * MIB).check()

@@ -1,0 +1,146 @@
+"""What is held in memory to move samples and maps: tables, and the rows that loops compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import (
+    Group,
+    Layout,
+    LayoutAction,
+    Lettered,
+    PlacedAction,
+    parse_layout,
+    table_bytes,
+)
+from onnx_geed.measures import Layer, Measure, descriptor_of, loop_bytes
+from onnx_geed.run.moved_input import MovedInput
+from onnx_geed.run.options import Options
+from onnx_geed.run.room import room_in
+from onnx_geed.text import counted
+
+__all__ = [
+    "check_input",
+    "check_tables",
+    "held_by_loops",
+    "moving_bytes",
+    "tables_of_run",
+]
+
+
+# One is run while the next is made, and that before is looked up once more, for a pair of samples.
+# They are of float32, or of whole numbers no larger.
+_ORBITS, _NUMBER = 3, 4
+
+
+def check_input(group: Group, moved: Lettered, options: Options) -> None:
+    """Refuse an input whose tables and orbits memory does not hold, before they are made.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    moved : Lettered
+        The input.
+    options : Options
+        The budget, and the interpolation.
+
+    Raises
+    ------
+    GeedError
+        If they take more than the budget leaves.
+        If the group does not act on the input.
+    """
+    _check(group, [moved], _ORBITS * group.order * _bytes(moved.lengths), options)
+
+
+def check_tables(
+    group: Group,
+    moved: Sequence[MovedInput],
+    measured: Iterable[tuple[str, Layer]],
+    options: Options,
+) -> None:
+    """Refuse what moves inputs and layers by their letters, before it is made.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    moved : sequence of MovedInput
+        The inputs that it moves; none where activations are at hand.
+    measured : iterable of (str, Layer)
+        Names of measures, and the layers that they are on.
+    options : Options
+        The budget, and the interpolation.
+
+    Raises
+    ------
+    GeedError
+        If they take more than the budget leaves.
+    """
+    if any(isinstance(own.action, PlacedAction) for own in moved):
+        return  # what an action of one's own holds is its own
+    tensors = [Lettered(parse_layout(own.layout), own.samples.shape, True) for own in moved]
+    for name, layer in measured:
+        if descriptor_of(name).actions == "trivial" or len(layer.shape) < 2:
+            continue
+        # A layer that does not move like this is told of where it is bound.
+        with suppress(GeedError):
+            tensor = Lettered(parse_layout(layer.layout), layer.kept_shape)
+            table_bytes(group, [tensor], options.interpolation)
+            tensors.append(tensor)
+    orbits = _ORBITS * group.order * sum(_bytes(own.samples.shape) for own in moved)
+    if tensors:
+        _check(group, tensors, orbits, options)
+
+
+def _check(group: Group, tensors: Sequence[Lettered], orbits: int, options: Options) -> None:
+    shape = "×".join(map(str, tensors[0].lengths))
+    told = f"the tables by which {group.name} moves tensors, such as of {shape}"
+    if orbits:
+        told = f"an orbit of {counted(group.order, 'element')} under {group.name}, of samples of "
+        told += f"{shape}, and the tables that make it"
+    room_in(options.memory).check(
+        orbits + table_bytes(group, tensors, options.interpolation),
+        f"{told}, take {{}}",
+        "use smaller samples or a group of fewer elements",
+    )
+
+
+def _bytes(shape: Sequence[int]) -> int:
+    return _NUMBER * math.prod(shape)
+
+
+def moving_bytes(moved: Sequence[MovedInput]) -> int:
+    """Return the bytes of the orbits that are held at once, and of the tables that make them."""
+    orbits = [own.action.group.order * _bytes(own.samples.shape) for own in moved]
+    return tables_of_run(moved, ()) + _ORBITS * sum(orbits)
+
+
+def tables_of_run(moved: Sequence[MovedInput], measures: Iterable[Measure]) -> int:
+    """Return about the bytes of the tables by which inputs and measured tensors move."""
+    actions = [*((own.action, True) for own in moved), *((m.action, False) for m in measures)]
+    tensors = [
+        Lettered(_layout_of(action), action.lengths, of_input)
+        for action, of_input in actions
+        if isinstance(action, LayoutAction)
+    ]
+    first = moved[0].action
+    interpolation = first.interpolation if isinstance(first, LayoutAction) else "bilinear"
+    return table_bytes(first.group, tensors, interpolation)
+
+
+def _layout_of(action: LayoutAction) -> Layout:
+    """Return the letters of an action's lengths, be they those of a plane alone."""
+    kept, rank = action.layout.kept, len(action.lengths)
+    return action.layout if rank == len(kept) else parse_layout(f"N{kept[-rank:]}")
+
+
+def held_by_loops(measures: Iterable[Measure], elements: int) -> int:
+    """Return the bytes that a worker holds to compare the maps of so many elements."""
+    maps = [m.action for m in measures if m.descriptor.view == "maps"]
+    each = (loop_bytes(action, elements) for action in maps if isinstance(action, LayoutAction))
+    return max(each, default=0)

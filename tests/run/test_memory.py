@@ -1,0 +1,77 @@
+"""Large images keep to --memory, or are refused with the size that they need."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from models import FLOAT, build
+
+from onnx_geed.text import parse_bytes
+
+RUN = """
+import resource, sys
+from onnx_geed.cli.commands import cli
+try:
+    cli(sys.argv[1:])
+finally:
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+GROUPS = ("flip-h", "C4", "C8", "rotate:-30..30/4", "brightness:0.5..1.5/4", "SO2~4")
+
+# What a process holds beside what is reckoned: Python, NumPy, Numba, the runtime.
+BESIDE = 512 << 20
+
+
+def measured(*arguments):
+    """Return exit status, errors and the most memory that a command took, in bytes."""
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, *map(str, arguments)], capture_output=True, text=True
+    )
+    errors, _, peak = run.stderr.strip().rpartition("peak ")
+    return run.returncode, errors, 1024 * int(peak)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A model that changes nothing, and two images of 4 million pixels."""
+    folder = tmp_path_factory.mktemp("large")
+    free = ["N", "C", "H", "W"]
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    model = build([node], [], [("x", FLOAT, free)], [("y", FLOAT, free)])
+    onnx.save(model, folder / "relu.onnx")
+    images = np.random.default_rng(0).random((2, 1, 2048, 2048), dtype=np.float32)
+    np.save(folder / "images.npy", images)
+    return folder
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_large_images_keep_to_the_memory_that_is_asked_for(large, group):
+    command = ["measure", large / "relu.onnx", "--data", large / "images.npy", "--group", group]
+    memory, refusals = "256MiB", 0
+    for _ in range(5):
+        status, errors, peak = measured(*command, "--memory", memory, "-q")
+        assert peak <= parse_bytes(memory) + BESIDE
+        if status == 0:
+            break
+        assert status == 2
+        assert len(errors.strip()) < 400
+        assert "\n" not in errors.strip()
+        memory = re.search(r"raise it to (\S+), or use smaller samples", errors)[1]
+        refusals += 1
+    assert status == 0, errors
+    assert refusals <= 3
+
+
+def test_tables_that_no_memory_holds_are_refused_before_they_are_made(large):
+    group = ["--group", "C720"]
+    status, errors, peak = measured(
+        *("measure", large / "relu.onnx", "--data", large / "images.npy", *group)
+    )
+    assert status == 2
+    assert "C720" in errors
+    assert "GiB" in errors
+    assert peak < 2 * BESIDE
