@@ -10,6 +10,7 @@ import h5py
 import models
 import numpy as np
 import pytest
+from PIL import Image
 
 if sys.platform == "win32":
     pytest.skip("processes are forked", allow_module_level=True)
@@ -79,6 +80,18 @@ def test_what_a_library_warns_of_is_a_note(server, tmp_path):
     said = refused(server, tmp_path, line, {"model.onnx": CNN, name: tiff[:200]})
     assert "cannot be decoded as an image" in said
     assert "site-packages" not in said
+
+
+def test_what_libtiff_writes_by_itself_is_not_shown(server, tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), (9, 90, 200)).save(buffer, "TIFF", compression="tiff_deflate")
+    tiff = bytearray(buffer.getvalue())
+    (strip,) = Image.open(buffer).tag_v2[273]
+    tiff[strip : strip + 9] = b"\xff" * 9
+    line = (*_DATA, "data", "--preprocess", "resize=8x8")
+    said = refused(server, tmp_path, line, {"model.onnx": CNN, "data/a.tiff": bytes(tiff)})
+    assert "cannot be decoded as an image" in said
+    assert said.count("\n") == 1
 
 
 def test_what_a_library_logs_is_not_told_twice(server, tmp_path):
