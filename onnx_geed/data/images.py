@@ -149,8 +149,10 @@ def _decoded(
 def _hush_libtiff() -> None:
     """Keep Pillow's libtiff from writing to stderr what a damaged file is told of in a line."""
     try:
-        mapped = Path("/proc/self/maps").read_text("utf-8", "surrogateescape").split()
-        for library in {name for name in mapped if "/libtiff" in name}:
+        maps = Path("/proc/self/maps").read_text("utf-8", "surrogateescape").splitlines()
+        # Only what runs here already: a file that is mapped to be read may be anybody's.
+        running = {line.split(None, 5)[-1] for line in maps if line.split()[1][2] == "x"}
+        for library in (name for name in running if Path(name).name.startswith("libtiff")):
             loaded = ctypes.CDLL(library)
             for handler in (loaded.TIFFSetErrorHandler, loaded.TIFFSetWarningHandler):
                 handler.restype = ctypes.c_void_p
