@@ -12,10 +12,10 @@ blocks since the last one wrote; ``...`` stands for lines left out. A picture on
 the same path in the folder.
 
 Text is compared exactly, but for what no two machines share: how wide gaps are, the version of
-PyTorch, and lines that begin with ``note:``, ``next:`` or tell of kernels compiled, which a page
-may leave out. Numbers with a point may differ by one in their last digit, those under 1e-5 by
-anything, since they are rounding; of a line that agrees, what stands is kept. Of pictures, SVG is
-compared, half a point apart at most, and PNG is not.
+PyTorch, and lines that begin with ``note:``, ``next:``, ``written:``, or tell of kernels compiled
+or of a missing torchvision, which a page may leave out. Numbers with a point may differ by one in
+their last digit, those under 1e-5 by anything, since they are rounding; of a line that agrees, what
+stands is kept. Of pictures, SVG is compared, half a point apart at most, and PNG is not.
 
 Comments on a page, invisible there: ``<!-- outputs: needs torch -->``: from here on, only where
 this module can be imported; ``needs training``: from here on, only with ``--training``, since
@@ -53,8 +53,9 @@ ROUNDING = 1e-5
 #: What a change of a page costs. A line more is cheaper than one in place of another, so that what
 #: was forgotten comes back; a line less is dearest, so that none reworded is lost beside ``...``.
 NUMBERS, MORE, OTHER, LESS = 0.05, 0.25, (0.3, 0.5), 0.9
-#: Lines that depend on the machine, on what ran before, or only tell what to type next.
-ASIDE = re.compile(r"note: |next: |onnx-geed: compiling kernels")
+#: Lines that depend on the machine or on what ran before, or only tell where a file is or what to
+#: type next.
+ASIDE = re.compile(r"note: |next: |written: |onnx-geed: compiling kernels|W\d{4} .*torchvision")
 
 
 @dataclass

@@ -36,6 +36,7 @@ def package(name: str, extra: str, where: str) -> Any:
         with whole():
             return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == name
-        why = f"{name} is not installed" if missing else f"{name} does not load: {error}"
+        whose = name.partition(".")[0]
+        missing = isinstance(error, ModuleNotFoundError) and error.name in (name, whose)
+        why = f"{whose} is not installed" if missing else f"{name} does not load: {error}"
         raise GeedError(f"{where}: {why}; pip install 'onnx-geed[{extra}]'") from None

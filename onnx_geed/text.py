@@ -268,7 +268,6 @@ def columns(
     cells = [[plain(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(cells[0])) if any(row[i] for row in cells[1:]) or i == flexible]
     widths = {i: min(_LONGEST, max(len(row[i]) for row in cells)) for i in kept}
-    short: dict[str, str] = {}
     if flexible is not None:
         others = sum(w for i, w in widths.items() if i != flexible) + 2 * (len(kept) - 1)
         widths[flexible] = min(widths[flexible], max(LEAST_WIDTH, most - others))
@@ -278,10 +277,10 @@ def columns(
             if not giving:
                 break  # intervals of 1e-300, many notes
             widths[max(giving, key=lambda i: widths[i])] -= 1
-        short = _told_apart([row[flexible] for row in cells], widths[flexible])
+    short = {i: _told_apart([row[i] for row in cells], widths[i]) for i in kept}
     lines = []
     for row in cells:
-        fitted = {i: short[row[i]] if i == flexible else shorten(row[i], widths[i]) for i in kept}
+        fitted = {i: short[i][row[i]] for i in kept}
         aligned = [
             text.rjust(widths[i]) if i in right else text.ljust(widths[i])
             for i, text in fitted.items()

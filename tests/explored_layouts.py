@@ -113,3 +113,15 @@ def lifting():
     bank = np.stack([np.rot90(kernel, k, (1, 2)) for k in range(4)])
     net = _of(_conv(pads=[1] * 4), [models.weights("w", bank)], (1, 9, 9), (4, 9, 9))
     return net, np.array([[(c - g) % 4 for c in range(4)] for g in range(4)])
+
+
+def of_colours():
+    """Maps of colour images under turns and hues: the hues leave maps in place.
+
+    Returns
+    -------
+    Case
+    """
+    net = _of(_conv(pads=[1] * 4), _weights(5, 3, 3, 3), (3, 8, 8), (5, 8, 8))
+    data = np.random.default_rng(2).random((7, 3, 8, 8)).astype(np.float32)
+    return Case(net, data, "C4*hue3", {"layout": {"a": "NCHW"}}, "")

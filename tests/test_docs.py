@@ -251,6 +251,7 @@ def test_the_result_format_has_just_these_fields(written):
             "errors",
             "gain",
             "without_table",
+            "averaged",
         }
         optional -= set(entry)
         assert section(page, "An entry of measurements") == set(entry) | optional

@@ -75,3 +75,12 @@ def test_lines_are_as_wide_as_the_terminal(monkeypatch, terminal, most):
     (_, line) = table(("m" * 150, "0.5000", "[0.4000, 0.6000]"))
     assert len(line) == most
     assert line.endswith("[0.4000, 0.6000]")
+
+
+def test_names_in_every_column_are_told_apart_where_they_are_cut():
+    layers = [f"/features/features.{i}/conv/conv.0/conv.0.2/Clip_output_0" for i in range(30)]
+    rows = [("model", "layer", "mean", "95 %")]
+    rows += [("a model", name, "0.9096", "[0.8839, 0.9354]" * 3) for name in layers]
+    lines = columns(rows, flexible=0, right=(2,))
+    assert max(map(len, lines)) <= 100
+    assert len({line.split()[2] for line in lines[1:]}) == 30

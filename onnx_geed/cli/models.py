@@ -23,9 +23,10 @@ from onnx_geed.cli.options import (
     model_argument,
     out_option,
     output_action_option,
+    quiet_option,
     time_option,
 )
-from onnx_geed.cli.terminal import show, show_as, tell
+from onnx_geed.cli.terminal import hushed, show, show_as, tell
 from onnx_geed.errors import GeedError
 from onnx_geed.safe_names import line_of
 
@@ -92,7 +93,10 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @memory_option
 @time_option
 @isolate_options
-def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
+@quiet_option
+def compile_model(
+    model: str | Path, group: str, out: str | Path, quiet: bool, **options: Any
+) -> None:
     """Write a measurement as an ONNX file that takes samples and returns deviations.
 
     The file contains the group's action, the model and the measures, and runs in any ONNX runtime.
@@ -105,8 +109,9 @@ def compile_model(model: str | Path, group: str, out: str | Path, **options: Any
     """
     from onnx_geed.run import compile_measurement
 
-    measurement = compile_measurement(model, group, out, **options)
-    for note in measurement["notes"]:
+    with hushed(quiet):
+        measurement = compile_measurement(model, group, out, **options)
+    for note in () if quiet else measurement["notes"]:
         tell(f"note: {note}")
     fed = measurement["input"]
     rows = [(fed["name"], fed["shape"], "input")]
@@ -116,7 +121,8 @@ def compile_model(model: str | Path, group: str, out: str | Path, **options: Any
 
 
 @click.command(cls=Guarded)
-def converters() -> None:
+@quiet_option
+def converters(quiet: bool) -> None:
     """Print the folder of the converter scripts.
 
     A script needs its framework, onnx and onnxruntime, but not onnx-geed: run it with the Python
@@ -133,7 +139,8 @@ def converters() -> None:
         raise GeedError("the converter scripts are not installed: reinstall onnx-geed")
     folder = Path(next(iter(scripts.submodule_search_locations))).resolve()
     show(str(folder))
-    if sys.stdout.isatty() or not sys.stderr.isatty():  # not where a shell takes the folder
+    # Not where a shell takes the folder.
+    if not quiet and (sys.stdout.isatty() or not sys.stderr.isatty()):
         names = sorted(path.name for path in folder.glob("from_*.py"))
         tell(
             f'next: /path/to/python "{folder / "from_torch.py"}" --help, with the Python that '

@@ -17,11 +17,12 @@ from onnx_geed.cli.options import (
     limit_options,
     out_option,
     pairs,
+    quiet_option,
     results_argument,
 )
 from onnx_geed.cli.outcomes import finish, next_step, tell_written
 from onnx_geed.cli.places import PLACE, Output, Page
-from onnx_geed.cli.terminal import command_line, show_as, tell
+from onnx_geed.cli.terminal import command_line, hushed, show_as, tell
 from onnx_geed.cli.typed_options import typed_options
 from onnx_geed.errors import GeedError
 
@@ -36,12 +37,14 @@ __all__ = ["aggregate", "compare", "merge", "report"]
 @out_option("RESULT.json", "Result file.", required=True)
 @format_option("table", "json", "csv", explained=True)
 @limit_options
+@quiet_option
 def merge(
     parts: tuple[str | Path, ...],
     out: str | Path,
     form: str,
     fail_above: tuple[str, ...],
     junit: str | Path | None,
+    quiet: bool,
 ) -> None:
     """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
 
@@ -61,8 +64,9 @@ def merge(
             "--junit: reports limits, and there are none; add --fail-above MEASURE=LIMIT."
         )
     result = join_parts(parts, command=command_line(), limits=fail_above)
-    status = finish(result, form, None, out=out, limits=fail_above, junit=junit)
-    if form == "table" and status != 2:
+    note = None if quiet else tell
+    status = finish(result, form, None, out=out, limits=fail_above, junit=junit, note=note)
+    if form == "table" and status != 2 and not quiet:
         tell(next_step(None, [out]))
     sys.exit(status)
 
@@ -149,6 +153,7 @@ def _write_and_show(
     metavar="FOLDER",
     help="Also keep the pictures, as SVG files.",
 )
+@quiet_option
 @click.pass_context
 def report(
     context: click.Context,
@@ -160,6 +165,7 @@ def report(
     samples_shown: int,
     output_action: dict[str, str],
     pictures: str | Path | None,
+    quiet: bool,
 ) -> None:
     """Draw results, or a suite that was run, as one self-contained HTML page.
 
@@ -194,21 +200,24 @@ def report(
                 "cells/."
             )
         write_suite_report(read_summary(suite), out, pictures=pictures)
-        tell_written(out, pictures)
+        if not quiet:
+            tell_written(out, pictures)
         return
     contents = [read_result(path) for path in results]
     shown: list[Exploration | None] = []
-    if models:
-        shown = _explored(contents, models, data, samples_shown, output_action)
-    write_report(
-        contents,
-        out,
-        data=data,
-        pictures=pictures,
-        explorations=shown,
-        command=command_line(),
-    )
-    tell_written(out, pictures)
+    with hushed(quiet):
+        if models:
+            shown = _explored(contents, models, data, samples_shown, output_action)
+        write_report(
+            contents,
+            out,
+            data=data,
+            pictures=pictures,
+            explorations=shown,
+            command=command_line(),
+        )
+    if not quiet:
+        tell_written(out, pictures)
 
 
 def _explored(

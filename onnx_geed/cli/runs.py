@@ -399,7 +399,7 @@ def benchmark(
     failed = {failure["cell"] for failure in summary["failed"]}
     done = [cell for cell in loaded.cells if str(cell) not in failed]
     cells = [joined(out, "cells", f"{cell.name}.json") for cell in done]
-    left_out = write_summary(summary, out, cells)
+    left_out = write_summary(summary, out, cells, [cell.called for cell in done])
     for note in left_out:
         if not quiet:
             tell(f"note: {note}")

@@ -99,7 +99,8 @@ class Descriptor:
     sentence, sentence_moved : str
         The meaning of a value in words, under the trivial action and under another one, with
         ``{value}`` (a cosine for a similarity), ``{target}`` (the operand that f(gx) is held
-        against), ``{share}`` (of the largest value), ``{order}`` and ``{noun}`` (map or tensor).
+        against), ``{share}`` (of the largest value), ``{order}``, ``{noun}`` (map or tensor) and
+        ``{moved}`` (what the group does to class scores).
         Without them the sentence is made of the unit; without the second, the first serves both.
     sentence_of_family : str
         The meaning where the action is trivial and f(gx) is held against f(x) itself, as under a
@@ -320,7 +321,9 @@ CATALOGUE: dict[str, Descriptor] = {
             worst_invariance=math.log,
             floor=1e-3,
             sentence="Predictions change by {value} nats",
-            sentence_moved="Predictions differ by {value} nats from the permuted ones",
+            sentence_moved=(
+                "Predictions differ by {value} nats from those of the unmoved sample, {moved}"
+            ),
             sentence_of_family="Predictions change by {value} nats from those of x itself",
         ),
         Descriptor(
@@ -387,7 +390,9 @@ CATALOGUE: dict[str, Descriptor] = {
             default=False,
             floor=1e-3,
             sentence="{share} of predictions flip to another class",
-            sentence_moved="{share} of predictions are another class than the permuted one",
+            sentence_moved=(
+                "{share} of predictions are another class than that of the unmoved sample, {moved}"
+            ),
         ),
         Descriptor(
             name="sensitivity",

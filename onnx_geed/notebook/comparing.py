@@ -29,7 +29,8 @@ class _ShownComparison(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         """Return the same for notebooks."""
-        return f"<pre>{html.escape(str(html_text(repr(self))))}</pre>"
+        lines = (html.escape(str(html_text(line))) for line in repr(self).split("\n"))
+        return "\n".join(["<pre>", *lines, "</pre>"])
 
 
 @functools.wraps(results.compare)

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import recorded_group, turns_of
-from onnx_geed.results import GroupPart, element_words, is_family, parameters_of
+from onnx_geed.results import GroupPart, Reading, element_words, is_family, parameters_of
 
 __all__ = [
     "at_elements",
+    "averaged_told",
     "element_called",
     "element_noun",
     "element_told",
     "is_sampled",
     "worst_noun",
 ]
+
+
+# So many elements of a mean have their names in a sentence.
+_NAMED = 4
 
 
 def element_called(group: GroupPart, g: int) -> str:
@@ -77,6 +82,29 @@ def at_elements(group: GroupPart, elements: Sequence[int]) -> str:
     if len(elements) <= 2:
         return " and ".join(element_told(group, g) for g in elements)
     return f"{len(elements)} of {group['order'] - 1} {worst_noun(group)}s"
+
+
+def averaged_told(group: GroupPart, reading: Reading) -> str:
+    """Name the elements over which f̂ is a mean, where these are some and not all.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+    reading : Reading
+        A reading of its records.
+
+    Returns
+    -------
+    str
+        Such as ``unmoved, hue 120° and hue 240°`` or ``8 elements``; empty where f̂ is f, or the
+        mean over all.
+    """
+    if len(reading.averaged) > _NAMED:
+        return f"{len(reading.averaged)} elements"
+    at = [group["elements"].index(element) for element in reading.averaged]
+    called = [element_called(group, g) for g in at]
+    return " and ".join(part for part in (", ".join(called[:-1]), *called[-1:]) if part)
 
 
 def is_sampled(group: str) -> bool:

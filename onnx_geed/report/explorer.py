@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.report.elements import element_called, element_noun, element_told
+from onnx_geed.report.elements import (
+    averaged_told,
+    element_called,
+    element_noun,
+    element_told,
+    worst_noun,
+)
 from onnx_geed.report.render import json_in_page
 from onnx_geed.report.samples import headline
 from onnx_geed.report.svg import load_matplotlib
@@ -21,6 +27,7 @@ from onnx_geed.report.words import samples_called
 from onnx_geed.results import (
     Exploration,
     ExploredLayer,
+    GroupPart,
     Reading,
     Result,
     along,
@@ -143,22 +150,35 @@ def _scale(readings: Sequence[Sequence[Reading]]) -> dict[str, Any]:
     }
 
 
-def _beside(reading: Reading, *, of_family: bool) -> str:
+def _beside(reading: Reading, group: GroupPart) -> str:
     """Say with which map f(gx) is compared."""
     if reading.output_action != "trivial":
+        if of := averaged_told(group, reading):
+            return f"g f̂(x): moved mean of the maps for {of}"
         return "g f(x): moved map of the sample"
-    return "f(x): map of the unmoved sample" if of_family else "mean of the maps over all elements"
+    if is_family(group):
+        return "f(x): map of the unmoved sample"
+    return "mean of the maps over all elements"
 
 
-def _asked(maps: Sequence[Reading], *, of_family: bool) -> dict[str, str]:
+def _asked(maps: Sequence[Reading], group: GroupPart) -> dict[str, str]:
     """Say what is asked of the layers, and what the two maps of a channel are."""
-    if any(reading.output_action != "trivial" for reading in maps):
+    moved = [reading for reading in maps if reading.output_action != "trivial"]
+    of = next((told for reading in moved if (told := averaged_told(group, reading))), "")
+    if of:
+        return {
+            "title": "How equivariant is each layer? Cosine between f(gx) and g f̂(x)",
+            "hint": "f(gx): move the sample, then run the network. g f̂(x): mean of the maps for "
+            f"{of}, which should be the same map, then moved. In an equivariant layer both are the "
+            "same. The unmoved sample is compared with this mean too.",
+        }
+    if moved:
         return {
             "title": "How equivariant is each layer? Cosine between f(gx) and g f(x)",
             "hint": "f(gx): move the sample, then run the network. g f(x): run the network, then "
             "move its map. In an equivariant layer both are the same.",
         }
-    other = "f(x)" if of_family else "its mean over all elements"
+    other = "f(x)" if is_family(group) else "its mean over all elements"
     return {
         "title": f"How invariant is each layer? Cosine between f(gx) and {other}",
         "hint": "f(gx): change the sample, then run the network. In an invariant layer this is "
@@ -207,7 +227,8 @@ def _model(
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],
         "left": _left_out(readings, one),
-        **_asked([maps[layer.layer] for layer in one.layers], of_family=is_family(group)),
+        "over": f"samples and {worst_noun(group)}s",
+        **_asked([maps[layer.layer] for layer in one.layers], group),
         "worst": max(range(len(one.layers)), key=lambda i: depth[i], default=0),
         "layers": [
             {
@@ -215,7 +236,7 @@ def _model(
                 "channels": list(layer.channels),
                 "size": _shown_size(layer),
                 "reading": plain(layer.reading),
-                "beside": _beside(maps[layer.layer], of_family=is_family(group)),
+                "beside": _beside(maps[layer.layer], group),
             }
             for layer in one.layers
         ],
@@ -227,6 +248,7 @@ def _model(
                 "value": span(first.told(float(first.per_sample[position]))),
                 "worst": _worst_of(first.deviations[position]),
                 "top": [] if one.probabilities is None else _top(one.probabilities[k][shown]),
+                "expected": _expected(one, k, shown),
                 "maps": [_sprite(layer, k, shown, side) for layer in one.layers],
                 "cosines": [np.round(layer.cosines[k][shown], 3).tolist() for layer in one.layers],
                 "told": [
@@ -261,6 +283,14 @@ def _top(probabilities: NDArray[np.float64]) -> list[list[list[float]]]:
         [[int(c), round(float(row[c]), 4)] for c in best]
         for row, best in zip(probabilities, order, strict=True)
     ]
+
+
+def _expected(one: Exploration, k: int, shown: Sequence[int]) -> list[int] | None:
+    """Return the class expected of each element: that of the sample itself, moved."""
+    if one.probabilities is None or one.moves is None:
+        return None
+    moved: list[int] = one.moves[shown, int(one.probabilities[k][0].argmax())].tolist()
+    return moved
 
 
 def _side(explorations: Sequence[Exploration], results: Sequence[Result]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnx_geed.results import (
+    Reading,
     Record,
     Result,
     along,
@@ -46,7 +47,8 @@ def family_lines(result: Result) -> list[str]:
     last = {record["measure"]: record for record in result["measurements"]}
     across: list[tuple[str, Mapping[str, float | None]]] = []
     for record in list(last.values())[:_ACROSS]:
-        reading = read_record(record)
+        # In the scale of the value above, which they average to.
+        reading = read_record(record) if record["value"] is None else _by_value(record)
         values = [reading.told(value) for value in reading.per_element.tolist()]
         across.append((record["measure"], dict(zip(group["elements"], values, strict=True))))
     across += _beside(list(last.values()))
@@ -62,6 +64,10 @@ def family_lines(result: Result) -> list[str]:
         name = "unmoved" if g == 0 and words == element else shorten(words, 24)
         rows.append((name, *(_cell(values.get(element)) for _, values in across)))
     return ["", *columns(rows, flexible=0, right=range(1, 1 + len(across)))]
+
+
+def _by_value(record: Record) -> Reading:
+    return read_record(record).as_normalised()
 
 
 def _beside(records: Sequence[Record]) -> list[tuple[str, Mapping[str, float | None]]]:

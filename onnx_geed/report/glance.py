@@ -252,7 +252,9 @@ def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
         "far": "—" if share is None else percent(share),
         "ends": ""
         if ends is None
-        else " to ".join(map(percent, ends)).replace("-", "−").replace(" %", "\u00a0%"),
+        else " to ".join(dict.fromkeys(map(percent, ends)))
+        .replace("-", "−")
+        .replace(" %", "\u00a0%"),
         "bar": 0 if share is None else round(100 * min(max(share, 0.0), 1.0)),
         "reason": "" if share is not None else _reason(record, reading),
         "verdict": verdict.capitalize() or "—",
@@ -317,10 +319,10 @@ def _picture(group: GroupPart, known: Sequence[_Drawn], *, several: bool) -> dic
     if len(known) > _LINES:
         table = [(one.name, _values(group, "stay", one.record)) for one in known]
         svg = shares_picture(table, group, along(group))
-        caption = f"{of} of samples whose class stays the same, by model and element; 100 % is "
+        caption = f"{of} of samples whose class is {_kept(known)}, by model and element; 100 % is "
         caption += "perfect."
         return framed("predictions", svg, caption, alt)
-    caption = f"{of} of samples whose class is the same as before moving"
+    caption = f"{of} of samples whose class is {_kept(known)}"
     right = any(c.style != "-" for c in curves)
     caption += " (solid) and whose class is correct (dotted)" if right else ""
     shown = [
@@ -331,6 +333,13 @@ def _picture(group: GroupPart, known: Sequence[_Drawn], *, several: bool) -> dic
     svg = curve_picture(shown, group, "% of samples", level, limits=(-2.0, 102.0))
     caption += "; bands are 95\u00a0% intervals over samples."
     return framed("predictions", svg, caption, alt)
+
+
+def _kept(known: Sequence[_Drawn]) -> str:
+    """Say which class a moved sample should have."""
+    permuted = {one.record["output_action"] != "trivial" for one in known}
+    same = "the same as before moving" if False in permuted else ""
+    return " or ".join(filter(None, (same, "the expected one" if True in permuted else "")))
 
 
 def _values(group: GroupPart, share: str, record: Record) -> np.ndarray[Any, Any]:
@@ -345,9 +354,8 @@ def _curves(group: GroupPart, known: Sequence[_Drawn]) -> list[Curve]:
     for i, name, called, record in known:
         part = _predictions(record)
         of = f"{called}: " if len(known) > 1 else ""
-        shares = [("same class", "stay")] + [("correct class", "right")] * (
-            part["right"] is not None
-        )
+        kept = "same class" if record["output_action"] == "trivial" else "expected class"
+        shares = [(kept, "stay")] + [("correct class", "right")] * (part["right"] is not None)
         for what, share in shares:
             values = _values(group, share, record)
             ends = np.array([_share_ends(v, part["samples"]) for v in values])

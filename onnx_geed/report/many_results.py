@@ -94,7 +94,7 @@ def ranking(
             *_of_measures(results, readings, pool),
         ]
         called = names if not within else [n.removesuffix(f", {group}") for n in names]
-        sentences += [within + _sentence(r, called, len(pool)) for r in ranked if r.badness]
+        sentences += [within + _sentence(r, called, pool) for r in ranked if r.badness]
     little = [name for name, so in zip(names, says_little, strict=True) if so]
     if little:
         sentences.append(
@@ -169,20 +169,23 @@ def _value(reading: Reading) -> str:
     return f"{unit} {value}" if reading.similarity else f"{value} {unit}"
 
 
-def _sentence(ranked: _Ranked, names: Sequence[str], count: int) -> str:
+def _sentence(ranked: _Ranked, names: Sequence[str], pool: Sequence[int]) -> str:
     what, badness, told = ranked
     order = sorted(badness, key=lambda i: badness[i])
     ends = [told[order[0]], told[order[-1]]]
-    unknown = f" Not ranked: {count - len(order)}." if len(order) < count else ""
+    others = [names[i] for i in pool if i not in badness]
+    unknown = f" Not ranked: {_listed(others, len(pool))}." if others else ""
     if ends[0] == ends[1]:
-        of = names[order[0]] if len(order) == 1 else f"all {len(order)}"
+        of = _listed([names[i] for i in order], len(pool))
+        if len(order) == len(pool) > 1:
+            of = "both" if len(pool) == 2 else f"all {len(pool)}"
         return f"{what}: {ends[0]} ({of}).{unknown}"
     tied = [_listed([names[i] for i in order if told[i] == end], len(order)) for end in ends]
     text = f"{what}: best {ends[0]} ({tied[0]}), worst {ends[1]} ({tied[1]})"
-    others = [told[i] for i in order if told[i] not in ends]
-    if others:
-        rest = others[0] if others[0] == others[-1] else f"from {others[0]} to {others[-1]}"
-        text += f", the other{f' {len(others)}' if len(others) > 1 else ''} {rest}"
+    between = [told[i] for i in order if told[i] not in ends]
+    if between:
+        rest = between[0] if between[0] == between[-1] else f"from {between[0]} to {between[-1]}"
+        text += f", the other{f' {len(between)}' if len(between) > 1 else ''} {rest}"
     return f"{text}.{unknown}"
 
 

@@ -101,6 +101,7 @@ def report(
     *,
     data: str | Path | None = None,
     explorations: Sequence[Exploration | None] = (),
+    called: Sequence[str] = (),
 ) -> str:
     """Return one self-contained HTML page of some results.
 
@@ -113,6 +114,8 @@ def report(
         deviations.
     explorations : sequence of Exploration or None
         As :func:`write_report` takes them.
+    called : sequence of str
+        What the model of each result is called; by its file by default.
 
     Returns
     -------
@@ -127,7 +130,7 @@ def report(
         If the data are not the measured ones.
     """
     check_installed()
-    return render("report", _content(results, data, None, explorations))
+    return render("report", _content(results, data, None, explorations, called))
 
 
 def check_installed() -> None:
@@ -148,6 +151,7 @@ def _content(
     data: str | Path | None,
     command: str | None,
     explorations: Sequence[Exploration | None],
+    called: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the variables of the template."""
     from onnx_geed.report.explorer import explorer
@@ -160,14 +164,15 @@ def _content(
 
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
-    names = _result_names(results)
+    names = _result_names(results, called)
     results = thinned(results, {x.layer for e in explorations if e for x in e.layers})
     if len(results) > FEW:
         order = in_natural_order(names)
         results, names = [results[i] for i in order], [names[i] for i in order]
         explorations = [explorations[i] for i in order] if explorations else explorations
+        called = [called[i] for i in order] if called else called
     readings = [[read_record(m) for m in r["measurements"]] for r in results]
-    families = overview_sections(family_values(results))
+    families = overview_sections(family_values(results, called))
     compared = comparisons(results, names)
     # For several families, the line above the title names them.
     titles = list(dict.fromkeys(r["model"] for s in families for r in s["rows"])) or names
@@ -193,19 +198,22 @@ def _content(
     }
 
 
-def _result_names(results: Sequence[Result]) -> list[str]:
+def _result_names(results: Sequence[Result], called: Sequence[str]) -> list[str]:
     """Name the results, with the shortest names that differ."""
+    acting = [r["group"]["name"] for r in results]
     paths = [Path(r["model"]["path"]) for r in results]
     files = [Path(r.get("file") or f"result {i}") for i, r in enumerate(results, 1)]
-    groups = [f"{p.stem}, {r['group']['name']}" for p, r in zip(paths, results, strict=True)]
+    groups = [f"{p.stem}, {group}" for p, group in zip(paths, acting, strict=True)]
     for names in (
+        [*called],
+        [f"{name}, {group}" for name, group in zip(called, acting, strict=False)],
         [p.stem for p in paths],
         groups,
         [r["model"]["path"] for r in results],
         [f.stem for f in files],
         [str(f) for f in files],
     ):
-        if len(set(names)) == len(names):
+        if len(set(names)) == len(results):
             return names
     return [f"{f} ({i})" for i, f in enumerate(files, 1)]
 

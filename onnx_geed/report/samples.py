@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import CATALOGUE
-from onnx_geed.report.elements import element_called, element_told, is_sampled
+from onnx_geed.report.elements import averaged_told, element_called, element_told, is_sampled
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
-from onnx_geed.results import Reading, Result, is_family
+from onnx_geed.results import GroupPart, Reading, Result, is_family
 from onnx_geed.text import span
 
 __all__ = ["headline", "most_and_least_affected"]
@@ -124,6 +124,11 @@ def headline(readings: Sequence[Reading]) -> Reading:
     return min(reversed(readings), key=rank)
 
 
+def _mean(group: GroupPart, reading: Reading) -> str:
+    own = averaged_told(group, reading)
+    return f"mean for {own}" if own else "mean over the orbit"
+
+
 def _sample(
     result: Result, reading: Reading, position: int, pictures: Sequence[ShownInput]
 ) -> dict[str, Any]:
@@ -141,7 +146,7 @@ def _sample(
         # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
         "worst": element_told(group, worst)
         if worst or is_family(group) or is_sampled(group["name"])
-        else "the unmoved sample, which is farthest from the mean over the orbit",
+        else f"the unmoved sample, which is farthest from the {_mean(group, reading)}",
         "worst_value": span(reading.told(float(row[worst]))),
         "position": position,
         "thumbnails": [],

@@ -13,7 +13,7 @@ from onnx_geed.measures import descriptor_of
 from onnx_geed.report.axes import furthest
 from onnx_geed.report.cells_figure import heat_picture
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
-from onnx_geed.report.elements import element_called, element_noun, element_told
+from onnx_geed.report.elements import averaged_told, element_called, element_noun, element_told
 from onnx_geed.report.figures import over_depth, polar_picture, profile_picture, some_layers
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples_figure import MOST_DOTS, samples_picture
@@ -201,14 +201,15 @@ def _element_pictures(
             part = some_layers(len(lines), len(readings))
         else:
             name, part = group, ""
-            lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
+            lines = [(f"{_within(n, group)}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen]
+            lines = lines[:_RESULTS]
             of = [n for _, n, _ in chosen][:_RESULTS]
         if is_family(own):
-            measured = [(r, n) for r, n, _ in chosen]
+            measured = [(r, _within(n, group)) for r, n, _ in chosen]
             pictures += _curve_pictures(own, name, lines, measured, of)
             continue
         round_ = turns_of(group) is not None
-        away = _away_from_perfect(lines, "angles" if round_ else "elements")
+        away = _away_from_perfect(lines, own, "angles" if round_ else "elements")
         rest = f"{away}{f' {part}.' if part else ''}{_some_of(chosen)}"
         caption = f"{name}: value by element"
         if round_ and result["group"]["order"] > 2:
@@ -230,13 +231,20 @@ def _element_pictures(
     return pictures
 
 
-def _away_from_perfect(lines: Sequence[tuple[str, Reading]], noun: str) -> str:
-    """Say why the unmoved sample is not perfect, where invariance is of a whole orbit."""
+def _within(name: str, group: str) -> str:
+    """Leave the group out of a result's name, in a picture that is of this group alone."""
+    return name.removesuffix(f", {group}")
+
+
+def _away_from_perfect(lines: Sequence[tuple[str, Reading]], group: GroupPart, noun: str) -> str:
+    """Say why the unmoved sample is not perfect, where f̂ is a mean."""
     first = lines[0][1]
     if all(np.isclose(r.per_element[0], r.perfect, rtol=0, atol=1e-9) for _, r in lines):
         return ""
+    own = averaged_told(group, first)
+    mean = f"the moved mean for {own}" if own else f"the mean over all {noun}"
     return (
-        f" Each point is compared with the mean over all {noun}, so the unmoved sample is not "
+        f" Each point is compared with {mean}, so the unmoved sample is not "
         f"{first.told(first.perfect):.4g}."
     )
 

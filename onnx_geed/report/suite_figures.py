@@ -12,7 +12,7 @@ from onnx_geed.files import make_folder, write_text
 from onnx_geed.measures import Descriptor, Scale, descriptor_of, told, within
 from onnx_geed.report.axes import fitting_across, legend_name, tell_cosines
 from onnx_geed.report.family_overview import families_picture
-from onnx_geed.report.page import check_installed, write_report
+from onnx_geed.report.page import check_installed, report
 from onnx_geed.report.suite_page import suite_page
 from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
@@ -55,7 +55,10 @@ _MOST_PICTURES = 300
 
 
 def write_summary(
-    summary: SuiteSummary, folder: str | Path, cells: Sequence[str | Path] = ()
+    summary: SuiteSummary,
+    folder: str | Path,
+    cells: Sequence[str | Path] = (),
+    called: Sequence[str] = (),
 ) -> list[str]:
     """Write a suite's summary as ``summary.csv`` and, with the extra, ``report.html`` and pictures.
 
@@ -69,6 +72,8 @@ def write_summary(
         Where to. Files of the same names are overwritten.
     cells : sequence of str or Path
         Files of its results.
+    called : sequence of str
+        What the suite calls the model of each.
 
     Returns
     -------
@@ -102,7 +107,8 @@ def write_summary(
             f"no families.html: a page holds at most {_MOST_RESULTS} results, this suite has "
             f"{len(cells)}; give onnx-geed report the files of cells/ that you want to see",
         ]
-    write_report([read_result(cell) for cell in cells], joined(folder, "families.html"))
+    text = report([read_result(cell) for cell in cells], called=called)
+    write_text(joined(folder, "families.html"), text, option="-o")
     return left_out
 
 

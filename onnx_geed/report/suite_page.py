@@ -15,7 +15,7 @@ __all__ = ["suite_page"]
 # Names of a row's entries, as the page's script knows them.
 _FIELDS = (
     *("model", "step", "data", "group", "measure", "layer", "far", "farEnds", "value", "ends"),
-    *("over", "models", "samples", "warnings", "right", "unmoved"),
+    *("over", "models", "samples", "warnings", "right", "unmoved", "stay"),
 )
 
 
@@ -108,6 +108,7 @@ def _table(rows: Sequence[SuiteRow], warnings: Sequence[str]) -> dict[str, Any]:
                 [of_warning[w] for w in row["warnings"]],
                 _short(row.get("right_mean")),
                 _short(row.get("right_unmoved_mean")),
+                _short(_kept(row)),
             ]
             for row in rows
         ],
@@ -151,6 +152,12 @@ def _numbers(row: SuiteRow) -> list[Any]:
         _ends(within(known, ends, scale) if ends else None),
         "models" if over_models else "samples",
     ]
+
+
+def _kept(row: SuiteRow) -> float | None:
+    """Return the share of moved samples that keep their class; of earlier versions by flips."""
+    flips = row["mean"] if descriptor_of(row["measure"]).view == "classes" else None
+    return row.get("stay_mean", None if flips is None else 1 - flips)
 
 
 def _ends(pair: Sequence[float] | None) -> list[float | None] | None:

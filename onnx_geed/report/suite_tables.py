@@ -166,7 +166,7 @@ def suite_csv(summary: SuiteSummary) -> str:
     far = ("far_off_mean", "far_off_ci95_over_models", "far_off_ci95_over_samples")
     ends = [f"{name}_{end}" for name in _ENDS for end in ("low", "high")]
     later = [f"{name}_{end}" for name in (*late, *far[1:]) for end in ("low", "high")]
-    writer.writerow((*_PLAIN, *means, *ends, *lists, *beside, *later, far[0]))
+    writer.writerow((*_PLAIN, *means, *ends, *lists, *beside, *later, far[0], "stay_mean"))
     for row in summary["rows"]:
         fields: Mapping[str, Any] = row
         pairs = [fields[name] or (None, None) for name in _ENDS]
@@ -177,6 +177,7 @@ def suite_csv(summary: SuiteSummary) -> str:
             *(fields.get(name) for name in beside),
             *(end for name in (*late, *far[1:]) for end in fields.get(name) or (None, None)),
             fields.get(far[0]),
+            fields.get("stay_mean"),
         )
         writer.writerow(map(csv_cell, cells))
     return stream.getvalue()

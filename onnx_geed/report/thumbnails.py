@@ -22,6 +22,7 @@ from onnx_geed.data import (
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Group,
+    Layout,
     disk_mask,
     layout_action,
     parse_layout,
@@ -31,6 +32,7 @@ from onnx_geed.groups import (
 from onnx_geed.report.drawings import drawing_of
 from onnx_geed.report.picture import Picture
 from onnx_geed.results import DataPart, InputPart, Result
+from onnx_geed.run import shrunk
 from onnx_geed.text import counted
 
 __all__ = ["ShownInput", "check_shown", "open_pictures", "orbit_pictures"]
@@ -307,7 +309,8 @@ def _orbit(
     if group["support"] == "disk":
         x = np.where(disk_mask(*x.shape[-2:]), x, np.float32(0))
     action = action.behind(result["seed"], index)
-    orbit = np.stack([action.apply(g, x.astype(np.float64)) for g in elements])
+    wide = x.astype(np.float64)
+    orbit = np.stack([_small(action.apply(g, wide), layout) for g in elements])
     if "X" not in layout.kept or components == "right-down":
         return orbit
     vectors = np.moveaxis(orbit, 1 + layout.kept.index("X"), 0)  # a view, which is drawn as it is
@@ -316,6 +319,11 @@ def _orbit(
     else:
         vectors[:2] = vectors[1::-1].copy()
     return orbit
+
+
+def _small(moved: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Shrink large planes, of which an orbit need not lie in memory together."""
+    return shrunk(moved) if layout.kept.endswith("HW") else moved
 
 
 def _changed(x: NDArray[Any], named: Group, result: Result, index: int) -> NDArray[np.float64]:

@@ -73,7 +73,8 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
             name = title(r.measure, [record["layout"]])
             sentences.append(
-                f"{name} ({r.layer}): {meaning(record, group['order'], of_family=family)}"
+                f"{name} ({r.layer}{_pooled(record)}): "
+                f"{meaning(record, group['order'], of_family=family)}"
             )
     tripped = [r for r in (maps or readings) if r.trips]
     if tripped and not all(result["group"]["exact"]):
@@ -82,6 +83,12 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
     if group["order"] > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
         sentences.append(worst_and_best(ranked, group))
     return sentences
+
+
+def _pooled(record: Record) -> str:
+    """Say of a map that it was made a vector."""
+    notes = (n.removesuffix(" by onnx-geed") for n in record.get("notes", ()))
+    return next((f", {note}" for note in notes if note.startswith("average-pooled")), "")
 
 
 def _resampling(reading: Reading) -> str:
@@ -130,6 +137,8 @@ def _depth(maps: Sequence[Reading], subject: str, noun: str, *, family: bool) ->
     target = f"the moved {noun}"
     if all(r.output_action == "trivial" for r in maps):
         target = f"the {noun} of the unmoved sample" if family else "the mean over the orbit"
+    elif averaged := maps[-1].averaged:
+        target = f"the moved mean {noun} of the {_in_place(averaged)}"
     text = (
         f"{subject} has cosine {span(-first.value)} with {target} in {first.layer} and "
         f"{span(-last.value)} in {last.layer} (1 is perfect)"
@@ -197,11 +206,11 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
-    if spread < _DIFFER or (sure is not None and sure[0] <= 0):
-        return (
-            f"In {reading.layer}, all {noun}s but the identity are about equal ({before}{ends[0]} "
-            f"to {ends[1]}{after})."
-        )
+    alike = spread < _DIFFER
+    if alike or (sure is not None and sure[0] <= 0):
+        all_of_them = f"In {reading.layer}, all {noun}s but the identity"
+        differ = "are about equal" if alike else "do not differ clearly over these samples"
+        return f"{all_of_them} {differ} ({before}{' to '.join(dict.fromkeys(ends))}{after})."
     told = [span(reading.told(float(v))) for v in values]
     where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
     return (
@@ -330,21 +339,31 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
     target = "f(x) itself" if of_family else "the mean over the orbit"
-    target = how or (target if trivial else "the moved f(x)")
+    if reading.averaged:
+        target = f"the moved mean over the {_in_place(reading.averaged)}"
+    elif not trivial:
+        target = "the moved f(x)"
+    target = how or target
     value, measure = span(reading.told(reading.value)), reading.descriptor
     if measure.normalised and not measure.perfect_over_m and not reading.normalised:
         template = ""  # tells of what M divides
     else:
-        template = measure.sentence if trivial else measure.sentence_moved or measure.sentence
+        told = trivial or (reading.averaged and "{target}" in measure.sentence)
+        template = measure.sentence if told else measure.sentence_moved or measure.sentence
         template = (trivial and of_family and measure.sentence_of_family) or template
     if template:
         largest = measure.worst_value(order, trivial=trivial and not of_family)
         share = percent(reading.value / largest if largest else 0.0)
-        text = template.format(value=value, target=target, share=share, order=order, noun=noun)
-        return f"{text} {beside}"
+        moved = "permuted" if reading.output_action.startswith("permutation") else "moved along"
+        words = {"value": value, "target": target, "share": share, "noun": noun, "moved": moved}
+        return f"{template.format(order=order, **words)} {beside}"
     if reading.in_tensor_units:
         return f"The distance of f(gx) from {target} is {value}, in units of the tensor {beside}"
     return f"f(gx) deviates from {target} by {value} {reading.unit} {beside}"
+
+
+def _in_place(averaged: Sequence[str]) -> str:
+    return f"{len(averaged)} elements that should not change it"
 
 
 def _between(reading: Reading) -> str:

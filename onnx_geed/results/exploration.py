@@ -15,6 +15,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
+I64 = NDArray[np.int64]
+
+
 @dataclass(frozen=True, eq=False)
 class ExploredLayer:
     """Two channels of a layer, as they are and as they should be.
@@ -26,7 +29,8 @@ class ExploredLayer:
     channels : tuple of int
         The channel with the smallest mean cosine over D, and the median one.
     found : ndarray of float32, shape (samples, n, channels, h, w)
-        Pictures of f(gx): planes, the middle slice of volumes, strips of lines and points.
+        Pictures of f(gx): planes, the middle slice of volumes, strips of lines and points; shrunk
+        to 2¹⁸ places where they have more.
     expected : ndarray of float32, shape (samples, n, channels, h, w)
         Those of φ_Y(g) f̂(x).
     cosines : ndarray of float64, shape (samples, n, channels)
@@ -59,6 +63,8 @@ class Exploration:
         What the model's metadata call the classes; empty where they do not.
     notes : tuple of str
         What could not be shown, and why.
+    moves : ndarray of int64, shape (n, classes), optional
+        The class to which each element moves each class; None where that is not known.
     """
 
     positions: tuple[int, ...]
@@ -66,3 +72,4 @@ class Exploration:
     probabilities: F64 | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    moves: I64 | None = None

@@ -50,13 +50,15 @@ class FamilyValue:
     of_group: bool = False
 
 
-def family_values(results: Sequence[Result]) -> list[FamilyValue]:
+def family_values(results: Sequence[Result], called: Sequence[str] = ()) -> list[FamilyValue]:
     """Return what several families change, where results are of two or more of them.
 
     Parameters
     ----------
     results : sequence of dict
         Results.
+    called : sequence of str
+        What the model of each is called; by its file by default.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
     if len(groups) < 2 or not any(is_family(r["group"]) for r in results):
         return []
     found: list[FamilyValue] = []
-    for result, model in zip(results, _models(results), strict=True):
+    for result, model in zip(results, _models(results, called), strict=True):
         family, accuracy = result["group"]["name"], None
         last = {r["measure"]: r for r in result["measurements"]}
         for record in sorted(last.values(), key=lambda r: _is_hidden(r["measure"])):
@@ -104,15 +106,18 @@ def _is_hidden(measure: str) -> bool:
     return descriptor_of(measure).role == "channel"
 
 
-def _models(results: Sequence[Result]) -> list[str]:
+def _models(results: Sequence[Result], called: Sequence[str]) -> list[str]:
     """Name each result's model, as short as tells the models apart."""
     # A function has its name alone.
     hashes = [r["model"]["sha256"] or r["model"]["path"] for r in results]
     for names in (
+        list(called),
         [Path(r["model"]["path"]).stem for r in results],
         [r["model"]["path"] for r in results],
     ):
-        if len(set(zip(hashes, names, strict=True))) == len(set(names)) == len(set(hashes)):
+        if names and len(set(zip(hashes, names, strict=True))) == len(set(names)) == len(
+            set(hashes)
+        ):
             return names
     return [f"{Path(r['model']['path']).stem} ({r['model']['sha256'][:8]})" for r in results]
 

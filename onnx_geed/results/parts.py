@@ -44,6 +44,7 @@ class _Told(_OfMeasure):
     notes: list[str]
     on_independence: str
     without_table: list[Count]
+    averaged: NotRequired[list[Count]]
 
 
 class _Channels(TypedDict):

@@ -77,6 +77,8 @@ class Reading:
         are. None where ``between`` is not known, or the tensor hardly reacts.
     errors : ndarray of float64, shape (N,), optional
         Of a share of the error, each sample's error as a multiple of the mean.
+    averaged : tuple of str
+        Names of the elements over which f̂ is a mean, where these are some and not all.
     """
 
     measure: str
@@ -97,6 +99,7 @@ class Reading:
     between: float | None = None
     relative: float | None = None
     errors: F64 | None = None
+    averaged: tuple[str, ...] = ()
 
     @property
     def descriptor(self) -> Descriptor:
@@ -352,6 +355,7 @@ def read_record(record: Record) -> Reading:
         between=between,
         relative=relative,
         errors=None if plain or errors is None else np.asarray(errors, np.float64) / float(m or 1),
+        averaged=tuple(record.get("averaged", ())),
     )
 
 

@@ -220,6 +220,7 @@ class Record(Statistics):
     half: NotRequired[HalfPart | None]
     references: NotRequired[dict[str, Reference] | None]
     without_table: NotRequired[list[str]]
+    averaged: NotRequired[list[str]]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
     most_common: NotRequired[Fraction]

@@ -44,6 +44,7 @@ class SuiteRow(TypedDict):
     kind: NotRequired[str]
     gain_mean: NotRequired[float | None]
     gain_ci95_over_models: NotRequired[Ends | None]
+    stay_mean: NotRequired[float | None]
     right_mean: NotRequired[float | None]
     right_ci95_over_models: NotRequired[Ends | None]
     right_ci95_over_samples: NotRequired[Ends | None]

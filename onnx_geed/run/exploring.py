@@ -16,16 +16,18 @@ from onnx_geed.errors import GeedError, known_names
 from onnx_geed.groups import Action, LayoutAction, PlacedAction, parse_layout, recorded_group
 from onnx_geed.measures import (
     Measure,
+    Plan,
     channel_sums_of_orbits,
     deviations_of_sums,
     f_hat,
     judge_of_fits,
+    moved_classes,
     operands_of_orbits,
     view,
 )
 from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import Exploration, ExploredLayer, Record, Result, read_record
-from onnx_geed.run.map_pictures import plane_of, reading_of
+from onnx_geed.run.map_pictures import plane_of, reading_of, shrunk
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbits import activations
 from onnx_geed.run.prepare import Prepared, prepare_run
@@ -102,7 +104,7 @@ def explore(
         )
     notes: list[str] = []
     maps, scores = _maps_to_show(result), _scores_to_show(result)
-    tables = _tables_of(result, maps, output_action or {})
+    tables = _tables_of(result, [*maps, *([scores] if scores else ())], output_action or {})
     if reason := _not_told(result, action):
         return Exploration(tuple(positions), notes=(f"No maps are shown: {reason}.",))
     if not maps and scores is None:
@@ -116,6 +118,9 @@ def explore(
     runner = prepared.worker.session(task.network, list(dict.fromkeys(names)))
     by_layer = {m.layer: m for m in plan.measures if _of_maps(m)}
     by_scores = {m.layer: m for m in plan.measures if m.descriptor.view == "scores"}
+    moves = None
+    if scores is not None:
+        moves = _class_moves(scores, by_scores[scores["layer"]], plan, notes)
     channels = {record["layer"]: _two_channels(record) for record in maps}
     parts: dict[str, list[tuple[NDArray[Any], ...]]] = {record["layer"]: [] for record in maps}
     rows: list[F64] = []
@@ -142,7 +147,22 @@ def explore(
         np.stack(rows) if rows else None,
         tuple(parse_classes(loaded.metadata.get(CLASSES)) or ()),
         tuple(notes),
+        moves,
     )
+
+
+def _class_moves(
+    record: Record, measure: Measure, plan: Plan, notes: list[str]
+) -> NDArray[np.int64] | None:
+    """Return where each element moves each class, or None and a note where that is not known."""
+    if measure.action.name == record["output_action"]:
+        return moved_classes(measure.action, plan.layers[measure.layer].classes)
+    notes.append(
+        f"Which class is expected for a moved sample is not shown: how the classes of "
+        f"{measure.layer} should move is not stored in the result; give it with --output-action "
+        f"{measure.layer}=FILE.npz."
+    )
+    return None
 
 
 def _not_told(result: Result, action: Action | None) -> str:
@@ -171,7 +191,8 @@ def _maps_to_show(result: Result) -> list[Record]:
     ]
     if len(known) <= _LAYERS:
         return known
-    worst = max(range(len(known)), key=lambda i: known[i]["value"] or 0.0)
+    readings = [read_record(record) for record in known]
+    worst = max(range(len(known)), key=lambda i: readings[i].share(readings[i].value))
     at = {*np.linspace(0, len(known) - 1, _LAYERS - 1).round().astype(int).tolist(), worst}
     return [known[i] for i in sorted(at)]
 
@@ -311,17 +332,19 @@ def _one(
     orbits = operands_of_orbits(measure, y)
     assert isinstance(action, LayoutAction | PlacedAction)  # of maps there are no others
     reference = _unstacked(action, f_hat(measure, orbits)[0].astype(np.float64))
-    moved = np.stack([action.apply(g, reference) for g in range(orbits.shape[1])])
     _, letters = _places(action)
-    pictures = [
-        plane_of((a if action.layout.channels else a[:, None])[:, chosen], letters)
-        for a in (_unstacked(action, orbits[0]), moved)
-    ]
+
+    def picture(maps: NDArray[Any]) -> NDArray[np.float32]:
+        maps = maps if action.layout.channels else maps[None]
+        return shrunk(plane_of(maps[chosen], letters)).astype(np.float32)
+
+    # One by one, since large maps are shrunk.
+    expected = np.stack([picture(action.apply(g, reference)) for g in range(orbits.shape[1])])
+    found = np.stack([picture(maps) for maps in _unstacked(action, orbits[0])])
     picked = np.moveaxis(sums[0][:, chosen], -1, 0)
     both = np.sqrt(picked[1] * picked[2])
     silent = (picked[1] == 0) & (picked[2] == 0)
     cosines = np.where(silent, 1.0, picked[0] / np.where(both > 0, both, 1.0))
-    found, expected = (one.astype(np.float32) for one in pictures)
     return found, expected, cosines
 
 

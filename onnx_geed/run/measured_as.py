@@ -51,6 +51,8 @@ class MeasuredAs:
         What was done about a mean over independent elements; empty of others.
     without_table : tuple of int
         Elements that the given table has no row for.
+    averaged : tuple of int
+        Elements over which f̂ is a mean, where it is neither f nor the mean over all of them.
     """
 
     measure: str
@@ -71,6 +73,7 @@ class MeasuredAs:
     notes: tuple[str, ...] = ()
     on_independence: str = ""
     without_table: tuple[int, ...] = ()
+    averaged: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -121,6 +124,7 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         notes=tuple(notes),
         on_independence=_independence(measure, group.order, correction) if independent else "",
         without_table=without_row(measure.action),
+        averaged=measure.averaged if 1 < len(measure.averaged) < group.order else (),
     )
 
 

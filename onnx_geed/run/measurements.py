@@ -225,6 +225,8 @@ def _record(
         notes += _add_place_parts(record, statistics.places, told, interval, seed)
     if without:
         record["without_table"] = without
+    if told.averaged:
+        record["averaged"] = [told.elements[g] for g in told.averaged]
     record["notes"] = notes
     return record
 

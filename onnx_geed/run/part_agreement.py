@@ -100,7 +100,7 @@ def _of_measure(where: str, told: Mapping[str, Any], evidence: Mapping[str, Any]
     order = len(told["elements"])
     if not set(told["elements"]) <= set(evidence["elements"]):
         yield f"{where}.elements names some that the group does not"
-    for name in ("exact", "half", "without_table"):
+    for name in ("exact", "half", "without_table", "averaged"):
         positions = told.get(name) or []
         if len(set(positions)) < len(positions) or any(i >= order for i in positions):
             yield f"{where}.{name} is not of {order} elements"

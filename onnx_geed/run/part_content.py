@@ -300,7 +300,7 @@ def _fit_from(entry: Mapping[str, Any]) -> Fit:
 
 def _told_from(entry: Mapping[str, Any]) -> MeasuredAs:
     names = [name for name in MeasuredAs.__annotations__ if name != "correction"]
-    told = MeasuredAs(**{name: entry[name] for name in names})
+    told = MeasuredAs(**{name: entry[name] for name in names if name in entry})
     return replace(
         told,
         elements=tuple(told.elements),
@@ -308,6 +308,7 @@ def _told_from(entry: Mapping[str, Any]) -> MeasuredAs:
         half=tuple(told.half),
         notes=tuple(told.notes),
         without_table=tuple(told.without_table),
+        averaged=tuple(told.averaged),
     )
 
 

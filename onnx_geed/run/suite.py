@@ -94,9 +94,10 @@ def benchmark(
         is (``relative``; for predictions under a group the share of ln abs(G), where that is
         larger; absent from summaries of earlier versions); ``exact_mean`` (over the exact subgroup,
         where there is one), ``exact_ci95_over_models``; of a family ``gain_mean`` and its interval
-        over models; where labels are known ``right_mean``, how often predictions of moved samples
-        are right, with two intervals, and ``right_unmoved_mean``; ``kind`` of the group; ``fit``,
-        as in an aggregate, and ``warnings``. The group is called as results call it.
+        over models; of class scores ``stay_mean``, how often moved samples keep their class; where
+        labels are known ``right_mean``, how often predictions of moved samples are right, with two
+        intervals, and ``right_unmoved_mean``; ``kind`` of the group; ``fit``, as in an aggregate,
+        and ``warnings``. The group is called as results call it.
 
     Raises
     ------
@@ -303,6 +304,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
         right = [known for r in own if (known := moved_accuracy(r.get("predictions")))]
+        kept = [stay for r in own if (stay := _kept(r)) is not None]
         far = [share for r in own if (share := _far_off(r, family=is_family(results[0]["group"])))]
         gains = [g["value"] for r in own if (g := r.get("gain")) and g["value"] is not None]
         warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
@@ -344,6 +346,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "kind": results[0]["group"].get("kind", "group"),
                 "gain_mean": _mean(gains),
                 "gain_ci95_over_models": _over_models(gains),
+                "stay_mean": _mean(kept),
                 "right_mean": _mean([r.moved for r in right]),
                 "right_ci95_over_models": _over_models([r.moved for r in right]),
                 "right_ci95_over_samples": _ends(right[0].ci95)
@@ -354,6 +357,12 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
             }
         )
     return rows
+
+
+def _kept(record: Record) -> float | None:
+    """Return the share of moved samples that keep their class, over all but the first element."""
+    predictions = record.get("predictions")
+    return _mean([*predictions["stay"]["per_element"].values()][1:]) if predictions else None
 
 
 def _far_off(record: Record, *, family: bool) -> tuple[float, tuple[float, float] | None] | None:

@@ -95,6 +95,12 @@ class Cell:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def called(self) -> str:
+        """The model, and which of its files."""
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        return f"{self.model}{seed}" + ("" if self.step is None else f" step {self.step}")
+
+    @property
     def name(self) -> str:
         """The cell's name, which its result file bears: readable, and safe on any file system."""
         parts = [self.model]
@@ -103,9 +109,7 @@ class Cell:
         return ".".join(file_name(part) for part in (*parts, self.data, self.group))
 
     def __str__(self) -> str:
-        seed = "" if self.seed is None else f" seed {self.seed}"
-        step = "" if self.step is None else f" step {self.step}"
-        return f"{self.model}{seed}{step}, {self.data}, {self.group}"
+        return f"{self.called}, {self.data}, {self.group}"
 
 
 @dataclass(frozen=True)

@@ -253,17 +253,27 @@ def test_quietly_nothing_but_faults_is_told(box, monkeypatch):
     assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
 
 
-def test_every_command_that_takes_its_time_works_quietly(box, monkeypatch, tmp_path):
+def test_every_command_that_tells_something_beside_its_result_does_not_with_q(
+    box, monkeypatch, tmp_path
+):
     monkeypatch.chdir(box)
-    takes = {name for name, command in cli.commands.items() if "-q" in _options(command)}
-    assert takes == {"measure", "fit", "cache", "benchmark", "demo"}
+    silent = {name for name, command in cli.commands.items() if "-q" not in _options(command)}
+    assert silent == {"aggregate", "annotate", "compare", "layers"}
     model = str(box / "ok.onnx")
     (tmp_path / "suite.toml").write_text(
         f'groups = ["C4"]\n[options]\nsamples = 3\nnorm-samples = 3\n[[models]]\nname = "A"\n'
         f'path = "{model}"\n[[data]]\nname = "x"\npath = "{box / "x.npy"}"\n'
     )
     run = ("ok.onnx", "--data", "x.npy", "--group", "C4")
+    whole, part = tmp_path / "whole.json", tmp_path / "part.json"
+    assert invoke("measure", *run, "-o", whole).exit_code == 0
+    assert invoke("measure", *run, "--shard", "1/1", "-o", part).exit_code == 0
+    page = ("--data", "x.npy", "-o", tmp_path / "page.html")
     for words in (
+        ("compile", *run, "-o", tmp_path / "measured.onnx"),
+        ("converters",),
+        ("merge", part, "-o", tmp_path / "merged.json"),
+        ("report", whole, *page, "--model", "ok.onnx", "--pictures", tmp_path / "pictures"),
         ("benchmark", tmp_path / "suite.toml", "-o", tmp_path / "out"),
         ("cache", *run, "-o", tmp_path / "a.geed"),
         ("demo", "--report", tmp_path / "page.html"),
@@ -273,6 +283,14 @@ def test_every_command_that_takes_its_time_works_quietly(box, monkeypatch, tmp_p
         ),
     ):
         got = invoke(*words, "-q")
+        assert (got.exit_code, got.stderr) == (0, ""), words
+    for words in (
+        ("aggregate", whole, whole),
+        ("annotate", "ok.onnx", "--input-layout", "NCHW", "-o", tmp_path / "known.onnx"),
+        ("compare", whole, whole),
+        ("layers", "ok.onnx"),
+    ):
+        got = invoke(*words)
         assert (got.exit_code, got.stderr) == (0, ""), words
 
 

@@ -1,6 +1,7 @@
 """A result as people hold it: a dict as it was, which shows, draws and saves itself."""
 
 import copy
+import html
 import importlib.metadata
 import importlib.util
 import json
@@ -339,6 +340,8 @@ def test_a_comparison_shows_itself_as_the_commands_table_and_is_a_dict(plain):
     page = shown._repr_html_()
     assert page.startswith("<pre>")
     assert "<script" not in page
+    text = html.unescape(page.removeprefix("<pre>\n").removesuffix("\n</pre>"))
+    assert text.splitlines() == repr(shown).splitlines()
 
 
 def test_a_field_that_is_read_as_an_attribute_says_how(plain):

@@ -146,3 +146,27 @@ def test_jax():
     x = jnp.asarray(images(8, 8, 3))
     values = blocks_of("JAX")["validate"](apply, weights, [x[:6], x[6:]])
     assert values["softmax-kl@output"] > 0
+
+
+def test_loggers(tmp_path, monkeypatch):
+    needed("tensorboard", "wandb", "mlflow", "sqlalchemy")
+    import mlflow
+    import wandb
+
+    wandb.teardown()  # it keeps the folder of the first run
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    names = blocks_of("Where it goes")
+
+    def metric(epoch):
+        own = onnx_geed.EquivarianceMetric("C4", ["flip-rate"], output_kind="logits")
+        own.update(lambda x: x.reshape(len(x), -1)[:, :5], images(3, 8, 8))
+        return own
+
+    names["train"](metric, 2)
+    (run,) = mlflow.search_runs(output_format="list")
+    assert run.data.metrics == {
+        "equivariance/flip-rate/output": metric(0).compute()["flip-rate@output"]
+    }
+    assert len(list((tmp_path / "runs" / "equivariance").iterdir())) == 2
+    assert list((tmp_path / "wandb").glob("offline-run-*"))

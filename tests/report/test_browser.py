@@ -282,8 +282,8 @@ def test_what_is_shown_is_what_was_run_again(opened):
     page.select_option('select[data-key="element"]', "5")
     page.select_option('select[data-key="layer"]', "1")
     text = page.inner_text('[data-part="maps"]').replace("\u2212", "-")
-    assert f"(channel 3): cosine {one.layers[1].cosines[1, 5, 0]:.3f}" in text
-    assert f"(channel 1): cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
+    assert f"(channel 3), here cosine {one.layers[1].cosines[1, 5, 0]:.3f}" in text
+    assert f"(channel 1), here cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
     likeliest = int(one.probabilities[1, 5].argmax())
     share = f"{100 * one.probabilities[1, 5, likeliest]:.0f} %"
     assert share in page.inner_text('[data-part="moved"] button[aria-pressed="true"]')
@@ -359,6 +359,28 @@ def test_two_thousand_layers(opened, width):
         "Math.max(...[...document.querySelectorAll('figure')].map(f => f.offsetHeight))"
     )
     assert tall < 2500
+
+
+def test_two_hundred_rows_of_a_table_are_shown_until_all_are_asked_for(opened):
+    """To sort 2,000 rows took a browser half a second, nearly all of it to lay them out."""
+    names = [f"block{i}" for i in range(2000)]
+    page = opened(report([of_layers(names)]))
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    table = page.locator('[aria-label="All numbers"] table')
+
+    def first():
+        return table.locator("tbody tr").count(), table.locator("tbody tr >> nth=0").inner_text()
+
+    assert first()[0] == 200
+    table.locator("thead button", has_text="layer").click()
+    count, row = first()
+    assert (count, row.split()[0]) == (200, "block1999")
+    page.fill('[aria-label="All numbers"] input', "block17")
+    assert first()[0] == 111
+    page.fill('[aria-label="All numbers"] input', "")
+    page.click('[aria-label="All numbers"] .more')
+    assert first() == (2000, row)
+    assert not page.is_visible('[aria-label="All numbers"] .more')
 
 
 def test_two_models_of_two_thousand_layers_stay_below_five_megabytes():

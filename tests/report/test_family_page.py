@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from family_results import FAMILIES, ZOOMS, family_group, family_result, strengths
+from recording import measurement
 
 from onnx_geed.files import write_json
 from onnx_geed.report import suite_csv, suite_table, table, write_report, write_summary
@@ -160,6 +161,33 @@ def test_the_table_has_a_line_a_member():
         "−15°", "−10°", "−5°", "0°", "5°", "10°", "15°"
     ]  # fmt: skip
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("m", [0.2, -0.2, 0.0])
+def test_members_in_the_terminal_average_to_the_value_above(m):
+    """Of latent-cos too, whose values are compared unnormalised: only 1/M is perfect here."""
+    own = family_result(JPEG)
+    strong = strengths(JPEG)
+    own["measurements"][-1] = latent = measurement(
+        measure="latent-cos",
+        layer="z",
+        layout="NK",
+        output_action="trivial",
+        deviations=-1 + 0.3 * np.outer(np.linspace(0.8, 1.2, 12), strong),
+        elements=own["group"]["elements"],
+        skipped=1,
+        normaliser=m,
+        norm_samples=9,
+    )
+    lines = table(own).splitlines()
+    head = next(k for k, line in enumerate(lines) if line.startswith("quality"))
+    at = lines[head].split().index("latent-cos")
+    rows = [line.split() for line in lines[head + 1 : head + 2 + len(strong) - 1]]
+    assert rows[0][0] == "unmoved"
+    shown = [float(row[at].replace("−", "-")) for row in rows]
+    value = latent["unnormalised"] if latent["value"] is None else latent["value"]
+    assert np.mean(shown[1:]) == pytest.approx(-value, abs=1e-4)
+    assert shown[0] == pytest.approx(1 / m if m else 1, abs=1e-4)
 
 
 def test_csv_has_parameters_beside_elements():
@@ -320,6 +348,12 @@ def test_a_suite_over_families_is_one_page(tmp_path):
     assert page.count("What is it sensitive to?") >= 1
     assert ROTATE in page
     assert JPEG in page
+    assert "<h1>net</h1>" in page
+    # The model has the name that the suite gives it, as on the suite's own page.
+    assert write_summary(summary(), tmp_path, cells, ["the cnn", "the cnn"]) == []
+    page = (tmp_path / "families.html").read_text()
+    assert "<h1>the cnn</h1>" in page
+    assert f"the cnn, {JPEG}" in page
     (tmp_path / "families.html").unlink()
     (note,) = write_summary(summary(), tmp_path, cells * 20)
     assert note.startswith("no families.html: a page holds at most 30 results, this suite has 40")

@@ -247,7 +247,7 @@ def test_a_class_that_is_stable_for_nothing_is_not_ranked():
     constant = scored(np.zeros((3, 8), int), path="constant.onnx")
     constant["measurements"][0]["most_common"] = 1.0
     shown = first(*(scored(CLASSES, path=f"{i}.onnx") for i in range(4)), constant)["ranking"]
-    assert shown[0] == "Same class after moving: 85.7 % (all 4). Not ranked: 1."
+    assert shown[0] == "Same class after moving: 85.7 % (4 of 5). Not ranked: m4."
     assert shown[-1].startswith("A stable class says little of m4: ")
 
 
@@ -261,7 +261,7 @@ def test_groups_stand_once_and_a_model_has_one_colour_in_all_their_pictures():
             names.append(f"{model}, {results[-1]['group']['name']}")
     own = [[read_record(m) for m in r["measurements"]] for r in results]
     shown = glance(results, names, own)
-    assert shown["ranking"][0] == "C8: Same class after moving: 85.7 % (all 2)."
+    assert shown["ranking"][0] == "C8: Same class after moving: 85.7 % (both)."
     assert len(shown["pictures"]) == 4
     for picture in shown["pictures"]:
         assert ">a: same class<" in picture["svg"]

@@ -3,7 +3,7 @@
 import models
 import numpy as np
 import pytest
-from explored_layouts import CASES, lifting
+from explored_layouts import CASES, lifting, of_colours
 from in_chromium import is_whole, use_everything
 
 from onnx_geed import measure
@@ -33,6 +33,20 @@ def test_maps_are_seen(opened, tmp_path, name):
         assert is_whole(page)
         assert use_everything(page) > 10
         assert is_whole(page)
+
+
+def test_a_page_says_what_maps_are_held_against(opened, tmp_path):
+    case, x = of_colours(), tmp_path / "x.npy"
+    path = models.save(case.net, tmp_path / "m.onnx")
+    np.save(x, case.data)
+    result = measure(path, x, case.group, **CHOSEN, **case.options)
+    html = report([result], data=x, explorations=[explore(result, path, x, [0, 3, 1])])
+    text = opened(html).inner_text("body")
+    assert "g f̂(x): moved mean of the maps for unmoved, hue 120° and hue 240°" in text
+    assert "g f(x)" not in text
+    assert "the moved mean over the 3 elements that should not change it" in text
+    assert "compared with the moved mean for unmoved, hue 120° and hue 240°, so" in text
+    assert "Worst channel over all samples and elements (channel " in text
 
 
 def test_dots_of_points_are_seen_beside_pictures(opened, tmp_path):

@@ -157,6 +157,12 @@ def test_the_same_class_after_moving_is_the_first_number(opened):
     assert texts(page, "thead th:nth-child(2)")[0].startswith("same class")
     page.click('thead [data-sort="stay"]')
     assert texts(page, "tbody td:nth-child(2)") == ["75\u00a0%", "—"]
+    # Of whatever measure tells the classes, not of flip-rate alone.
+    rows = grid(["a", "b"], layers=1)
+    rows[-1] |= {"measure": "softmax-kl", "stay_mean": 0.4}
+    page = opened(suite_page(suite(rows)))
+    page.click('thead [data-sort="stay"]')
+    assert texts(page, "tbody td:nth-child(2)") == ["40\u00a0%", "—"]
 
 
 def test_filters_are_as_wide_as_a_small_window(opened):

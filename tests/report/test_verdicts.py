@@ -95,6 +95,19 @@ def test_predictions_are_one_share_off_everywhere(between_them, far):
         assert "(different samples 0.500, perfect 0)" in sentence
 
 
+@pytest.mark.parametrize(("action", "how"), [("permutation", "permuted"), ("grid", "moved along")])
+def test_predictions_that_should_move_are_told_how(action, how):
+    one = record("softmax-kl", np.full((4, 8), 0.1), between=np.full((4, 8), 0.5))
+    one["output_action"] = action
+    assert f"0.100 nats from those of the unmoved sample, {how} (different" in meaning(one, 8)
+
+
+def test_a_map_that_was_made_a_vector_is_told():
+    latent = record("latent-l2", spread(0.3), "relu_4", normaliser=1.0, norm_samples=9)
+    latent["notes"] = ["average-pooled over its grid by onnx-geed"]
+    assert "(relu_4, average-pooled over its grid): A sample" in page(result_of([latent])).text
+
+
 def test_intervals_keep_to_the_range_of_a_measure():
     skewed = record("softmax-kl", np.full((4, 8), [[1e-6], [2e-6], [1e-3], [3e-3]]))
     ends = read_record(skewed).ci95

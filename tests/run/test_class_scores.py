@@ -491,7 +491,7 @@ def test_the_page_and_the_table_tell_of_the_most_common_class(results):
     command("report", results / "bad.json", results / "good.json", "-o", page)
     command("report", results / "bad.json", "-o", results / "one.html", "--data", line[1])
     html = (results / "one.html").read_text()
-    assert "of predictions are another class than the permuted one" in html
+    assert "of predictions are another class than that of the unmoved sample, moved along" in html
     assert "the most common class has" in html
     assert "is not explained by the moved f(x)" in html
     assert ">NaN" not in html

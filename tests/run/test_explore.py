@@ -1,5 +1,7 @@
 """Samples of a result that are run again to be looked at."""
 
+import json
+
 import models
 import numpy as np
 import onnx
@@ -154,3 +156,26 @@ def test_a_table_that_was_fitted_is_left_to_its_judge(made):
     for a, b in zip(ours.layers, without.layers, strict=True):
         assert a.layer == b.layer
         np.testing.assert_array_equal(a.expected, b.expected)
+
+
+def test_the_class_that_is_expected_moves_as_the_output_does(made, tmp_path):
+    folder, *_ = made
+    model, data, names = folder / "m.onnx", folder / "x.npy", np.array(["e", "r1", "r2", "r3"])
+    # out[c] = in[table[g, c]]: four classes change places, the fifth stays.
+    table = np.array([[*np.roll(range(4), g), 4] for g in range(4)])
+    np.savez(tmp_path / "t.npz", elements=names, permutation=table)
+    given = {"output_action": {"logits": tmp_path / "t.npz"}}
+    result = measure(model, data, "C4", measures=["softmax-kl"], samples=6, **given)
+    one = explore(result, model, data, [3, 0], **given)
+    own = [{table[g, c]: c for c in range(5)} for g in range(4)]
+    assert one.moves.tolist() == [[moved[c] for c in range(5)] for moved in own]
+    without = explore(result, model, data, [3, 0])
+    assert without.moves is None
+    assert "give it with --output-action logits=FILE.npz" in without.notes[0]
+    content = explorer(
+        [result], ["m"], [[read_record(m) for m in result["measurements"]]], [one], None
+    )
+    (shown,) = json.loads(content["json"])["models"]
+    for k, sample in enumerate(shown["samples"]):
+        first = int(one.probabilities[k][0].argmax())
+        assert sample["expected"] == [own[g][first] for g in range(4)]

@@ -5,7 +5,7 @@ import json
 import models
 import numpy as np
 import pytest
-from explored_layouts import CASES, lifting
+from explored_layouts import CASES, lifting, of_colours
 from test_explore import by_hand
 
 from onnx_geed import FunctionAction, GeedError, measure, parse_group
@@ -63,6 +63,30 @@ def test_a_series_is_held_against_its_reverse(tmp_path):
         np.testing.assert_allclose(layer.expected[0, 1, k, 0], wanted, atol=1e-5)
         cosine = own_cosine(found[1, channel], wanted)
         assert layer.cosines[0, 1, k] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_the_mean_over_what_leaves_maps_in_place_is_shown(tmp_path):
+    """Eq. (2): ker of C4*hue3 on maps is the hues, and the record says so."""
+    case = of_colours()
+    result, path, x = made(tmp_path, case.net, case.data, case.group, **case.options)
+    (entry,) = result["measurements"]
+    assert entry["averaged"] == ["e", "e*r1", "e*r2"]
+    (layer,) = explore(result, path, x, [1]).layers
+    image = case.data[result["data"]["indices"][1]]
+    # A third of a turn about the grey axis takes red to green to blue.
+    maps = by_hand(path, np.stack([np.roll(image, k, 0) for k in range(3)]), "a").mean(axis=0)
+    for g, element in enumerate(result["group"]["elements"]):
+        turns = ["e", "r1", "r2", "r3"].index(element.split("*")[0])
+        for k, channel in enumerate(layer.channels):
+            wanted = np.rot90(maps[channel], turns)
+            np.testing.assert_allclose(layer.expected[0, g, k], wanted, atol=1e-5)
+
+
+def test_a_record_says_nothing_of_a_mean_where_there_is_none_or_that_of_all(tmp_path):
+    case = of_colours()
+    for group in ("C4", "hue3"):
+        result, *_ = made(tmp_path, case.net, case.data, group, **case.options)
+        assert "averaged" not in result["measurements"][0]
 
 
 @pytest.fixture

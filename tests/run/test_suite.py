@@ -142,6 +142,19 @@ def test_a_family_has_its_gain_and_how_often_predictions_are_right(box):
     assert row["right_mean"] == pytest.approx(np.mean([m["value"] for m in moved]))
     assert row["right_ci95_over_models"] == list(mean_interval([m["value"] for m in moved]))
     assert row["right_ci95_over_samples"] is None
+    kept = [
+        v
+        for r in own
+        for m in r["measurements"]
+        if m["predictions"]
+        for e, v in m["predictions"]["stay"]["per_element"].items()
+        if e != "e"
+    ]
+    assert row["stay_mean"] == pytest.approx(np.mean(kept), rel=1e-12)
+    assert (
+        of(result, model="a", step=100, measure="latent-l2", group="jpeg:90,10")["stay_mean"]
+        is None
+    )
 
 
 def test_a_second_run_keeps_what_is_there(box):

@@ -102,9 +102,26 @@ const numberIn = cell => {
 const natural = new Intl.Collator(undefined, {numeric: true}).compare;
 
 // A click on a heading sorts its table; a box searches it by layer or measure. What has no value comes last both ways.
+// Of thousands of rows a browser lays out some hundreds at once, until all are asked for.
+const ROWS = 200;
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const value = (row, i) => row.cells[i].textContent.trim();
+  const more = make("button", {type: "button", class: "more"});
+  let order = rows, wanted = "", most = ROWS;
+  const drawRows = () => {
+    const found = wanted ? order.filter(row => `${value(row, 0)} ${value(row, 1)}`.toLowerCase().includes(wanted)) : order;
+    body.replaceChildren(...found.slice(0, most));
+    more.hidden = found.length <= most;
+    more.textContent = `Show all ${found.length} rows`;
+  };
+  if (rows.length > ROWS) {
+    table.parentElement.after(more);
+    const showAll = () => { most = Infinity; drawRows(); };
+    more.addEventListener("click", showAll);
+    addEventListener("beforeprint", showAll);
+    drawRows();
+  }
   heads.forEach((head, i) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -116,12 +133,13 @@ for (const table of document.querySelectorAll("table")) {
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const keys = new Map(rows.map(row => [row, head.matches(".n") ? numberIn(row.cells[i]) : value(row, i)]));
       const known = key => key !== "" && !Number.isNaN(key);
-      body.append(...[...rows].sort((a, b) => {
+      order = [...rows].sort((a, b) => {
         const [x, y] = [keys.get(a), keys.get(b)];
         if (!known(x) || !known(y)) return known(y) - known(x);
-        const order = typeof x === "number" ? x - y : natural(x, y);
-        return down ? -order : order;
-      }));
+        const apart = typeof x === "number" ? x - y : natural(x, y);
+        return down ? -apart : apart;
+      });
+      drawRows();
     });
   });
   if (rows.length > 12) {
@@ -130,8 +148,8 @@ for (const table of document.querySelectorAll("table")) {
     box.placeholder = "Search layers or measures";
     box.setAttribute("aria-label", "Show only rows that contain");
     box.addEventListener("input", () => {
-      const wanted = box.value.toLowerCase();
-      rows.forEach(row => { row.hidden = !`${value(row, 0)} ${value(row, 1)}`.toLowerCase().includes(wanted); });
+      wanted = box.value.toLowerCase();
+      drawRows();
     });
     table.parentElement.before(box);
   }
@@ -213,9 +231,9 @@ if (source) {
     }));
   }
   function drawMoved() {
-    const {model, sample} = of(), first = sample.top[model.elements.indexOf(0)]?.[0][0];
+    const {model, sample} = of();
     put("moved", ...model.names.map((name, i) => {
-      const top = sample.top[i] ?? [], flipped = top.length && top[0][0] !== first;
+      const top = sample.top[i] ?? [], flipped = top.length && sample.expected && top[0][0] !== sample.expected[i];
       const told = top.map(([id, p]) => `${named(model, id)} ${percent(p)}`);
       const button = make("button", {type: "button", class: flipped ? "flipped" : "",
         "data-tip": [`${sample.name}, ${name}`, ...told].join("\n")},
@@ -227,10 +245,11 @@ if (source) {
   }
   function drawGrid() {
     const {model, sample} = of();
+    root.querySelector(".duo").hidden = root.querySelector('[data-part="hint"]').parentElement.hidden = !model.layers.length;
+    if (!model.layers.length) return;
     put("left", model.left);
     put("grid-title", model.title);
     put("hint", model.hint);
-    if (!model.layers.length) return put("grid");
     const table = make("table", {class: "cells"}), head = make("tr", {}, make("td"));
     model.names.forEach(name => head.append(make("th", {scope: "col"}, name)));
     table.append(make("thead", {}, head));
@@ -272,7 +291,8 @@ if (source) {
       return make("figure", {}, one, make("figcaption", {}, what));
     };
     put("maps", ...(layer.reading ? [make("p", {class: "reading"}, layer.reading)] : []), ...layer.channels.map((channel, c) => make("div", {class: "pair"},
-      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
+      make("p", {}, make("b", {}, c ? "Median channel" : layer.channels.length > 1 ? "Worst channel" : "The only channel"),
+        ` ${layer.channels.length > 1 ? `over all ${model.over} (channel ${channel}), here ` : ""}cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
       map(2 * c, "f(gx): map of the moved sample"), map(2 * c + 1, layer.beside))));
   }
   function say(extra = "") {
@@ -283,7 +303,9 @@ if (source) {
     let text = `${models.length > 1 ? `${model.model}: ` : ""}${sample.name}, ${name === start ? name : `moved by ${model.told[now.element]}`}`;
     if (top.length) {
       text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
-      if (name !== start) text += top[0][0] === first[0] ? `, the same class as ${before}` : `; ${before}: ${named(model, first[0])} (${percent(first[1])})`;
+      const moved = sample.expected?.[now.element] ?? first[0], other = `; ${before}: ${named(model, first[0])} (${percent(first[1])})`;
+      if (name !== start && moved === first[0]) text += top[0][0] === moved ? `, the same class as ${before}` : other;
+      else if (name !== start) text += `${other}, so ${named(model, moved)} is expected`;
     }
     if (layer) text += `. ${layer.layer}: mean cosine ${sample.told[now.layer][now.element]} over all channels`;
     put("said", `${extra}${text}.`);

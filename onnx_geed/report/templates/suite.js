@@ -131,14 +131,14 @@ const tableRows = list => {
   const cells = byKey(now.step === "last" ? lastStep(list) : list, r => `${r.model} ${r.step} ${r.data} ${r.group}`);
   return [...cells.values()].map(own => ({first: own[0], of: new Map([...byKey(own, r => r.measure)].map(([measure, all]) =>
     [measure, now.layer === "worst" ? all.reduce((a, b) => badness(b) > badness(a) ? b : a) : all.at(-1)])),
-    right: own.find(r => r.right !== null), flips: own.findLast(r => names.measure[r.measure] === "flip-rate" && r.value !== null)}));
+    right: own.find(r => r.right !== null), kept: own.findLast(r => r.stay !== null)}));
 };
 const columns = shown => [
   {key: "model", head: ["model"], get: row => names.model[row.first.model]},
   many.step && {key: "step", head: ["step"], get: row => row.first.step, n: true},
   many.data && {key: "data", head: ["data"], get: row => names.data[row.first.data]},
   many.group && {key: "group", head: ["group"], get: row => names.group[row.first.group]},
-  shown.some(row => row.flips) && {key: "stay", head: ["same class", make("small", {}, "after moving")], get: row => row.flips ? 1 - row.flips.value : null, n: true, ranks: true},
+  shown.some(row => row.kept) && {key: "stay", head: ["same class", make("small", {}, "after moving")], get: row => row.kept?.stay ?? null, n: true, ranks: true},
   ...distinct(shown.flatMap(row => [...row.of.keys()])).sort((a, b) => a - b).map(measure => {
     const far = shown.some(row => (row.of.get(measure)?.far ?? null) !== null);
     return {key: `m${measure}`, measure, far, ranks: true, head: [measures[measure].title, make("small", {}, `${names.measure[measure]}, ${far ? "how far off" : "value"}`)],
@@ -205,7 +205,7 @@ const drawTable = list => {
   })));
   table.tBodies[0].replaceChildren(...shown.slice(0, now.rows).map(row => make("tr", {}, ...heads.map((column, i) => {
     if (!i) return make("th", {scope: "row"}, make("span", {class: "name"}, make("span", {class: `chip ${look(row.first.model)}`}), modelButton(row.first.model)), ...marked(row));
-    if (column.key === "stay" && row.flips) return make("td", {class: "n"}, percent(1 - row.flips.value));
+    if (column.key === "stay" && row.kept) return make("td", {class: "n"}, percent(row.kept.stay));
     if (column.measure !== undefined) return measured(row.of.get(column.measure), column.far);
     if (column.key === "right" && row.right)
       return make("td", {class: "n"}, percent(row.right.right), make("small", {}, `unmoved ${percent(row.right.unmoved)}`));
