@@ -94,13 +94,22 @@ def shown(value: object) -> str:
             return f"{'the class' if isinstance(value, type) else 'the function'} {plain(named)}"[
                 :60
             ]
-        text = str(value) if isinstance(value, str) else repr(value)
+        text = value if isinstance(value, str) else _told(value)
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
     # Where an object lies in memory tells nobody anything.
     text = re.sub(r" at 0x[0-9A-Fa-f]+(?=>)", "", " ".join(text[:1000].split()))
     text = plain(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _told(value: object) -> str:
+    """Return Python's text of a value, but of a date or time, such as TOML has, its own."""
+    if isinstance(value, list | tuple | dict) and "datetime." in repr(value):
+        if isinstance(value, dict):
+            return f"{{{', '.join(f'{key!r}: {_told(v)}' for key, v in value.items())}}}"
+        return f"[{', '.join(map(_told, value))}]"
+    return str(value) if hasattr(value, "isoformat") else repr(value)
 
 
 def reason_of(error: BaseException) -> str:

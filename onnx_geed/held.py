@@ -151,7 +151,8 @@ def array_head(stream: Any) -> ArrayHead:
         raise ValueError(reason_of(error)) from None
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded: pickle")
-    if any(length < 0 for length in shape) or len(shape) > 64:
+    # True, which Python takes for a number, is no length to NumPy.
+    if any(type(length) is not int or length < 0 for length in shape) or len(shape) > 64:
         raise ValueError(f"an array of the shape {shape}")
     return ArrayHead(shape, "F" if fortran else "C", dtype, file.tell())
 

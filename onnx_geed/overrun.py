@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from onnx_geed.confinement import confined
 from onnx_geed.text import format_bytes
 
-__all__ = ["end_by", "expect", "opening", "watched"]
+__all__ = ["end_by", "expect", "is_command", "opening", "watched"]
 
 # Seconds between two looks.
 _LOOK = 0.02
@@ -73,6 +73,11 @@ _BEGUN = threading.Event()
 def end_by(end: Callable[[str], object] | None) -> None:
     """Have runs watched from now on, or no more; one that overruns is ended by this, in a line."""
     _WATCH.end = end
+
+
+def is_command() -> bool:
+    """Say whether the process is a command's."""
+    return _WATCH.end is not None
 
 
 def expect(seconds: float, held: int, room: int) -> None:

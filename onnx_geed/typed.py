@@ -258,4 +258,5 @@ def _value_in_words(value: object) -> str:
         return f"the number {shown(value)}"
     # Of arrays, functions and classes, what is shown says that they are.
     named = isinstance(value, np.ndarray | type) or hasattr(value, "__qualname__")
-    return shown(value) if named else f"the {type(value).__name__} {shown(value)}"
+    kind = type(value).__name__.replace("datetime", "time")
+    return shown(value) if named else f"the {kind} {shown(value)}"

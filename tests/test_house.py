@@ -38,7 +38,7 @@ SIBLINGS = {("run", "report"), ("report", "run"), ("cli", "notebook"), ("noteboo
 GROUND = {
     *("addresses", "arguments", "confinement", "copies", "errors", "extras", "faces"),
     *("files", "held", "jit", "json_text", "machine_code", "named_paths", "ordinary"),
-    *("overrun", "own_code", "safe_names", "spared", "text", "threads", "typed"),
+    *("hdf5_trial", "overrun", "own_code", "safe_names", "spared", "text", "threads", "typed"),
     *("typed_json", "version", "whole", "wording"),
 }
 #: Ways in, which may import any package.

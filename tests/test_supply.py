@@ -30,6 +30,7 @@ ALLOWED = {
     ("onnx_geed/addresses.py", "import fsspec"): "addresses that the user names",
     ("onnx_geed/cache/shard_file.py", "subprocess.run"): "this Python, on a damaged shard",
     ("onnx_geed/cli/landlock.py", "ctypes.CDLL"): "system calls that confine --isolate",
+    ("onnx_geed/data/images.py", "ctypes.CDLL"): "Pillow's libtiff, which is loaded already",
     ("onnx_geed/extras.py", "importlib.import_module"): "packages of our own extras",
     ("onnx_geed/faces.py", "importlib.import_module"): "our own modules",
     ("onnx_geed/machine_code.py", "pickle.loads"): "loops that numba compiled on this machine",

@@ -25,6 +25,7 @@ from onnx_geed.cache.shard_file import (
     write_samples,
 )
 from onnx_geed.errors import GeedError
+from onnx_geed.hdf5_trial import try_hdf5
 from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
@@ -304,15 +305,14 @@ def read_manifest(folder: str | Path) -> Manifest:
     folder = Path(folder)
     if not folder.is_dir():
         raise GeedError(f"cache {folder}: no such folder; onnx-geed cache MODEL ... -o {folder}")
-    paths = sorted(folder.glob("shard-*.h5"))
-    if not paths:
-        raise GeedError(
-            f"cache {folder}: holds no finished shard; run the same onnx-geed cache command again"
-        )
+    paths = [*sorted(folder.glob("shard-*.h5")), *folder.glob(REFERENCE)]
+    if not paths or paths[0].name == REFERENCE:
+        raise GeedError(f"cache {folder}: holds no finished shard; run the same command again")
+    try_hdf5(paths)
     with reading(paths[0]) as file:
         text = manifest_text(file, paths[0])
     manifest = Manifest.from_json(text, str(paths[0]))
-    for path in [*paths[1:], *folder.glob(REFERENCE)]:
+    for path in paths[1:]:
         with reading(path) as file:
             here = manifest_text(file, path)
         if here != text:

@@ -39,6 +39,7 @@ class OneLine(click.Group):
         kwargs["standalone_mode"] = False
         restore = install()
         _show_messages()
+        _hush_hdf5()
         end_by(lambda fault: end_at_once(f"onnx-geed: {fault}", 2))
         shown, warnings.showwarning = warnings.showwarning, _warned
         try:
@@ -133,6 +134,20 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tell(f"onnx-geed: {record.getMessage()}")
+
+
+def _hush_hdf5() -> None:
+    """Show no traceback where HDF5 cannot close what a damaged file holds, which was told."""
+    plain = sys.unraisablehook
+    if getattr(plain, "hushes_hdf5", False):
+        return
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if "h5py." not in str(unraisable.object):
+            plain(unraisable)
+
+    hook.hushes_hdf5 = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 def _show_messages() -> None:

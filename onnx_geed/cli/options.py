@@ -286,7 +286,7 @@ memory_option = click.option(
     default="2GiB",
     show_default=True,
     metavar="SIZE",
-    help="Memory for activations, and for what moves samples.",
+    help="Memory for activations, weights, and for what moves samples.",
 )
 
 

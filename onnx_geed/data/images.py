@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,6 +15,7 @@ from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.errors import GeedError
 from onnx_geed.held import ALLOWED, check_held
 from onnx_geed.ordinary import open_ordinary
+from onnx_geed.overrun import is_command
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -127,6 +130,8 @@ def _decoded(
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=_FORMATS) as opened:
+        if opened.format == "TIFF" and is_command():
+            _hush_libtiff()
         width, height = opened.size
         as_it_is = preprocess.resize is None and preprocess.crop is None
         a_pixel = _SHOWN if _is_transparent(opened) else _DECODED
@@ -138,6 +143,22 @@ def _decoded(
         image.load()
         # Of L*a*b* only colours can be made, of which grey can.
         return image.convert("RGB") if image.mode == "LAB" else image, levels
+
+
+@functools.cache
+def _hush_libtiff() -> None:
+    """Keep Pillow's libtiff from writing to stderr what a damaged file is told of in a line."""
+    try:
+        maps = Path("/proc/self/maps").read_text("utf-8", "surrogateescape").splitlines()
+        # Only what runs here already: a file that is mapped to be read may be anybody's.
+        running = {line.split(None, 5)[-1] for line in maps if line.split()[1][2] == "x"}
+        for library in (name for name in running if Path(name).name.startswith("libtiff")):
+            loaded = ctypes.CDLL(library)
+            for handler in (loaded.TIFFSetErrorHandler, loaded.TIFFSetWarningHandler):
+                handler.restype = ctypes.c_void_p
+                handler(None)
+    except (AttributeError, OSError):
+        pass  # elsewhere than on Linux nobody says where it lies
 
 
 def _levels(image: Image.Image) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from onnx_geed.data.rows import Rows, reading, rows_of
 from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import stamp
+from onnx_geed.hdf5_trial import try_hdf5
 from onnx_geed.held import ALLOWED, array_bytes, array_names, check_held, members_of
 from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.whole import whole
@@ -137,6 +138,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
 
     where, key, opened = asked.where, asked.key, [stamp(path)]
     check_ordinary(path, where)
+    try_hdf5([path])
     file = h5py.File(path, "r")
     names = _datasets(file)
     # A link is no item of its own, but may be named.
@@ -197,6 +199,7 @@ def names_of_hdf5(path: Path, key: str | None) -> list[str]:
         import h5py
 
     check_ordinary(path)
+    try_hdf5([path])
     with h5py.File(path, "r") as file:
         check_links(file, key or "", str(path))
         named = file.get(key) if key else file

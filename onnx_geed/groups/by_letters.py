@@ -17,19 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.arguments import checked
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups.action import rows_known
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.factors import Factor
 from onnx_geed.groups.grid_tables import Interpolation, check_grid
 from onnx_geed.groups.group import Behind, Group
 from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.mixing import mixed, permutes
 from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
+from onnx_geed.groups.moving import array_to_move
 from onnx_geed.groups.named import factors_of
 from onnx_geed.groups.placing import PlacedFactor, axes_of, placed_factors
 from onnx_geed.groups.small_groups import on_grid
 from onnx_geed.groups.support import disk_mask
 from onnx_geed.text import counted
+from onnx_geed.typed import as_array
 
 __all__ = [
     "LayoutAction",
@@ -133,7 +136,7 @@ class LayoutAction:
         if self.channel_matrices is None:
             return self.moves.exact
         return tuple(
-            Exactness.MATRIX if kind is Exactness.INDEX and not _permutes(matrix) else kind
+            Exactness.MATRIX if kind is Exactness.INDEX and not permutes(matrix) else kind
             for kind, matrix in zip(self.moves.exact, self.channel_matrices, strict=True)
         )
 
@@ -157,7 +160,9 @@ class LayoutAction:
         inside : ndarray of bool, shape (H, W), optional
             Where arrays are other than zero; everywhere by default.
         """
-        mask = None if inside is None else inside.ravel()
+        mask = None if inside is None else as_array("inside", inside).ravel()
+        if mask is not None and (mask.dtype != bool or mask.size != self.moves.size):
+            raise GeedError(f"inside is true or false at {self.shape}, found {shown(inside)}")
         return tuple(g for g in range(self.group.order) if self._is_identity(g, mask))
 
     def _is_identity(self, g: int, inside: NDArray[np.bool_] | None) -> bool:
@@ -230,7 +235,8 @@ class LayoutAction:
 
     def apply(self, g: int, y: F64) -> F64:
         """Move ``y`` (..., axes in kept order) by element ``g``; returned in float64."""
-        moved: F64 = self.unstacked(self.apply_to_rows(g, self.stacked(np.asarray(y, np.float64))))
+        y = array_to_move(self, g, y, self.lengths).astype(np.float64, copy=False)
+        moved: F64 = self.unstacked(self.apply_to_rows(g, self.stacked(y)))
         return moved
 
     def apply_to_rows(self, g: int, rows: NDArray[Any]) -> NDArray[Any]:
@@ -241,7 +247,7 @@ class LayoutAction:
             of_channel = rows.reshape(*shape[:-2], self.channels.shape[1], -1, shape[-1])
             rows = of_channel[..., self.channels[g], :, :].reshape(shape)
         if self.channel_matrices is not None:
-            rows = _mixed(self.channel_matrices[g], rows)
+            rows = mixed(self.channel_matrices[g], rows)
         return self.moves.apply(g, rows)
 
     def kept_still(self) -> LayoutAction:
@@ -277,6 +283,7 @@ class LayoutAction:
 
     def inside(self, support: str) -> NDArray[np.bool_] | None:
         """Return the entries (F,) that a support leaves in a comparison; ``None`` for all."""
+        check_choice("support", support, ("full", "disk"))
         letters = [self.layout.kept[axis] for axis in self.axes]
         if support != "disk" or not {"H", "W"} <= {*letters}:
             return None
@@ -284,24 +291,6 @@ class LayoutAction:
         mask = disk_mask(lengths["H"], lengths["W"])
         sides = [n if letter in "HW" else 1 for letter, n in zip(letters, self.shape, strict=True)]
         return np.broadcast_to(mask.reshape(sides), self.shape).ravel()
-
-
-def _permutes(matrix: F64) -> bool:
-    """Whether a matrix only changes the places and the signs of channels, to the last bit."""
-    entries = matrix != 0
-    once = all((np.count_nonzero(entries, axis=axis) == 1).all() for axis in (0, 1))
-    return once and bool((np.abs(matrix[entries]) == 1).all())
-
-
-def _mixed(matrix: F64, rows: NDArray[Any]) -> F64:
-    """Mix the channels of arrays (..., rows, F), of which each has the same number of rows."""
-    length = len(matrix)
-    of_channel = rows.reshape(-1, length, rows.shape[-2] // length * rows.shape[-1])
-    mixed = np.empty(of_channel.shape)
-    # One product an array: over all of them, sums might be taken in another order.
-    for channels, out in zip(of_channel, mixed, strict=True):
-        np.matmul(matrix, np.ascontiguousarray(channels, dtype=np.float64), out=out)
-    return mixed.reshape(rows.shape)
 
 
 @checked

@@ -14,6 +14,7 @@ from onnx_geed.groups.action import Action
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
 from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.moving import array_to_move
 from onnx_geed.typed import as_array, check_value
 
 __all__ = [
@@ -100,7 +101,7 @@ class FunctionAction:
 
     def apply(self, g: int, y: NDArray[Any]) -> NDArray[Any]:
         """Apply the function to ``y``."""
-        return self.move(g, y)
+        return self.move(g, array_to_move(self, g, y))
 
     def at(self, layout: Layout, shape: tuple[int, ...]) -> FunctionAction | None:
         """Return the same action for tensors of another size, if it allows any size."""
@@ -188,6 +189,11 @@ class IndexAction:
         GeedError
             If their lengths do not fit the table.
         """
+        y = array_to_move(self, g, y)
+        if y.ndim < len(self.layout.letters) - 1:
+            raise GeedError(
+                f"action {self.name!r}: y has the axes of {self.layout}, found {y.shape}"
+            )
         first = y.ndim - len(self.layout.letters) + 1
         along = [first + self.layout.letters[1:].index(letter) for letter in self.axes]
         ends = list(range(y.ndim - len(along), y.ndim))

@@ -11,12 +11,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups.action import Action, action_at
 from onnx_geed.groups.by_letters import LayoutAction, still_action
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group, generators
 from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.moving import array_to_move
 from onnx_geed.groups.own_action import kernel_on_noise, noise, own_exactness, own_layout
 from onnx_geed.groups.support import disk_mask
 
@@ -79,6 +80,7 @@ class PlacedAction:
         GeedError
             If the action fails, or changes shape or dtype, or gives NaN or infinity.
         """
+        y = array_to_move(self, g, y, self.shape)
         order, back = self._order
         # A copy, so that a function may well change what it gets.
         x = np.array(y.reshape(-1, *self.shape).transpose(order), order="C")
@@ -119,6 +121,7 @@ class PlacedAction:
 
     def inside(self, support: str) -> NDArray[np.bool_] | None:
         """Return the entries that a support leaves in a comparison; ``None`` for all."""
+        check_choice("support", support, ("full", "disk"))
         kept = self.layout.kept
         if support != "disk" or kept[self.layout.channels :] != "HW":
             return None

@@ -13,6 +13,7 @@ from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.moving import array_to_move
 
 __all__ = ["Matrices", "Permutation", "Trivial"]
 
@@ -53,7 +54,7 @@ class Trivial:
 
     def apply(self, g: int, y: F64) -> F64:
         """Return ``y`` itself."""
-        return y
+        return array_to_move(self, g, y)
 
 
 @checked
@@ -127,7 +128,7 @@ class Permutation:
 
     def apply(self, g: int, y: F64) -> F64:
         """Gather the last axis of ``y``."""
-        return y[..., self.table[g]]
+        return array_to_move(self, g, y, self.table.shape[1:])[..., self.table[g]]
 
 
 @checked
@@ -183,5 +184,6 @@ class Matrices:
 
     def apply(self, g: int, y: F64) -> F64:
         """Multiply the last axis of ``y``."""
+        y = array_to_move(self, g, y, self.matrices.shape[2:])
         moved: F64 = np.einsum("ij,...j->...i", self.matrices[g], y)
         return moved

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from onnx_geed.model.expose import (
         expose_tensors as expose_tensors,
     )
+    from onnx_geed.model.external_data import (
+        stored as stored,
+    )
     from onnx_geed.model.fingerprint import (
         known_fingerprint as known_fingerprint,
     )
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from onnx_geed.model.soundness import (
         has_loops as has_loops,
         of_a_model as of_a_model,
+        stored_bytes as stored_bytes,
     )
     from onnx_geed.model.symmetry_faults import (
         off_centre as off_centre,

@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import onnx
-
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.groups import Table, read_table, table_to_json
 from onnx_geed.held import read_text
-from onnx_geed.model.io import Model, load_model, write_model
+from onnx_geed.model.io import Model, load_model, read_proto, write_model
 from onnx_geed.model.metadata import (
     CLASSES,
     INPUT,
@@ -184,7 +182,7 @@ def _check_number_of_classes(
 
 def _write(model: Model, out: str | Path, entries: Mapping[str, str]) -> None:
     # The file itself, and not the model as it was read, whose functions are inlined.
-    proto = onnx.ModelProto.FromString(model.path.read_bytes())
+    proto = read_proto(model.path)
     kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)
     del proto.metadata_props[:]
     for key, value in kept.items():

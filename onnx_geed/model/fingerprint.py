@@ -1,4 +1,4 @@
-"""The fingerprint of a model's files, computed while the model is opened."""
+"""The fingerprint of a model's files, computed while the model is opened to be run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Fingerprint", "digest", "known_fingerprint"]
 
 
 class Fingerprint:
-    """SHA-256 of some files, one after the other, computed on a thread of its own.
+    """SHA-256 of some files, one after the other, computed on a thread of its own once asked for.
 
     Parameters
     ----------
@@ -27,8 +27,17 @@ class Fingerprint:
 
     def __init__(self, content: Path | bytes, files: Sequence[Stamp]) -> None:
         self._text: Future[str] = Future()
-        # A process that ends before does not wait for it.
-        threading.Thread(target=self._compute, args=(content, files), daemon=True).start()
+        # What was read is not kept for it.
+        self._start = hashlib.sha256(b"" if isinstance(content, Path) else content)
+        self._files, self._lock, self._begun = files, threading.Lock(), False
+
+    def begin(self) -> None:
+        """Begin to read the files; who asks for the text then waits less."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                # A process that ends before does not wait for it.
+                threading.Thread(target=self._compute, daemon=True).start()
 
     @property
     def text(self) -> str:
@@ -39,11 +48,12 @@ class Fingerprint:
         GeedError
             If the files could not be read, or changed meanwhile.
         """
+        self.begin()
         return self._text.result()
 
-    def _compute(self, content: Path | bytes, files: Sequence[Stamp]) -> None:
+    def _compute(self) -> None:
         try:
-            self._text.set_result(_unchanged(content, files))
+            self._text.set_result(_unchanged(self._start, self._files))
         except BaseException as error:
             self._text.set_exception(error)
 
@@ -58,6 +68,9 @@ class _Known(Fingerprint):
     def __init__(self, text: str) -> None:
         self._known = text
 
+    def begin(self) -> None:
+        """Do nothing."""
+
     @property
     def text(self) -> str:
         """The digest in hexadecimal."""
@@ -69,24 +82,26 @@ def known_fingerprint(text: str) -> Fingerprint:
     return _Known(text)
 
 
-def digest(content: Path | bytes, extras: Sequence[Path]) -> str:
-    """Return the SHA-256 of a file, or of what it holds, and of some more files after it."""
-    whole = hashlib.sha256(content if isinstance(content, bytes) else b"")
-    for file in extras if isinstance(content, bytes) else (content, *extras):
-        with file.open("rb") as stream:
+def digest(files: Sequence[str | Path]) -> str:
+    """Return the SHA-256 of some files, one after the other."""
+    return _through(hashlib.sha256(), files)
+
+
+def _through(whole: hashlib._Hash, files: Sequence[str | Path]) -> str:
+    for file in files:
+        with open(file, "rb") as stream:
             while block := stream.read(1 << 20):
                 whole.update(block)
     return whole.hexdigest()
 
 
-def _unchanged(content: Path | bytes, files: Sequence[Stamp]) -> str:
+def _unchanged(start: hashlib._Hash, files: Sequence[Stamp]) -> str:
     """Return the digest of files that are as they were before and after."""
-    extras = [Path(file.path) for file in files]
     try:
-        text = digest(content, [extra for extra in extras if extra != content])
+        text = _through(start, [file.path for file in files])
     except OSError as error:
         raise GeedError(f"{error.filename}: cannot be read ({error.strerror})") from None
     for file in files:
         if why := file.change():
-            raise GeedError(f"{file.path}: changed while it was read ({why}); measure it again")
+            raise GeedError(f"{file.path}: changed since it was opened ({why}); measure it again")
     return text

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import filecmp
 import heapq
-import math
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,27 +19,23 @@ from onnx_geed.addresses import address_of, leaf
 from onnx_geed.copies import Copy, copy_file
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
+from onnx_geed.model.external_data import (
+    external_files,
+    leads_out,
+    location_of,
+    read_small,
+    stored,
+)
 from onnx_geed.model.fatal_attributes import check_attributes
 from onnx_geed.model.fatal_constants import check_constants
 from onnx_geed.model.fingerprint import Fingerprint, digest
-from onnx_geed.model.nodes import reads, subgraphs
-from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
-from onnx_geed.model.weights_in_place import bring_in, model_bytes
+from onnx_geed.model.nodes import reads
+from onnx_geed.model.soundness import check_nodes, check_sound
+from onnx_geed.model.weights_in_place import model_bytes, with_weights
 from onnx_geed.named_paths import why_no_path
-from onnx_geed.text import format_bytes
 from onnx_geed.whole import whole
 
-__all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
-
-#: Externally stored tensors of at most so many elements are read in: they are shapes and axes, and
-#: neither shape inference nor ONNX Runtime's own takes those from another file.
-_SMALL = 1024
-
-# Of an offset or length: no file is longer.
-_MOST_DIGITS = 18
-
-# Bytes of a file of weights that nothing of the model uses, beside four times those that it does.
-_UNREAD = 4 << 30
+__all__ = ["Model", "check_weights", "load_model", "read_proto", "write_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,10 +160,7 @@ def load_model(path: str | Path) -> Model:
     extras = external_files(proto, path)
     weights = ((before,) if in_place else ()) + tuple(map(stamp, extras))
     fingerprint = Fingerprint(path if in_place else content, weights)
-    if extras:
-        # Files beside the model's own are read to the end before anyone can change them.
-        _ = fingerprint.text
-    _read_small(proto, path)
+    read_small(proto, path)
     if proto.functions:
         proto = _inlined(proto, path)
     _sort(proto.graph, path)
@@ -181,6 +173,12 @@ def load_model(path: str | Path) -> Model:
     return Model(path, proto, fingerprint, opset, producer, metadata, weights)
 
 
+def read_proto(path: Path) -> onnx.ModelProto:
+    """Return a model that was read before as the file has it: functions and nodes as they are."""
+    proto: onnx.ModelProto = onnx.ModelProto.FromString(_content(path)[0])
+    return proto
+
+
 def _fetched(address: str) -> Copy:
     """Fetch a model, and the external data beside it that it names."""
     copy = copy_file(address)
@@ -190,16 +188,10 @@ def _fetched(address: str) -> Copy:
         proto = onnx.ModelProto.FromString(content)
     except Exception:  # which reading it says in words
         return copy
-    tensors = (t for t in _stored(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL)
-    named = dict.fromkeys(map(_location, tensors))
-    beside = [one for one in named if one != copy.path.name and not _leads_out(one)]
+    tensors = (t for t in stored(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL)
+    named = dict.fromkeys(map(location_of, tensors))
+    beside = [one for one in named if one != copy.path.name and not leads_out(one)]
     return copy_file(address, beside) if beside else copy
-
-
-def _leads_out(location: str) -> bool:
-    """Say whether external data lie where no model's may: an address is no place for them."""
-    place = Path(location)
-    return not location or place.is_absolute() or ".." in place.parts or "://" in location
 
 
 def check_weights(model: Model) -> None:
@@ -219,8 +211,8 @@ def check_weights(model: Model) -> None:
     if not changes:
         return
     try:
-        extras = [Path(f.path) for f in model.weights if f.path != os.fspath(model.path)]
-        same = digest(model.path, extras) == model.sha256
+        extras = [f.path for f in model.weights if f.path != os.fspath(model.path)]
+        same = digest([model.path, *extras]) == model.sha256
     except (GeedError, OSError):
         same = False
     if not same:
@@ -254,112 +246,6 @@ def _content(path: Path) -> tuple[bytes, bool]:
         raise GeedError(f"{path}: no such file; give the path of an ONNX file.{near}") from None
     except OSError as error:
         raise GeedError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
-    """Return the files of external data, each checked to be where ONNX Runtime reads, and whole.
-
-    Weights that were left in the model's own file do not count.
-    """
-    files: dict[str, Path] = {}
-    ends: dict[str, int] = {}
-    for tensor in _stored(proto.graph):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location, offset, length = _place(tensor, path)
-        own = location == path.name
-        file = path if own else files.get(location) or _checked(path, location)
-        if not own:
-            files[location] = file
-        if offset + length > file.stat().st_size:
-            raise GeedError(
-                f"{path}: its weights {shown(location)!r} end before tensor {shown(tensor.name)} "
-                "does; copy the file completely"
-            )
-        ends[location] = max(ends.get(location, 0), offset + length)
-    for location, file in files.items():
-        # All of it is read for the fingerprint, a hole of any size too.
-        if (size := file.stat().st_size) > 4 * ends[location] + _UNREAD:
-            raise GeedError(
-                f"{path}: its weights {shown(location)!r} have {format_bytes(size)}, but the model "
-                f"uses only the first {format_bytes(ends[location])}; save the model again"
-            )
-    return [files[key] for key in sorted(files)]
-
-
-def _checked(path: Path, location: str) -> Path:
-    file = path.parent / location
-    if _leads_out(location):
-        raise GeedError(
-            f"{path}: its weights lie outside its folder ({shown(location)!r}), where ONNX Runtime "
-            "refuses to read; put both in one folder and save the model again"
-        )
-    try:
-        found = file.is_file()
-    except OSError:  # a name that no file can have
-        found = False
-    if not found:
-        raise GeedError(f"{path}: its weights {shown(location)!r} are missing; put them beside it")
-    if not file.resolve().is_relative_to(path.parent.resolve()):
-        raise GeedError(
-            f"{path}: its weights {shown(location)!r} are a symbolic link out of its folder, "
-            "which ONNX Runtime refuses; put the file itself there"
-        )
-    return file
-
-
-def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
-    """Return file, offset and length of an externally stored tensor."""
-    entries = {e.key: e.value for e in tensor.external_data}
-    size = stored_bytes(tensor)
-    offset, length = (_count(entries.get(key), key, tensor, path) for key in ("offset", "length"))
-    if size is not None and length not in (0, size):
-        raise GeedError(
-            f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, but its external data are "
-            f"declared with {length:,}; save the model again"
-        )
-    return _location(tensor), offset, length or size or 0
-
-
-def _location(tensor: onnx.TensorProto) -> str:
-    return next((e.value for e in reversed(tensor.external_data) if e.key == "location"), "")
-
-
-def _count(text: str | None, key: str, tensor: onnx.TensorProto, path: Path) -> int:
-    """Read an offset or a length, 0 where there is none."""
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit()) or len(text) > _MOST_DIGITS:
-        raise GeedError(
-            f"{path}: the {key} of tensor {shown(tensor.name)} in its external data is "
-            f"{shown(text)}, not a number of bytes; save the model again"
-        )
-    return int(text)
-
-
-def _read_small(proto: onnx.ModelProto, path: Path) -> None:
-    for tensor in _stored(proto.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL:
-            location, offset, length = _place(tensor, path)
-            with (path.parent / location).open("rb") as stream:
-                stream.seek(offset)
-                tensor.raw_data = stream.read(length)
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
-
-
-def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-        for inner in subgraphs(node):
-            yield from _stored(inner)
 
 
 def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
@@ -426,7 +312,6 @@ def write_model(
         If the file cannot be written, or does not pass.
         If another file lies where external data would go.
     """
-    bring_in(proto, source)
     with writing_beside(out, option="-o") as folder:
         extras = external_files(proto, source)
         relative = {extra: extra.relative_to(source.parent) for extra in extras}
@@ -440,7 +325,9 @@ def write_model(
             (folder / relative[extra]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(extra, folder / relative[extra])
         written = folder / leaf(out)
-        written.write_bytes(proto.SerializeToString())
+        with written.open("wb") as file:
+            for piece in with_weights(proto, source):
+                file.write(piece)
         if check and extras and in_place:
             # The checker looks for external data beside the file.
             checked = written.rename(folder.with_suffix(".onnx"))

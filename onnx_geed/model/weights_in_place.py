@@ -10,6 +10,7 @@ maps its weights from the file.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +19,7 @@ import onnx
 from onnx_geed.errors import GeedError
 from onnx_geed.ordinary import open_ordinary, open_pipe
 
-__all__ = ["bring_in", "model_bytes"]
+__all__ = ["model_bytes", "with_weights"]
 
 # Smaller ones are read: they may be shapes and axes, and cost nothing.
 _LARGE = 1 << 16
@@ -29,9 +30,19 @@ _MOST_PARTS = 1_000_000
 # No ONNX file is longer, and a pipe may have no end.
 _MOST = 1 << 31
 
+# Bytes of what is read, which lies in memory as often as the model is changed.
+_MOST_READ = 512 << 20
+
 _GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 _INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
-_RAW_DATA = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
+_TENSOR = onnx.TensorProto.DESCRIPTOR.fields_by_name
+_DATA_TYPE, _RAW_DATA = _TENSOR["data_type"].number, _TENSOR["raw_data"].number
+
+# Types whose numbers are written the same way there as in raw_data, one after the other.
+_AS_RAW = {
+    _TENSOR["float_data"].number: (onnx.TensorProto.FLOAT, onnx.TensorProto.COMPLEX64),
+    _TENSOR["double_data"].number: (onnx.TensorProto.DOUBLE, onnx.TensorProto.COMPLEX128),
+}
 
 # Protobuf's kinds of fields: a varint, eight bytes, so many bytes as it says, four bytes.
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
@@ -61,7 +72,7 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
     OSError
         If it cannot be read.
     GeedError
-        If its graph has too many parts.
+        If its graph has too many parts, or too much of it would have to be read.
     """
     plain = path.is_file()
     with open_ordinary(path) if plain else open_pipe(path) as file:
@@ -71,30 +82,79 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
                 return reader.model(), reader.left > 0
             except _StrangeError:
                 file.seek(0)
-        return file.read(_MOST), False
+        elif plain and os.fstat(file.fileno()).st_size > _MOST_READ:
+            raise GeedError(
+                f"{path}: is a link, and the weights of so large a model are left where they "
+                f"lie: give the file itself, {path.resolve()}"
+            )
+        content = file.read(_MOST_READ + 1)
+    if len(content) > _MOST_READ:
+        raise _too_much(path.name)
+    return content, False
 
 
-def bring_in(proto: onnx.ModelProto, path: Path) -> None:
-    """Give a model its weights that lie in the file itself, for a file of its own.
+def _too_much(name: str) -> GeedError:
+    return GeedError(
+        f"{name}: more than {_MOST_READ >> 20} MiB of it would have to be read: save the model "
+        "again, with onnx.save, so that its weights are raw data or lie in a file beside it"
+    )
+
+
+def with_weights(proto: onnx.ModelProto, path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a model with its weights that lie in the file itself, piece by piece.
 
     Parameters
     ----------
     proto : onnx.ModelProto
-        The model, which is changed.
+        The model; its weights are taken from it.
     path : Path
         The file that it was made from.
+
+    Raises
+    ------
+    GeedError
+        If there are more than an ONNX file holds.
     """
-    for tensor in proto.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
+    weights = [(tensor, _place_in(tensor, path)) for tensor in proto.graph.initializer]
+    if not any(length for _, (_, length) in weights):
+        yield proto.SerializeToString()
+        return
+    heads: list[bytes] = []
+    for tensor, (_, length) in weights:
+        head = b""
+        if length:
+            tensor.ClearField("data_location")
+            tensor.ClearField("external_data")
+            head = _head(_RAW_DATA, length)
+        own = tensor.SerializeToString() + head
+        heads.append(_head(_INITIALIZER, len(own) + length) + own)
+    del proto.graph.initializer[:]
+    graph = proto.graph.SerializeToString()
+    proto.ClearField("graph")
+    size = len(graph) + sum(map(len, heads)) + sum(length for _, (_, length) in weights)
+    rest = proto.SerializeToString()
+    if len(rest) + size >= _MOST:
+        raise GeedError(
+            f"{path}: with what is added, the file would be larger than 2 GiB, which no ONNX file "
+            "can be; export the model again with its weights as external data"
+        )
+    yield rest + _head(_GRAPH, size) + graph
+    with path.open("rb") as file:
+        for head, (_, (offset, length)) in zip(heads, weights, strict=True):
+            yield head
+            file.seek(offset)
+            while length and (piece := file.read(min(length, 1 << 22))):
+                length -= len(piece)
+                yield piece
+
+
+def _place_in(tensor: onnx.TensorProto, path: Path) -> tuple[int, int]:
+    """Return offset and length of a weight that lies in the model's own file, else 0 and 0."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
         place = {entry.key: entry.value for entry in tensor.external_data}
-        if place.get("location") != path.name:
-            continue
-        with path.open("rb") as file:
-            file.seek(int(place["offset"]))
-            tensor.raw_data = file.read(int(place["length"]))
-        tensor.ClearField("data_location")
-        tensor.ClearField("external_data")
+        if place.get("location") == path.name:
+            return int(place["offset"]), int(place["length"])
+    return 0, 0
 
 
 def _lies_in_its_folder(path: Path) -> bool:
@@ -122,6 +182,7 @@ class _Reader:
         self._size = os.fstat(file.fileno()).st_size
         #: Weights that were left so far.
         self.left = 0
+        self._taken = 0
 
     def model(self) -> bytes:
         """Return the model."""
@@ -153,6 +214,7 @@ class _Reader:
 
     def _tensor(self, end: int) -> bytes:
         parts: list[bytes] = []
+        kind, lists = 0, list[int]()
         while self._file.tell() < end:
             if len(parts) > 2 * _MOST_PARTS:
                 raise GeedError(
@@ -160,7 +222,11 @@ class _Reader:
                     "export it again"
                 )
             head, number, length = self._field(end)
-            if number == _RAW_DATA and length is not None and length >= _LARGE:
+            if number == _DATA_TYPE and length is None:
+                kind = head[-1]
+            if number in _AS_RAW:
+                lists.append(number)
+            if number in (_RAW_DATA, *_AS_RAW) and length is not None and length >= _LARGE:
                 place = {"location": self._name, "offset": self._file.tell(), "length": length}
                 # Where a message comes twice, or in parts, its fields are joined when it is read.
                 rest = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
@@ -171,6 +237,9 @@ class _Reader:
                 self._file.seek(length, os.SEEK_CUR)
             else:
                 parts += [head, self._read(length or 0)]
+        # In several pieces, or of another type, they are not the same bytes.
+        if lists and (len(lists) > 1 or kind not in _AS_RAW[lists[0]]):
+            raise _StrangeError
         return b"".join(parts)
 
     def _field(self, end: int) -> tuple[bytes, int, int | None]:
@@ -213,6 +282,9 @@ class _Reader:
                 raise _StrangeError
 
     def _read(self, length: int) -> bytes:
+        self._taken += length
+        if self._taken > _MOST_READ:
+            raise _too_much(self._name)
         content = self._file.read(length)
         if len(content) < length:
             raise _StrangeError

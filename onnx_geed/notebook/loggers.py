@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,12 @@ from onnx_geed.files import make_folder
 from onnx_geed.named_paths import check_path
 
 __all__ = ["log_mlflow", "log_tensorboard", "log_wandb"]
+
+# Steps are numbers of 64 bits.
+_STEPS = 1 << 63
+
+# Letters of a tag: MLflow takes 250, with a number behind them.
+_LONGEST = 230
 
 
 @checked
@@ -43,7 +48,7 @@ def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
     -----
     Tags are ``equivariance/MEASURE/LAYER``. A missing value (NaN) is left out.
     """
-    scalars = _scalars("log_tensorboard", values)
+    scalars = _scalars("log_tensorboard", values, step)
     if not isinstance(writer, str | Path):
         if not callable(getattr(writer, "add_scalar", None)):
             raise GeedError(
@@ -82,7 +87,7 @@ def log_wandb(values: Mapping[str, Any], step: int | None = None, run: Any = Non
         If there are no values, or no run, or ``run`` has no ``log``.
         If wandb is not installed.
     """
-    scalars = _scalars("log_wandb", values)
+    scalars = _scalars("log_wandb", values, step)
     if run is None:
         run = package("wandb", "wandb", "log_wandb").run
     if run is None:
@@ -109,12 +114,14 @@ def log_mlflow(values: Mapping[str, Any], step: int | None = None) -> None:
         If there are no values.
         If mlflow is not installed.
     """
-    scalars = _scalars("log_mlflow", values)
+    scalars = _scalars("log_mlflow", values, step)
     package("mlflow", "mlflow", "log_mlflow").log_metrics(scalars, step=step)
 
 
-def _scalars(where: str, values: Mapping[str, Any]) -> dict[str, float]:
+def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[str, float]:
     """Return what there is to log, by a tag that all of them take, and each another."""
+    if step is not None and not -_STEPS <= step < _STEPS:
+        raise GeedError(f"{where}: step {shown(step)} is too large; count steps or epochs")
     named = values
     if isinstance(records := values.get("measurements"), list):
         named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}
@@ -122,13 +129,32 @@ def _scalars(where: str, values: Mapping[str, Any]) -> dict[str, float]:
     for name, value in named.items():
         if value is not None and not isinstance(value, int | float):
             raise GeedError(f"{where}: the value of {shown(name)} is not a number: {shown(value)}")
-        if value is None or math.isnan(value):
+        if value is None or value != value:
             continue
-        # MLflow takes a tag for a path, in which nothing may be empty.
-        plain = re.sub(r"[^\w./ -]", "_", str(name).replace("@", "/", 1))
-        first = "/".join(["equivariance", *(part for part in plain.split("/") if part.strip("."))])
-        tag, number = first, 2
-        while tag in scalars:
-            tag, number = f"{first} {number}", number + 1
-        scalars[tag] = float(value)
+        tag = _tag(str(name), scalars)
+        try:
+            scalars[tag] = float(value)
+        except OverflowError:
+            raise GeedError(f"{where}: the value of {shown(name)} has too many digits") from None
     return scalars
+
+
+def _tag(name: str, taken: Container[str]) -> str:
+    """Return the tag of a value, which is no other's.
+
+    MLflow takes a tag for a path, in which nothing may be empty, and has the shortest.
+    """
+    plain = re.sub(r"[^\w./ -]", "_", name.replace("@", "/", 1))
+    parts = (part.strip() for part in plain.split("/"))
+    first = _cut("/".join(["equivariance", *(part for part in parts if part.strip("."))]))
+    tag, number = first, 2
+    while tag in taken:
+        tag, number = f"{first} {number}", number + 1
+    return tag
+
+
+def _cut(tag: str) -> str:
+    """Return a tag whose middle is left out where it is long: layers differ at their ends."""
+    if len(tag) <= _LONGEST:
+        return tag
+    return f"{tag[: _LONGEST // 2].rstrip('/. ')}/_/{tag[-_LONGEST // 2 :].lstrip('/. ')}"

@@ -47,6 +47,12 @@ _FIELDS: dict[Field, str] = {
 # Results on one page; nobody would read more.
 _MOST_RESULTS = 30
 
+# Families below each other in one picture.
+_MOST_FAMILIES = 60
+
+# Pictures that a suite is given unasked, as many as are drawn in half a minute.
+_MOST_PICTURES = 300
+
 
 def write_summary(
     summary: SuiteSummary,
@@ -72,7 +78,8 @@ def write_summary(
     Returns
     -------
     list of str
-        A note if the pictures and the page, or the page of families, are left out.
+        Notes if the pictures and the page, or the page of families, are left out, or some of very
+        many pictures.
 
     Raises
     ------
@@ -84,18 +91,25 @@ def write_summary(
         if importlib.util.find_spec(name) is None:
             cure = "pip install 'onnx-geed[report]'"
             return [f"no report.html and no pictures, because {name} is not installed: {cure}"]
-    draw_suite(summary, folder)
     write_text(joined(folder, "report.html"), suite_page(summary), option="-o")
+    draw_suite(summary, folder, most=_MOST_PICTURES)
+    left_out = []
+    if (count := len(_pictures(summary["rows"]))) > _MOST_PICTURES:
+        left_out = [
+            f"the first {_MOST_PICTURES} of {count:,} pictures are drawn; onnx-geed report "
+            f"{folder} -o page.html --pictures FOLDER draws all"
+        ]
     if not cells or not suite_family_values(summary["rows"]):
-        return []
+        return left_out
     if len(cells) > _MOST_RESULTS:
         return [
+            *left_out,
             f"no families.html: a page holds at most {_MOST_RESULTS} results, this suite has "
-            f"{len(cells)}; give onnx-geed report the files of cells/ that you want to see"
+            f"{len(cells)}; give onnx-geed report the files of cells/ that you want to see",
         ]
     text = report([read_result(cell) for cell in cells], called=called)
     write_text(joined(folder, "families.html"), text, option="-o")
-    return []
+    return left_out
 
 
 def write_suite_report(
@@ -125,7 +139,9 @@ def write_suite_report(
         draw_suite(summary, pictures)
 
 
-def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
+def draw_suite(
+    summary: SuiteSummary, folder: str | Path, *, most: int | None = None
+) -> list[str | Path]:
     """Draw a suite's summary, a picture a measure and group, as SVG files.
 
     Parameters
@@ -134,6 +150,8 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
         From :func:`onnx_geed.benchmark`.
     folder : str or Path
         Where to. Pictures of the same names are overwritten.
+    most : int, optional
+        How many measures and groups are drawn; all by default.
 
     Returns
     -------
@@ -143,7 +161,7 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
         (``latent-cos``, perfect at −1/M, another number for each model), the picture is relative
         to different samples, if the summary holds that, and ``<group>.<measure>.normalised.svg``
         has a perfect line a model. Where groups are several, and one a family,
-        ``families.svg`` has them side by side.
+        ``families.svg`` has them side by side, where they are at most 60.
 
     Raises
     ------
@@ -152,14 +170,14 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
         If a picture cannot be written.
     """
     written: list[str | Path] = []
-    for name, rows, field in _pictures(summary["rows"]):
+    for name, rows, field in _pictures(summary["rows"])[:most]:
         path = joined(folder, f"{name}.svg")
         write_text(path, themed(suite_picture(rows, field)) + "\n", option="-o")
         written.append(path)
     data = list(dict.fromkeys(r["data"] for r in summary["rows"]))
-    for name in data:
+    for name in data[:most]:
         values = suite_family_values([r for r in summary["rows"] if r["data"] == name])
-        if values:
+        if values and len({value.family for value in values}) <= _MOST_FAMILIES:
             of = f"{file_name(name)}." if len(data) > 1 else ""
             path = joined(folder, f"{of}families.svg")
             write_text(path, themed(families_picture(values)) + "\n", option="-o")

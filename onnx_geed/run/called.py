@@ -25,6 +25,7 @@ from onnx_geed.groups import parse_layout
 from onnx_geed.model import Model, known_fingerprint, layout_key, load_model
 from onnx_geed.run.called_layouts import map_layouts_of, note_on_layouts
 from onnx_geed.run.options import Options
+from onnx_geed.run.weights import check_weights_fit
 
 __all__ = ["OF_A_FUNCTION", "Function", "open_model", "outputs_of", "to_host", "with_outputs"]
 
@@ -239,12 +240,14 @@ def open_model(model: Any, data: Any, options: Options) -> Model:
     ------
     GeedError
         If the file cannot be read.
+        If its weights take more than the memory.
         If a function is asked for what takes a graph.
     """
-    if isinstance(model, Model):
-        return model
-    if isinstance(model, str | os.PathLike) or not callable(model):
-        return load_model(model)
+    if isinstance(model, Model | str | os.PathLike) or not callable(model):
+        loaded = model if isinstance(model, Model) else load_model(model)
+        check_weights_fit(loaded, options)
+        loaded.fingerprint.begin()
+        return loaded
     function = Function(model)
     for asked, why in {
         "--engine graph": "measures inside a graph" if options.engine == "graph" else "",

@@ -198,10 +198,12 @@ def compile_measurement(
     whole.check(task.plan.group.order)
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
+    del prepared  # and its session: a model's weights are not held twice
     fused, session = open_fused(task, layers, doubt=False)
     rows = task.source.rows([0], orbits=False)
     others = task.source.other_inputs([0], 1)
     session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})
+    del session
     described = _describe(loaded, task, fused, preprocess)
     _write_descriptions(fused.proto, fused, described)
     check_weights(loaded)

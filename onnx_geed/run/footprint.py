@@ -14,6 +14,7 @@ from onnx_geed.run.moving import moving_bytes
 from onnx_geed.run.options import Options
 from onnx_geed.run.room import Room, room_in
 from onnx_geed.run.source import Source
+from onnx_geed.run.weights import held_weights
 
 __all__ = ["Footprint", "footprint_of"]
 
@@ -27,6 +28,9 @@ _LEFT = (
 
 # Bytes of a number of a sparse weight.
 _NUMBER = 4
+
+# Share of weights in what is taken, from which on they are told of.
+_MUCH = 0.1
 
 # Rows that a trial holds at once, in its two batches and alone.
 _TRIED = 8
@@ -45,7 +49,7 @@ class Footprint:
     largest : str
         The largest tensor, or the node that takes more than that, as a sentence names it.
     fixed : int
-        Bytes of what is made of constants alone, whatever the rows.
+        Bytes of weights and what is made of them alone, whatever the rows.
     moving : int
         Bytes of the tables and orbits by which samples move.
     """
@@ -88,7 +92,8 @@ class Footprint:
         """
         of = "one row" if rows == 1 else f"the {rows} rows of a run"
         taken = self.fixed + rows * self.row
-        told = f"the activations of {of} take {{}}, the largest being {self.largest}"
+        weights = " with the model's weights" if self.fixed > _MUCH * taken else ""
+        told = f"the activations of {of} take {{}}{weights}, the largest being {self.largest}"
         if taken <= self.room.bytes and self.moving:
             told = f"the activations of {of}, and the orbits and tables of samples, take {{}}"
             taken += self.moving + outputs
@@ -154,7 +159,8 @@ def footprint_of(
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
     room = room_in(options.memory)
     row, moving = -(-most // batch), moving_bytes(source.moved)
-    footprint = Footprint(row, room, _largest(made), _TWICE * fixed, moving)
+    fixed = _TWICE * fixed + held_weights(model, options)
+    footprint = Footprint(row, room, _largest(made), fixed, moving)
     # An output is compared with f̂, another such array.
     footprint.check(outputs=2 * max((sizes.get(name, 0) for name in names), default=0) // batch)
     return footprint

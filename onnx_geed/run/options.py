@@ -54,7 +54,8 @@ class Options:
     batch_size : int, optional
         Largest number of rows in one run; by default computed from ``memory``.
     memory : str or int
-        Budget for activations, orbits and what moves them, such as ``2GiB``, or a number of bytes.
+        Budget for weights, activations, orbits and what moves them, such as ``2GiB``, or a number
+        of bytes.
     time_per_sample : float, optional
         Most seconds of one core that the shapes of a model may ask for, for a sample; by default
         2.5, and more for many weights and for large samples.

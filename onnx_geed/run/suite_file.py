@@ -155,6 +155,7 @@ def read_suite(path: str | Path) -> Suite:
     for key in ("groups", "models", "data"):
         if not content.get(key):
             raise GeedError(f"{path}: has no {key}; a suite lists models, data and groups")
+    title = _text(path, content.get("title") or PurePosixPath(leaf(path)).stem, "title")
     groups = _texts(path, content["groups"], "groups")
     acting = [_acting(path, name, f"groups[{i}]") for i, name in enumerate(groups)]
     shared = _options(path, content.get("options", {}), "options")
@@ -192,7 +193,7 @@ def read_suite(path: str | Path) -> Suite:
                     for group, acts in zip(groups, acting, strict=True)
                 ]
     _check_names_differ(path, cells)
-    return Suite(str(content.get("title", PurePosixPath(leaf(path)).stem)), tuple(cells))
+    return Suite(title, tuple(cells))
 
 
 @read_by_copy(copy_file)
@@ -205,7 +206,11 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
         raise GeedError(f"{path}: is a folder; a suite is a TOML file") from None
     except OSError as error:
         raise GeedError(f"{path}: cannot be read ({reason_of(error)})") from None
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of 5,000 digits
+    except RecursionError:
+        raise GeedError(
+            f"{path}: its lists and tables lie in each other too deep; a suite needs three levels"
+        ) from None
+    except ValueError as error:  # TOMLDecodeError, and numbers of 5,000 digits
         raise GeedError(f"{path}: is not TOML ({error})") from None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 from byte_mutations import damaged
+from hdf5_bytes import restructured
 
 from onnx_geed.cache import shard_file
 
@@ -94,8 +95,8 @@ def shard(content: bytes, dice: random.Random) -> bytes:
     what = dice.random()
     if what < 0.05:
         return damaged(content, dice)
-    if what < 0.25:
-        return sealed(damaged(bare, dice))
+    if what < 0.3:
+        return sealed(dice.choice((damaged, restructured, restructured))(bare, dice))
     made = odd = changed(bare, dice)
     if what < 0.5:
         made = _by_another(lambda: _with_sum(odd)) or odd

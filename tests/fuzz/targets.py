@@ -21,10 +21,12 @@ import models
 import nibabel
 import numpy as np
 import onnx
+import picture_mutations
 import plyfile
 import soundfile
 from bounded import Bounded
 from byte_mutations import damaged, reworded
+from hdf5_bytes import restructured
 from mutate import mutated
 from PIL import Image
 
@@ -286,17 +288,27 @@ def _folders() -> Mapping[str, tuple[onnx.ModelProto, Files, tuple[str, ...]]]:
     }
 
 
+def _hdf5(version: str, x: Any, labels: Any) -> bytes:
+    """Return arrays as HDF5, of each kind that it has of laying them out."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=version) as file:
+        file["x"], file["labels"], file["group/z"] = x, labels, x
+        file.create_dataset("chunked", data=x, chunks=(1, 3, 8, 8), compression="gzip")
+        more = {"maxshape": (None, None, 8, 8), "shuffle": True, "fletcher32": True}
+        file.create_dataset("indexed", data=x, chunks=(1, 1, 8, 8), **more)
+        for i in range(9):
+            file["x"].attrs[f"a{i}"] = np.arange(i + 1.0)
+            file["group"].attrs[f"text{i}"] = "b" * i
+    return buffer.getvalue()
+
+
 def of_data(server: Bounded, folder: Path) -> Make:
     """Data, labels, feeds, and whatever else is read beside a model."""
     folders = _folders()
     cnn = models.random_cnn(0, (8, 8)).SerializeToString()
     two = models.two_input().SerializeToString()
     x, labels = _floats(6, 3, 8, 8), np.arange(6) % 3
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file["x"], file["labels"], file["group/z"] = x, labels, x
-        file.create_dataset("chunked", data=x, chunks=(1, 3, 8, 8), compression="gzip")
-    hdf5 = buffer.getvalue()
+    hdf5, latest = _hdf5("earliest", x, labels), _hdf5("latest", x, labels)
     nifti = np.dtype(nibabel.nifti1.header_dtype)
     common = ("measure", "model.onnx", *_FEW, "--out", "r.json")
     c4 = (*common, "--group", "C4", "--data")
@@ -314,7 +326,8 @@ def of_data(server: Bounded, folder: Path) -> Make:
             elif ending == ".npy":
                 files[name] = file_mutations.npy(x[0], dice)
             else:
-                files[name] = file_mutations.BY_SUFFIX.get(ending, damaged)(files[name], dice)
+                kinds = {**picture_mutations.BY_SUFFIX, **file_mutations.BY_SUFFIX}
+                files[name] = kinds.get(ending, damaged)(files[name], dice)
             if dice.random() < 0.1:
                 new = dice.choice(
                     (".png", "/x\x1b[2J", ".bin", "é\u202e.npy", "\n.png", ".gz", ".wav")
@@ -331,9 +344,9 @@ def of_data(server: Bounded, folder: Path) -> Make:
         return one(dice.choice(("d.npz", "d.npz:x", "d.npz:labels")), content)
 
     def of_hdf5(dice: random.Random) -> Case:
-        change = damaged if dice.random() < 0.3 else hdf5_mutations.changed
-        key = dice.choice(("", ":/x", ":/x", ":chunked", ":group", ":/group/z"))
-        case = one(f"mutated.h5{key}", change(hdf5, dice))
+        change = dice.choice((damaged, restructured, restructured, hdf5_mutations.changed))
+        key = dice.choice(("", ":/x", ":/x", ":chunked", ":indexed", ":group", ":/group/z"))
+        case = one(f"mutated.h5{key}", change(dice.choice((hdf5, latest)), dice))
         return Case(case.line, {**case.files, hdf5_mutations.BESIDE: hdf5})
 
     def of_idx(dice: random.Random) -> Case:

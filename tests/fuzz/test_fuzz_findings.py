@@ -10,11 +10,14 @@ import h5py
 import models
 import numpy as np
 import pytest
+from PIL import Image
 
 if sys.platform == "win32":
     pytest.skip("processes are forked", allow_module_level=True)
 
+import hdf5_bytes
 import hdf5_mutations
+import picture_mutations
 import targets
 from bounded import Bounded, Ended
 from fuzz import fuzz, write
@@ -54,6 +57,7 @@ HEADS = {
     "negative": _ARRAY.replace("(6,", "(-1,"),
     "endless": _ARRAY.replace("(6,", f"({2**62},"),
     "deep": "[" * 9000,
+    "true": _ARRAY.replace("(6, 3", "(6, 3, True"),
 }
 
 
@@ -76,6 +80,18 @@ def test_what_a_library_warns_of_is_a_note(server, tmp_path):
     said = refused(server, tmp_path, line, {"model.onnx": CNN, name: tiff[:200]})
     assert "cannot be decoded as an image" in said
     assert "site-packages" not in said
+
+
+def test_what_libtiff_writes_by_itself_is_not_shown(server, tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), (9, 90, 200)).save(buffer, "TIFF", compression="tiff_deflate")
+    tiff = bytearray(buffer.getvalue())
+    (strip,) = Image.open(buffer).tag_v2[273]
+    tiff[strip : strip + 9] = b"\xff" * 9
+    line = (*_DATA, "data", "--preprocess", "resize=8x8")
+    said = refused(server, tmp_path, line, {"model.onnx": CNN, "data/a.tiff": bytes(tiff)})
+    assert "cannot be decoded as an image" in said
+    assert said.count("\n") == 1
 
 
 def test_what_a_library_logs_is_not_told_twice(server, tmp_path):
@@ -187,6 +203,17 @@ def test_a_number_repeats_its_case(server, tmp_path, folder_of_caches, target):
     assert len({repr(case) for case in first}) > 8
 
 
+def test_the_sum_of_hdf5_is_made_as_it_makes_it():
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="latest") as file:
+        file["x"] = np.zeros(3)
+    content = buffer.getvalue()
+    assert hdf5_bytes.checksum(content[:44]) == int.from_bytes(content[44:48], "little")
+    assert (0, 44) in hdf5_bytes.structures(content)
+    changed = {hdf5_bytes.restructured(content, random.Random(i)) for i in range(60)}
+    assert len(changed) > 50
+
+
 def test_mutations_of_files_change_them():
     x = np.random.default_rng(0).random((4, 3), dtype=np.float32)
     makers = {
@@ -195,6 +222,10 @@ def test_mutations_of_files_change_them():
         "idx": lambda dice: file_mutations.idx(x, dice),
         "packed": lambda dice: file_mutations.idx(x, dice, packed=True),
     }
+    pictures = targets._images()
+    for name in ("b/1.jpg", "b/4.tiff", "b/5.webp", "b/2.gif", "b/3.bmp"):
+        change = picture_mutations.BY_SUFFIX[name[name.index(".") :]]
+        makers[name] = lambda dice, c=change, n=name: c(pictures[f"data/{n}"], dice)
     for name, make in makers.items():
         assert len({make(random.Random(i)) for i in range(60)}) > 25, name
 

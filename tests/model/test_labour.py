@@ -407,7 +407,7 @@ def test_a_run_that_takes_more_memory_than_shapes_tell_ends_the_command(model, t
     models.save(model, tmp_path / "m.onnx")
     ended = command(tmp_path)
     assert ended.returncode == 2
-    assert "needs over 1.3 GiB of memory, more than its shapes say" in ended.stderr
+    assert "needs over 1.2 GiB of memory, more than its shapes say" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "r.json").exists()
 

@@ -18,8 +18,8 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
-from onnx_geed.model import annotate_model, fingerprint, io, load_model, weights_in_place
-from onnx_geed.model.weights_in_place import bring_in, model_bytes
+from onnx_geed.model import annotate_model, external_data, fingerprint, load_model, weights_in_place
+from onnx_geed.model.weights_in_place import model_bytes, with_weights
 from onnx_geed.run import orbit_pieces
 
 FEW = {"samples": 4, "norm_samples": 4, "provider": "cpu"}
@@ -28,7 +28,7 @@ FEW = {"samples": 4, "norm_samples": 4, "provider": "cpu"}
 @pytest.fixture(autouse=True)
 def nearly_all_are_large(monkeypatch):
     monkeypatch.setattr(weights_in_place, "_LARGE", 64)
-    monkeypatch.setattr(io, "_SMALL", 8)
+    monkeypatch.setattr(external_data, "_SMALL", 8)
 
 
 @pytest.fixture
@@ -38,6 +38,10 @@ def path(tmp_path):
 
 def left(proto):
     return [i for i in proto.graph.initializer if i.data_location == TensorProto.EXTERNAL]
+
+
+def brought_in(proto, path):
+    return onnx.ModelProto.FromString(b"".join(with_weights(proto, path)))
 
 
 SOURCES = {
@@ -60,8 +64,56 @@ def test_a_model_with_its_weights_brought_in_is_the_file(tmp_path, kind):
     proto = onnx.ModelProto.FromString(content)
     assert left(proto)
     assert not any(i.raw_data for i in left(proto))
-    bring_in(proto, path)
-    assert proto == onnx.load(path)
+    assert brought_in(proto, path) == onnx.load(path)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_weights_that_are_lists_of_floats_are_left_too(path, kind):
+    source = onnx.load(path)
+    values = np.random.default_rng(0).normal(size=(6, 50)).astype(kind)
+    number = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    listed = onnx.helper.make_tensor("listed", number, values.shape, values.ravel().tolist())
+    source.graph.initializer.append(listed)
+    assert not listed.raw_data
+    models.save(source, path)
+    proto = load_model(path).proto
+    assert "listed" in {i.name for i in left(proto)}
+    brought = {i.name: numpy_helper.to_array(i) for i in brought_in(proto, path).graph.initializer}
+    np.testing.assert_array_equal(brought["listed"], values)
+
+
+def test_lists_in_pieces_or_of_another_type_are_read_as_protobuf_reads_them(path):
+    def packed(count):
+        return b"\x22" + bytes([4 * count]) + np.arange(count, dtype="<f4").tobytes()
+
+    dims, named = b"\x08\x32", b"\x42\x01p"
+    for number, pieces in ((b"\x10\x01", (20, 30)), (b"\x10\x06", (30,))):
+        tensor = dims + number + named + b"".join(map(packed, pieces))
+        graph = b"\x2a" + bytes([len(tensor) & 127 | 128, len(tensor) >> 7]) + tensor
+        more = b"\x3a" + bytes([len(graph) & 127 | 128, len(graph) >> 7]) + graph
+        path.write_bytes(path.read_bytes() + more)
+        assert not model_bytes(path)[1]
+
+
+def test_what_would_have_to_be_read_is_bounded(path, monkeypatch, tmp_path):
+    monkeypatch.setattr(weights_in_place, "_MOST_READ", 4000)
+    source = onnx.load(path)
+    source.doc_string = "a" * 4000
+    models.save(source, path)
+    with pytest.raises(GeedError, match="have to be read: save the model again"):
+        load_model(path)
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "model.onnx"
+    os.symlink(path, link)
+    with pytest.raises(GeedError, match=f"is a link.*give the file itself, {path}"):
+        load_model(link)
+
+
+def test_no_file_of_more_than_2_gib_is_begun(path, monkeypatch):
+    proto = load_model(path).proto
+    monkeypatch.setattr(weights_in_place, "_MOST", 2000)
+    with pytest.raises(GeedError, match="larger than 2 GiB"):
+        list(with_weights(proto, path))
 
 
 def test_the_fingerprint_is_that_of_the_file(path):
@@ -79,16 +131,16 @@ def test_the_fingerprint_goes_to_other_processes(path):
 
 
 def test_a_file_that_changes_while_it_is_read_has_no_fingerprint(path, monkeypatch):
-    plain = fingerprint.digest
+    plain = fingerprint._through
 
-    def slow(content, extras):
-        text = plain(content, extras)
+    def slow(start, files):
+        text = plain(start, files)
         os.utime(path, (1, 1))
         return text
 
-    monkeypatch.setattr(fingerprint, "digest", slow)
+    monkeypatch.setattr(fingerprint, "_through", slow)
     model = load_model(path)
-    with pytest.raises(GeedError, match="changed while it was read"):
+    with pytest.raises(GeedError, match="changed since it was opened"):
         _ = model.sha256
 
 
@@ -105,8 +157,7 @@ def test_parts_of_a_message_and_strange_fields_are_kept(path):
     assert unknown in content
     proto = onnx.ModelProto.FromString(content)
     assert "more" in {i.name for i in left(proto)}
-    bring_in(proto, path)
-    assert proto == onnx.ModelProto.FromString(whole)
+    assert brought_in(proto, path) == onnx.ModelProto.FromString(whole)
 
 
 @pytest.mark.parametrize("share", np.linspace(0.02, 0.999, 23))

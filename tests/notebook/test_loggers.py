@@ -45,6 +45,41 @@ def test_no_value_takes_the_place_of_another():
     assert sorted(written(values).values()) == [1.0, 2.0, 3.0]
 
 
+HOSTILE = {
+    "\x1b[2J\x00b@c\nd\r": "equivariance/__2J_b/c_d_",
+    "\ud800x@\udfff": "equivariance/_x/_",
+    "../../etc@/../passwd": "equivariance/etc/passwd",
+    "": "equivariance",
+    "a /b / c": "equivariance/a/b/c",
+    "\u202eabc": "equivariance/_abc",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_name_becomes_a_plain_tag(name):
+    assert written({name: 1.0}) == {HOSTILE[name]: 1.0}
+
+
+def test_long_names_are_cut_in_the_middle_and_stay_apart():
+    names = ["l" * 5000, "l" * 4999 + "m", "m@" + "/x" * 2500, "\U00020000" * 5000]
+    names += ["l" * k for k in range(225, 260)]
+    tags = written({name: float(i) for i, name in enumerate(names)})
+    assert sorted(tags.values()) == sorted(map(float, range(len(names))))
+    assert max(map(len, tags)) <= 250
+    assert not any("//" in tag or tag.strip("/ ") != tag for tag in tags)
+
+
+def test_numbers_without_end_are_refused():
+    assert written({"a": math.inf, "b": 10**300}) == {
+        "equivariance/a": math.inf,
+        "equivariance/b": 1e300,
+    }
+    with pytest.raises(GeedError, match="the value of a has too many digits"):
+        written({"a": 10**400})
+    with pytest.raises(GeedError, match=r"step 1000.* is too large"):
+        log_tensorboard(VALUES, Writer(), 10**30)
+
+
 def test_what_is_no_value_is_refused():
     with pytest.raises(GeedError, match="values is a mapping"):
         log_tensorboard([1.0], Writer(), 1)

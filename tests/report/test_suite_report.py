@@ -9,7 +9,7 @@ from large_suites import grid, suite
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 from onnx_geed.files import write_json
-from onnx_geed.report import write_summary
+from onnx_geed.report import draw_suite, suite_figures, write_summary
 from onnx_geed.results import is_suite, read_result, read_summary
 
 
@@ -37,6 +37,21 @@ def test_it_is_the_page_that_benchmark_wrote(folder, tmp_path):
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == {
         p.name for p in folder.glob("*.svg")
     }
+
+
+def test_a_suite_of_many_groups_is_given_some_of_its_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite_figures, "_MOST_PICTURES", 3)
+    summary = suite(grid(["a"]))
+    for name in ("all", "results"):
+        (tmp_path / name).mkdir()
+    count = len(draw_suite(summary, tmp_path / "all"))
+    assert count > 3
+    (note,) = write_summary(summary, tmp_path / "results")
+    assert note.startswith(f"the first 3 of {count} pictures are drawn; onnx-geed report ")
+    few = {p.name for p in (tmp_path / "results").glob("*.svg")}
+    assert len(few) == 3
+    assert few < {p.name for p in (tmp_path / "all").glob("*.svg")}
+    assert (tmp_path / "results" / "report.html").exists()
 
 
 def test_it_can_go_where_the_results_are(folder):

@@ -350,6 +350,11 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ),
         ("step{step}", "*", "are both called 'a'"),
         ("title =", "title ==", "is not TOML"),
+        ("title =", "title = 1979-05-27 #", "title is a text in quotes, found the time 1979-05-27"),
+        ("samples = 6", "samples = 1979-05-27", "a whole number, found the date 1979-05-27"),
+        ("samples = 6", "engine = 07:32:00", "options.engine 07:32:00: choose auto"),
+        ("samples = 6", "samples = [{a = 1979-05-27}]", r"found the list \[{'a': 1979-05-27}\]"),
+        ("title =", f"a = {'[' * 900}{']' * 900}\ntitle =", "lie in each other too deep"),
     ],
 )
 def test_a_mistake_is_named_by_its_key(box, old, new, lines):

@@ -1,0 +1,88 @@
+"""What a model's weights take in memory, known from their shapes before any is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from onnx_geed.errors import shown
+from onnx_geed.model import Model, stored, stored_bytes
+from onnx_geed.run.options import Options
+from onnx_geed.run.room import room_in
+
+__all__ = ["check_weights_fit", "held_weights"]
+
+# How often the runtime has a weight as it opens a model, beside the one that it keeps: it is mapped
+# from its file, and what the processor reads is made of it, of filters through a copy in blocks.
+_BESIDE, _FILTER = 1, 3
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
+
+# A weight that the model itself holds is also in the model as it was read, as it is written for the
+# runtime, and as that reads it.
+_READ = 3
+
+# Measured inside a graph, a model is opened a second time.
+_GRAPHS = 2
+
+# New weights lie in the model, in the one whose layers are levelled, and in what these are run as.
+_UNTRAINED = 6
+
+
+def check_weights_fit(model: Model, options: Options) -> None:
+    """Refuse a model whose weights take more memory than there is, before they are read.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    options : Options
+        The memory, and what is to be done.
+
+    Raises
+    ------
+    GeedError
+        If they do.
+    """
+    graph = model.proto.graph
+    filters = {name for node in graph.node if node.op_type in _CONVOLUTIONS for name in node.input}
+    largest, most, why = None, 0, ""
+    for tensor, size in _weights(graph):
+        beside = size * (_FILTER if tensor.name in filters else _BESIDE)
+        if beside > most:
+            largest, most = tensor, beside
+    if largest is None:
+        return
+    if options.untrained:
+        why = " with those that --untrained draws"
+    room_in(options.memory).check(
+        held_weights(model, options) + most,
+        f"{model.called}: its weights take {{}}{why} while the model is opened, the largest being "
+        f"{shown(largest.name)} {shown(list(largest.dims))}",
+        "use a smaller model",
+    )
+
+
+def held_weights(model: Model, options: Options) -> int:
+    """Return the bytes that weights take while a model is run.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    options : Options
+        What is to be done.
+    """
+    external = onnx.TensorProto.EXTERNAL
+    stored_once = sum(
+        size * (1 if tensor.data_location == external else 1 + _READ)
+        for tensor, size in _weights(model.proto.graph)
+    )
+    times = _GRAPHS if options.engine == "graph" else 1
+    return stored_once * (times + (_UNTRAINED if options.untrained else 0))
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[tuple[onnx.TensorProto, int]]:
+    for tensor in stored(graph):
+        yield tensor, stored_bytes(tensor) or 0
