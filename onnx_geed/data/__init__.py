@@ -41,6 +41,9 @@ if TYPE_CHECKING:
         mark_of as mark_of,
         open_samples as open_samples,
     )
+    from onnx_geed.data.small_pictures import (
+        shrunk as shrunk,
+    )
     from onnx_geed.data.sources import (
         open_rows as open_rows,
     )

@@ -18,6 +18,7 @@ from onnx_geed.data import (
     mark_of,
     open_samples,
     preprocess_from_json,
+    shrunk,
 )
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
@@ -32,7 +33,6 @@ from onnx_geed.groups import (
 from onnx_geed.report.drawings import drawing_of
 from onnx_geed.report.picture import Picture
 from onnx_geed.results import DataPart, InputPart, Result
-from onnx_geed.run import shrunk
 from onnx_geed.text import counted
 
 __all__ = ["ShownInput", "check_shown", "open_pictures", "orbit_pictures"]

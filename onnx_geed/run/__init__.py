@@ -81,9 +81,6 @@ if TYPE_CHECKING:
     from onnx_geed.run.kernel_engine import (
         KernelEngine as KernelEngine,
     )
-    from onnx_geed.run.map_pictures import (
-        shrunk as shrunk,
-    )
     from onnx_geed.run.measurements import (
         measurements_of as measurements_of,
         predictions_of as predictions_of,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data import preprocess_from_json
+from onnx_geed.data import preprocess_from_json, shrunk
 from onnx_geed.errors import GeedError, known_names
 from onnx_geed.groups import Action, LayoutAction, PlacedAction, parse_layout, recorded_group
 from onnx_geed.measures import (
@@ -27,7 +27,7 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import Exploration, ExploredLayer, Record, Result, read_record
-from onnx_geed.run.map_pictures import plane_of, reading_of, shrunk
+from onnx_geed.run.map_pictures import plane_of, reading_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbits import activations
 from onnx_geed.run.prepare import Prepared, prepare_run

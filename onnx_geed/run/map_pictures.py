@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["plane_of", "reading_of", "shrunk"]
-
-# Places of a picture that is kept: it is drawn with far fewer.
-_MOST = 1 << 18
+__all__ = ["plane_of", "reading_of"]
 
 # What lies along one axis, and what a slice is across.
 _ALONG = {"T": "places of the line", "P": "points", "X": "components", "B": "bases"}
@@ -41,34 +36,6 @@ def plane_of(maps: NDArray[np.floating], letters: str) -> NDArray[np.floating]:
         maps = np.take(maps, maps.shape[-len(axes)] // 2, axis=-len(axes))
         axes = axes[1:]
     return maps[..., None, :] if len(axes) == 1 else maps
-
-
-def shrunk(pictures: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Shrink pictures (..., h, w) of very many places, by means over boxes.
-
-    Parameters
-    ----------
-    pictures : ndarray
-        Any number of them.
-
-    Returns
-    -------
-    ndarray
-        As they are, or float32 of at most 2¹⁸ places each, height and width in proportion.
-    """
-    from PIL import Image
-
-    height, width = pictures.shape[-2:]
-    times = math.sqrt(height * width / _MOST)
-    if times <= 1:
-        return pictures
-    size = max(1, int(width / times)), max(1, int(height / times))
-    size = min(size[0], _MOST // size[1]), size[1]
-    small = np.empty((*pictures.shape[:-2], *size[::-1]), dtype=np.float32)
-    for place in np.ndindex(pictures.shape[:-2]):
-        one = Image.fromarray(pictures[place].astype(np.float32))
-        small[place] = one.resize(size, Image.Resampling.BOX)
-    return small
 
 
 def reading_of(shape: tuple[int, ...], letters: str) -> str:

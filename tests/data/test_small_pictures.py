@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnx_geed.run import shrunk
+from onnx_geed.data import shrunk
 
 RNG = np.random.default_rng(0)
 
