@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from onnx_geed.model.free_batch import (
         free_batch_axis as free_batch_axis,
     )
+    from onnx_geed.model.holes import (
+        is_hollow as is_hollow,
+    )
     from onnx_geed.model.independence import (
         rows_apart as rows_apart,
     )

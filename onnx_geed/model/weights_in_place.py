@@ -17,6 +17,7 @@ from typing import BinaryIO
 import onnx
 
 from onnx_geed.errors import GeedError
+from onnx_geed.model.holes import is_hollow
 from onnx_geed.ordinary import open_ordinary, open_pipe
 
 __all__ = ["model_bytes", "with_weights"]
@@ -82,20 +83,17 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
                 return reader.model(), reader.left > 0
             except _StrangeError:
                 file.seek(0)
-        elif plain and os.fstat(file.fileno()).st_size > _MOST_READ:
-            raise GeedError(
-                f"{path}: is a link, and the weights of so large a model are left where they "
-                f"lie: give the file itself, {path.resolve()}"
-            )
-        content = file.read(_MOST_READ + 1)
-    if len(content) > _MOST_READ:
-        raise _too_much(path.name)
+        # What really lies on a disk is read, be it a link out of its folder.
+        most = _MOST if plain and not is_hollow(path) else _MOST_READ
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise _too_much(path.name, most)
     return content, False
 
 
-def _too_much(name: str) -> GeedError:
+def _too_much(name: str, most: int) -> GeedError:
     return GeedError(
-        f"{name}: more than {_MOST_READ >> 20} MiB of it would have to be read: save the model "
+        f"{name}: more than {most >> 20} MiB of it would have to be read: save the model "
         "again, with onnx.save, so that its weights are raw data or lie in a file beside it"
     )
 
@@ -284,7 +282,7 @@ class _Reader:
     def _read(self, length: int) -> bytes:
         self._taken += length
         if self._taken > _MOST_READ:
-            raise _too_much(self._name)
+            raise _too_much(self._name, _MOST_READ)
         content = self._file.read(length)
         if len(content) < length:
             raise _StrangeError

@@ -1,13 +1,18 @@
-"""What a model's weights take in memory, known from their shapes before any is read."""
+"""What a model's weights take in memory, known from their shapes before any is read.
+
+Weights that lie on a disk are their owner's, who has a machine for them: they count beside the
+budget. Those of a file that is mostly holes take nobody's disk, and count towards it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
 
 from onnx_geed.errors import shown
-from onnx_geed.model import Model, stored, stored_bytes
+from onnx_geed.model import Model, is_hollow, stored, stored_bytes
 from onnx_geed.run.options import Options
 from onnx_geed.run.room import room_in
 
@@ -31,7 +36,7 @@ _UNTRAINED = 6
 
 
 def check_weights_fit(model: Model, options: Options) -> None:
-    """Refuse a model whose weights take more memory than there is, before they are read.
+    """Refuse a model whose weights in holes take more memory than there is, before they are read.
 
     Parameters
     ----------
@@ -45,6 +50,8 @@ def check_weights_fit(model: Model, options: Options) -> None:
     GeedError
         If they do.
     """
+    if not _in_holes(model):
+        return
     graph = model.proto.graph
     filters = {name for node in graph.node if node.op_type in _CONVOLUTIONS for name in node.input}
     largest, most, why = None, 0, ""
@@ -65,7 +72,7 @@ def check_weights_fit(model: Model, options: Options) -> None:
 
 
 def held_weights(model: Model, options: Options) -> int:
-    """Return the bytes that weights take while a model is run.
+    """Return the bytes that weights take of the budget while a model is run: real ones none.
 
     Parameters
     ----------
@@ -74,6 +81,8 @@ def held_weights(model: Model, options: Options) -> int:
     options : Options
         What is to be done.
     """
+    if not _in_holes(model):
+        return 0
     external = onnx.TensorProto.EXTERNAL
     stored_once = sum(
         size * (1 if tensor.data_location == external else 1 + _READ)
@@ -81,6 +90,11 @@ def held_weights(model: Model, options: Options) -> int:
     )
     times = _GRAPHS if options.engine == "graph" else 1
     return stored_once * (times + (_UNTRAINED if options.untrained else 0))
+
+
+def _in_holes(model: Model) -> bool:
+    """Say whether weights lie in a file that is mostly holes."""
+    return any(is_hollow(Path(file.path)) for file in model.weights)
 
 
 def _weights(graph: onnx.GraphProto) -> Iterator[tuple[onnx.TensorProto, int]]:

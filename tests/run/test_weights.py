@@ -110,6 +110,21 @@ def test_a_weight_counts_once_and_the_largest_once_more(tmp_path):
         check_weights_fit(model, make_options({"memory": "830MiB", "untrained": True}))
 
 
+def test_weights_that_lie_on_a_disk_count_beside_the_memory(tmp_path):
+    path = large(tmp_path, [300 * MIB])
+    with (tmp_path / "hole.bin").open("r+b") as file:
+        for _ in range(0, 300 * MIB, MIB):
+            file.write(b"\1" * MIB)
+    model = load_model(path)
+    assert held_weights(model, make_options({})) == 0
+    check_weights_fit(model, make_options({"memory": "256MiB", "untrained": True}))
+    with (tmp_path / "hole.bin").open("r+b") as file:
+        file.truncate(200 * MIB)
+        file.truncate(300 * MIB)
+    with pytest.raises(GeedError, match="its weights take"):
+        check_weights_fit(load_model(path), make_options({"memory": "256MiB"}))
+
+
 def test_filters_count_in_blocks_too(tmp_path):
     plain = load_model(large(tmp_path, [300 * MIB]))
     check_weights_fit(plain, make_options({"memory": "700MiB"}))
