@@ -20,11 +20,14 @@ from typing import Any
 from onnx_geed.confinement import confined
 from onnx_geed.errors import GeedError
 from onnx_geed.overrun import is_command
+from onnx_geed.whole import whole
 
 __all__ = ["try_hdf5"]
 
 # Seconds of looking, and until a child that has not come to an end by then is ended.
 _LOOKING, _PATIENCE = 2.0, 10.0
+
+_FEW = 8
 
 _FATAL = tuple(
     getattr(signal, name)
@@ -59,6 +62,8 @@ def try_hdf5(paths: Iterable[Path]) -> None:
     if not fresh:
         return
     _TRIED.update(marks.values())
+    with whole():
+        import h5py  # noqa: F401  (which the child then has, and this process needs too)
     at, telling = os.pipe()
     try:
         child = os.fork()
@@ -71,6 +76,10 @@ def try_hdf5(paths: Iterable[Path]) -> None:
             _look_through(fresh, telling)
         os._exit(0)
     os.close(telling)
+    if len(fresh) > _FEW:
+        # What so many files are reduced by takes as long to load as they take to look through.
+        with whole():
+            import numba  # noqa: F401
     status = _ended(child)
     with open(at, "rb") as told:
         count = len(told.read())
@@ -100,7 +109,7 @@ def _ended(child: int) -> int:
 
 
 def _look_through(paths: Iterable[Path], telling: int) -> None:
-    """Read names, attributes, layouts, and first and last entries, and tell of nothing."""
+    """Read names, attributes, layouts and first entries, and tell of nothing."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -119,8 +128,8 @@ def _look_through(paths: Iterable[Path], telling: int) -> None:
             with contextlib.suppress(Exception):
                 if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > _LARGEST:
                     return None
-                for place in (0, -1) if item.shape else ():
-                    item[(place,) * len(item.shape)]
+                if item.shape:
+                    item[(0,) * len(item.shape)]
         return True if time.monotonic() > until else None
 
     for path in paths:
