@@ -29,6 +29,9 @@ _LOOKING, _PATIENCE = 2.0, 10.0
 
 _FEW = 8
 
+# Bytes that the child may hold with what it was forked with, and seconds of a processor.
+_HELD, _WORK = 768 << 20, 3
+
 _FATAL = tuple(
     getattr(signal, name)
     for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGABRT", "SIGILL")
@@ -112,12 +115,21 @@ def _look_through(paths: Iterable[Path], telling: int) -> None:
     """Read names, attributes, layouts and first entries, and tell of nothing."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # What unpacks to gigabytes ends the child, which proves nothing: its reader counts that.
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_DATA, _HELD),
+        (resource.RLIMIT_CPU, _WORK),
+    ):
+        allowed = resource.getrlimit(kind)[1]
+        most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
+        resource.setrlimit(kind, (most, most))
     faulthandler.disable()
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (1, 2):
         os.dup2(null, stream)
-    import h5py
+    with whole():
+        import h5py
 
     until = time.monotonic() + _LOOKING
 

@@ -21,7 +21,7 @@ from onnx_geed.model import (
     list_tensors as tensors,
     load_model,
 )
-from onnx_geed.model.weights_in_place import bring_in
+from onnx_geed.model.weights_in_place import with_weights
 
 FLOAT = TensorProto.FLOAT
 node, weights, integers = models.node, models.weights, models.integers
@@ -131,7 +131,8 @@ def test_every_tensor_that_is_offered_can_be_exposed(read):
 @pytest.mark.parametrize("name", light.SMALL)
 def test_classic_graphs_run_in_batches(read, name):
     model = read(light.refilled(name))
-    bring_in(model.proto, model.path)  # to be run from memory
+    whole = b"".join(with_weights(model.proto, model.path))  # to be run from memory
+    model.proto.ParseFromString(whole)
     acted = find_input(model)
     listed = tensors(model, acted.name, find_output(model))
     # Not the softmax of random logits, which is one class's alone.
