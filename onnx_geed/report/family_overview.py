@@ -193,10 +193,10 @@ def _sentence(ranked: _Ranked, quantity: str) -> str:
 def _summary(ranked: Sequence[_Ranked], quantity: str) -> str:
     """Say how many models are most sensitive to each family."""
     counts = Counter(r.most.family for r in ranked if r.clear)
-    parts = [f"{n} most sensitive to {family}" for family, n in counts.most_common()]
+    parts = [f"most sensitive to {family}: {n}" for family, n in counts.most_common()]
     if unclear := sum(not r.clear for r in ranked):
-        parts.append(f"{unclear} without a clear difference between families")
-    return f"Of {len(ranked)} models, by {quantity}: {', '.join(parts)}."
+        parts.append(f"no clear difference between families: {unclear}")
+    return f"Of {len(ranked)} models, by {quantity}, {'; '.join(parts)}."
 
 
 def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:
