@@ -193,10 +193,13 @@ def _sentence(ranked: _Ranked, quantity: str) -> str:
 def _summary(ranked: Sequence[_Ranked], quantity: str) -> str:
     """Say how many models are most sensitive to each family."""
     counts = Counter(r.most.family for r in ranked if r.clear)
-    parts = [f"most sensitive to {family}: {n}" for family, n in counts.most_common()]
+    whole, said = len(ranked), []
+    if counts:
+        parts = [f"{family} ({n} of {whole} models)" for family, n in counts.most_common()]
+        said.append(f"Most sensitive, by {quantity}, to {', '.join(parts)}.")
     if unclear := sum(not r.clear for r in ranked):
-        parts.append(f"no clear difference between families: {unclear}")
-    return f"Of {len(ranked)} models, by {quantity}, {'; '.join(parts)}."
+        said.append(f"No clear difference between families: {unclear} of {whole} models.")
+    return " ".join(said)
 
 
 def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:

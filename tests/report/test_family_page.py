@@ -250,9 +250,10 @@ def test_more_than_two_models_are_one_sentence_and_the_others_are_folded(count):
         assert shown["summary"] == ""
     else:
         of_first = "no clear difference" in shown["words"][0]
-        clear = f"most sensitive to {ROTATE}: {count - of_first}"
-        assert shown["summary"].startswith(f"Of {count} models, by latent-l2, relative, {clear}")
-        assert ("no clear difference between families: 1." in shown["summary"]) == of_first
+        clear = f"to {ROTATE} ({count - of_first} of {count} models)"
+        assert shown["summary"].startswith(f"Most sensitive, by latent-l2, relative, {clear}")
+        unclear = f"No clear difference between families: 1 of {count} models."
+        assert (unclear in shown["summary"]) == of_first
 
 
 @pytest.mark.parametrize("models", [3, 7])
