@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         load_model as load_model,
     )
     from onnx_geed.notebook import (
+        Comparison as Comparison,
         Result as Result,
         compare as compare,
         load as load,
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
         write_report as write_report,
     )
     from onnx_geed.results import (
-        Comparison as Comparison,
         aggregate as aggregate,
         diagnose as diagnose,
     )

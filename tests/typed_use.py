@@ -43,6 +43,12 @@ def pages(paths: list[str]) -> str:
     both = onnx_geed.compare(results[0], results[1])
     also = results[0].compare(results[1])
     assert both["measurements"][0]["verdict"] == also["measurements"][0]["verdict"]
+    frame = also.to_dataframe("polars")
+    assert frame is not None
+    assert both.copy().to_dataframe() is not None
+    same: onnx_geed.Comparison = both
+    assert same["a"]["path"]
+    assert same["differ_in"] == []
     mean: float | None = onnx_geed.aggregate(results)["measurements"][0]["mean"]
     findings = onnx_geed.diagnose(results[0])
     onnx_geed.write_json(results[0], "copy.json")

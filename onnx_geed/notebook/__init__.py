@@ -6,6 +6,7 @@ from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
     from onnx_geed.notebook.comparing import (
+        Comparison as Comparison,
         compare as compare,
     )
     from onnx_geed.notebook.loading import (

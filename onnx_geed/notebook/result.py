@@ -9,12 +9,11 @@ from typing import Any, Literal, cast, overload
 from onnx_geed import results
 from onnx_geed.arguments import checked
 from onnx_geed.files import write_json
-from onnx_geed.notebook.comparing import compare
+from onnx_geed.notebook.comparing import Comparison, compare
 from onnx_geed.notebook.frames import Library, frame_of
 from onnx_geed.notebook.html_table import html_table
 from onnx_geed.report import PlotKind, draw_result
 from onnx_geed.results import (
-    Comparison,
     DataPart,
     GroupPart,
     ModelPart,
@@ -152,7 +151,7 @@ class Result(dict[str, Any]):
 
         Returns
         -------
-        dict
+        Comparison
             As returned by :func:`onnx_geed.compare`.
 
         Raises

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from onnx_geed.report.axes import legend, legend_name, short_name
+from onnx_geed.report.many_results import SAID
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing, panels_across
 from onnx_geed.results import WHAT_IS_RELATIVE, FamilyValue
 from onnx_geed.text import columns, interval, number, span, wrapped
@@ -109,14 +111,15 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One section with ``title``, ``measure``, ``pictures``, ``families``, and ``rows`` a model
-        and quantity; none without values.
+        One section with ``title``, ``measure``, ``pictures``, ``families``, ``words`` a model and
+        of more than two a ``summary``, and ``rows`` a model and quantity; none without values.
     """
     if not values:
         return []
     models, quantities, families = _order(values)
     by_cell = {(v.model, v.quantity, v.family): v for v in values}
-    rows, words = [], []
+    rows: list[dict[str, Any]] = []
+    ranked: list[_Ranked] = []
     for quantity in quantities:
         largest = max((v.value for v in values if v.quantity == quantity), default=0.0)
         for model in models:
@@ -129,7 +132,7 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
         # A group's values are measured from another point, and so are none to rank among these.
         first = [v for v in first if not v.of_group]
         if len(first) > 1:
-            words.append(_ranked(model, quantities[0], first))
+            ranked.append(_ranked(model, first))
     alt = "Values by family. " + " ".join(
         f"{v.model} under {v.family}, {v.quantity}: {_told(v)}." for v in values
     )
@@ -152,23 +155,51 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
             "title": TITLE,
             "measure": "families",
             "pictures": [picture],
-            "words": words,
+            "words": [_sentence(r, quantities[0]) for r in ranked],
+            "summary": _summary(ranked, quantities[0]) if len(ranked) > SAID else "",
             "families": families,
             "rows": rows,
         }
     ]
 
 
-def _ranked(model: str, quantity: str, values: Sequence[FamilyValue]) -> str:
-    """Say which families change a model most and least, where intervals tell them apart."""
+class _Ranked(NamedTuple):
+    """The families that change a model most and least, and whether intervals tell them apart."""
+
+    model: str
+    most: FamilyValue
+    least: FamilyValue
+    clear: bool
+
+
+def _ranked(model: str, values: Sequence[FamilyValue]) -> _Ranked:
     most, least = max(values, key=lambda v: v.value), min(values, key=lambda v: v.value)
+    overlap = most.ci95 and least.ci95 and most.ci95[0] <= least.ci95[1]
+    return _Ranked(model, most, least, not overlap)
+
+
+def _sentence(ranked: _Ranked, quantity: str) -> str:
+    """Say which families change a model most and least."""
+    model, most, least, clear = ranked
     ends = f"({quantity}: {span(most.value)} and {span(least.value)})"
-    if most.ci95 and least.ci95 and most.ci95[0] <= least.ci95[1]:
+    if not clear:
         return (
             f"{model}: no clear difference between {most.family} and {least.family}, the largest "
             f"and the smallest {ends}."
         )
     return f"{model} is most sensitive to {most.family} and least to {least.family} {ends}."
+
+
+def _summary(ranked: Sequence[_Ranked], quantity: str) -> str:
+    """Say how many models are most sensitive to each family."""
+    counts = Counter(r.most.family for r in ranked if r.clear)
+    whole, said = len(ranked), []
+    if counts:
+        parts = [f"{family} ({n} of {whole} models)" for family, n in counts.most_common()]
+        said.append(f"Most sensitive, by {quantity}, to {', '.join(parts)}.")
+    if unclear := sum(not r.clear for r in ranked):
+        said.append(f"No clear difference between families: {unclear} of {whole} models.")
+    return " ".join(said)
 
 
 def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:

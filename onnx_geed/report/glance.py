@@ -11,7 +11,7 @@ import numpy as np
 from onnx_geed.report.cells_figure import shares_picture
 from onnx_geed.report.curves import Curve, curve_picture
 from onnx_geed.report.elements import at_elements, element_told, is_sampled
-from onnx_geed.report.many_results import FEW, ranking
+from onnx_geed.report.many_results import FEW, SAID, ranking
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples import headline
 from onnx_geed.report.words import (
@@ -67,9 +67,9 @@ def glance(
     Returns
     -------
     dict
-        ``models``, each with its ``name`` and ``sentences``, or of more than four results none, but
-        ``ranking``, a sentence a measure; ``pictures`` of shares of samples by element, one per
-        group; ``rows`` of the table, and whether it is ``open``.
+        ``models``, each with its ``name`` and ``sentences``, of more than four results none;
+        of more than two also their ``ranking``; ``pictures`` of shares of samples by element, one
+        per group; ``rows`` of the table, and whether it is ``open``.
     """
     found = [_scores(r) for r in results]
     few = len(results) <= FEW
@@ -86,7 +86,7 @@ def glance(
             zip(results, names, found, readings, strict=True) if few else ()
         )
     ]
-    ranked = [] if few else _ranking(results, names, readings, found)
+    ranked = _ranking(results, names, readings, found) if len(results) > SAID else None
     rows = [
         {"model": k, "name": name} | row
         for k, (result, name, own) in enumerate(zip(results, names, readings, strict=True))
@@ -98,7 +98,7 @@ def glance(
     return {
         "models": models,
         "ranking": ranked,
-        "told": bool(ranked) or any(model["sentences"] for model in models),
+        "told": bool(ranked and ranked["rows"]) or any(model["sentences"] for model in models),
         "pictures": _pictures(results, names, found),
         "rows": rows,
         "open": len(rows) <= _OPEN,
@@ -155,7 +155,7 @@ def _ranking(
     names: Sequence[str],
     readings: Sequence[Sequence[Reading]],
     found: Sequence[Record | None],
-) -> list[str]:
+) -> dict[str, Any]:
     says_little = [
         record is not None
         and (_most_common(r, record) >= _ONE_CLASS or read_record(record).hardly_reacts)

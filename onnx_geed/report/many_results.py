@@ -1,10 +1,10 @@
-"""What a page says of more than four results: one sentence a measure, and names in order."""
+"""What a page says of many results: a table of the best and the worst, and names in order."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,13 +12,16 @@ from onnx_geed.report.words import percent, title
 from onnx_geed.results import Predictions, Reading, Result, far_off, is_family
 from onnx_geed.text import span
 
-__all__ = ["FEW", "in_natural_order", "ranking"]
+__all__ = ["FEW", "SAID", "in_natural_order", "ranking"]
 
-#: As many results have sentences of their own each.
+#: More results than this are folded, each under its name.
 FEW = 4
 
+#: As many results are told in sentences; more are ranked.
+SAID = 2
 
-# More groups than this are ranked together: a sentence for each would be a wall of prose again.
+
+# More groups than this are ranked together: rows for each would be a wall again.
 _GROUPS = 4
 
 
@@ -60,8 +63,8 @@ def ranking(
     readings: Sequence[Sequence[Reading]],
     predictions: Sequence[Predictions | None],
     says_little: Sequence[bool],
-) -> list[str]:
-    """Return one sentence a measure: the best result, the worst, and the range of the others.
+) -> dict[str, Any]:
+    """Return a row a measure: the best result, the worst, and the range of the others.
 
     Parameters
     ----------
@@ -78,29 +81,52 @@ def ranking(
 
     Returns
     -------
-    list of str
-        Results of up to four groups are ranked within their group.
+    dict
+        ``rows`` of the table, those of up to four groups within their group; ``said``, two
+        sentences on the first measure in which they differ; ``notes`` on what is not ranked.
     """
     pools: dict[str, list[int]] = {}
     for i, result in enumerate(results):
         pools.setdefault(result["group"]["name"], []).append(i)
     if len(pools) > _GROUPS:
         pools = {"": list(range(len(results)))}
-    sentences = []
+    rows = []
     for group, pool in pools.items():
-        within = f"{group}: " if len(pools) > 1 else ""
+        within = group if len(pools) > 1 else ""
         ranked = [
             *_of_predictions(results, predictions, pool, says_little),
             *_of_measures(results, readings, pool),
         ]
         called = names if not within else [n.removesuffix(f", {group}") for n in names]
-        sentences += [within + _sentence(r, called, pool) for r in ranked if r.badness]
+        rows += [{"group": within} | _row(r, called, pool) for r in ranked if r.badness]
+    # The same measure under all groups, one under the other.
+    order = {what: i for i, what in enumerate(dict.fromkeys(row["what"] for row in rows))}
+    rows.sort(key=lambda row: order[row["what"]])
     little = [name for name, so in zip(names, says_little, strict=True) if so]
+    notes = []
     if little:
-        sentences.append(
+        notes.append(
             f"A stable class says little of {_listed(little, len(names))}: nearly all samples get "
             "the same class, or the output hardly reacts to the input."
         )
+    return {"rows": rows, "said": _said(rows), "notes": notes}
+
+
+def _said(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Say which are the least and the most affected, by the first measure in which they differ."""
+    # Where all are alike, nothing is least or most.
+    telling = [row for row in rows if row["worst"]]
+    if not telling:
+        return []
+    what = telling[0]["what"]
+    own = [row for row in telling if row["what"] == what]
+    sentences = []
+    for word, end in (("Least", "best"), ("Most", "worst")):
+        ends = [
+            f"{row[f'{end}_of']}{row['group'] and ' under '}{row['group']} ({row[end]})"
+            for row in own
+        ]
+        sentences.append(f"{word} affected, by {what[0].lower()}{what[1:]}: {', '.join(ends)}.")
     return sentences
 
 
@@ -169,24 +195,33 @@ def _value(reading: Reading) -> str:
     return f"{unit} {value}" if reading.similarity else f"{value} {unit}"
 
 
-def _sentence(ranked: _Ranked, names: Sequence[str], pool: Sequence[int]) -> str:
+def _row(ranked: _Ranked, names: Sequence[str], pool: Sequence[int]) -> dict[str, str]:
+    """Return the cells of a row; where all are told alike, they are the best, and none is worst."""
     what, badness, told = ranked
     order = sorted(badness, key=lambda i: badness[i])
     ends = [told[order[0]], told[order[-1]]]
     others = [names[i] for i in pool if i not in badness]
-    unknown = f" Not ranked: {_listed(others, len(pool))}." if others else ""
+    row = {
+        "what": what,
+        "best": ends[0],
+        "worst": "",
+        "worst_of": "",
+        "between": "",
+        "count": "",
+        "unknown": f"Not ranked: {_listed(others, len(pool))}." if others else "",
+    }
     if ends[0] == ends[1]:
         of = _listed([names[i] for i in order], len(pool))
         if len(order) == len(pool) > 1:
             of = "both" if len(pool) == 2 else f"all {len(pool)}"
-        return f"{what}: {ends[0]} ({of}).{unknown}"
+        return row | {"best_of": of}
     tied = [_listed([names[i] for i in order if told[i] == end], len(order)) for end in ends]
-    text = f"{what}: best {ends[0]} ({tied[0]}), worst {ends[1]} ({tied[1]})"
+    row |= {"best_of": tied[0], "worst": ends[1], "worst_of": tied[1]}
     between = [told[i] for i in order if told[i] not in ends]
     if between:
-        rest = between[0] if between[0] == between[-1] else f"from {between[0]} to {between[-1]}"
-        text += f", the other{f' {len(between)}' if len(between) > 1 else ''} {rest}"
-    return f"{text}.{unknown}"
+        row["between"] = " to ".join(dict.fromkeys((between[0], between[-1])))
+        row["count"] = f"{len(between)} result{'s' * (len(between) > 1)}"
+    return row
 
 
 def _listed(names: Sequence[str], count: int) -> str:

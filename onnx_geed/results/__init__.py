@@ -136,6 +136,7 @@ if TYPE_CHECKING:
         AggregateEntry as AggregateEntry,
         AnyResult as AnyResult,
         ClassValue as ClassValue,
+        ComparedModel as ComparedModel,
         Comparison as Comparison,
         ComparisonEntry as ComparisonEntry,
         FitPart as FitPart,

@@ -307,6 +307,7 @@ def calls(folder: Path) -> dict[str, Call]:
     add(loaded.save, path="saved.json")
     if importlib.util.find_spec("pandas"):
         add(loaded.to_dataframe, library=None)
+        add(loaded.compare(loaded).to_dataframe, library=None)
     add(onnx_geed.EquivarianceMetric, group=group, measures=["output-l2"])
     add(metric.update, f=lambda x: x.reshape(len(x), -1), batch=data[:2], labels=None)
     values = {"latent-l2@y": 0.5}

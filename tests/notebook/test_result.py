@@ -17,7 +17,7 @@ import pytest
 from recording import measurement
 
 import onnx_geed
-from onnx_geed import GeedError, Result
+from onnx_geed import GeedError, Result, results
 from onnx_geed.measures import descriptor_of, perfect_words, told
 from onnx_geed.report import compare_table
 from onnx_geed.results import Result as Content, compare as compare_results, result, to_csv
@@ -327,7 +327,57 @@ def test_a_result_is_compared_with_a_file(plain, tmp_path):
         assert comparison["measurements"] == first.compare(first)["measurements"]
     with pytest.raises(GeedError, match="b is a result or a mapping, found the number 3"):
         first.compare(3)
-    assert onnx_geed.Comparison.__required_keys__ >= comparison.keys()
+    assert results.Comparison.__required_keys__ >= comparison.keys()
+    assert type(comparison) is onnx_geed.Comparison
+
+
+def other_of(plain):
+    """A second model, none of whose values is the first one's."""
+    maps = [record("channel-cos", -0.3 - k / 10, f"_block.{k}") for k in range(3)]
+    other = content(
+        [*maps, record("latent-l2", 0.25, "z", normaliser=3.0, norm_samples=9)], path="b.onnx"
+    )
+    other["model"]["sha256"] = "ef" * 32
+    return other
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_comparison_as_a_data_frame_has_a_row_a_pair(plain, library):
+    pytest.importorskip(library)
+    compared = Result(plain).compare(other_of(plain))
+    entries = compared["measurements"]
+    frame = compared.to_dataframe(library)
+    assert type(frame).__module__.startswith(library)
+    assert len(frame) == len(entries) == 4
+    assert set(frame["model_a"]) == {"net.onnx"}
+    assert set(frame["model_b"]) == {"b.onnx"}
+    ends = ("ci95", "ci95_bootstrap", "verdict_ci95")
+    for name in results.ComparisonEntry.__required_keys__ - {*ends, "warnings"}:
+        told = [None if value != value else value for value in frame[name]]
+        assert told == [entry[name] for entry in entries], name
+    for name in ends:
+        told = [*zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)]
+        asked = [tuple(e[name] or (None, None)) for e in entries]
+        assert [tuple(None if v != v else v for v in pair) for pair in told] == asked
+    assert list(frame["warnings"]) == ["; ".join(e["warnings"]) for e in entries]
+    with pytest.raises(GeedError, match=r"pandas or polars. Did you mean 'pandas'"):
+        compared.to_dataframe("panda")
+
+
+def test_a_comparison_without_pairs_has_columns_of_numbers_all_the_same(plain):
+    pandas = pytest.importorskip("pandas")
+    other = other_of(plain)
+    other["data"]["indices"] = list(range(6, 12))
+    frame = Result(plain).compare(other, force=True).to_dataframe("pandas")
+    assert np.isnan(frame["ci95_low"]).all()
+    assert pandas.api.types.is_float_dtype(frame["samples"])
+
+
+def test_a_comparison_is_pickled_and_copied_as_what_it_is(plain):
+    compared = Result(plain).compare(plain)
+    for other in (pickle.loads(pickle.dumps(compared)), copy.deepcopy(compared), compared.copy()):
+        assert type(other) is onnx_geed.Comparison
+        assert other == compared
 
 
 def test_a_comparison_shows_itself_as_the_commands_table_and_is_a_dict(plain):

@@ -236,6 +236,41 @@ def test_several_families_are_one_overview():
     assert len(told) == len(values)
 
 
+@pytest.mark.parametrize("count", [2, 3, 25])
+def test_more_than_two_models_are_one_sentence_and_the_others_are_folded(count):
+    results = [
+        family_result(name, scale=scale if k % 2 else 1.5 * scale, path=f"n{k}.onnx", sha=f"{k:02}")
+        for k in range(count)
+        for name, scale in ((ROTATE, 0.9), (JPEG, 0.1 if k else 0.9))
+    ]
+    (shown,) = overview_sections(family_values(results))
+    assert len(shown["words"]) == count
+    assert ("<summary>Each model in words</summary>" in report(results)) == (count > 2)
+    if count == 2:
+        assert shown["summary"] == ""
+    else:
+        of_first = "no clear difference" in shown["words"][0]
+        clear = f"to {ROTATE} ({count - of_first} of {count} models)"
+        assert shown["summary"].startswith(f"Most sensitive, by latent-l2, relative, {clear}")
+        unclear = f"No clear difference between families: 1 of {count} models."
+        assert (unclear in shown["summary"]) == of_first
+
+
+@pytest.mark.parametrize("models", [3, 7])
+def test_twelve_results_begin_with_two_sentences_and_a_table(models):
+    results = [
+        family_result(name, scale=0.1 + k / models, path=f"n{k}.onnx", sha=f"{k:02}", seed=k)
+        for k in range(models)
+        for name in FAMILIES
+    ]
+    text = report(results)
+    start = text[text.index('<section aria-label="At a glance"') :].split("</section>")[0]
+    assert start.count("<li>") == 2
+    assert 'class="fact"' not in start
+    (ranking,) = re.findall(r'<table class="ranking">.*?</table>', start, flags=re.DOTALL)
+    assert ranking.count("<tr>") == 1 + 6 * len(FAMILIES)
+
+
 def test_the_overview_has_the_gain_by_which_families_compare():
     results = [family_result(ROTATE), family_result(ZOOM)]
     gains = [v.value for v in family_values(results) if v.quantity == "gain"]

@@ -93,27 +93,54 @@ def with_maps(path, value, group="C8"):
     return result_of([one], path=path, group=group)
 
 
-def test_many_results_have_one_sentence_a_measure():
+def test_many_results_have_one_row_a_measure():
     results = [with_maps(f"net{k}.onnx", v) for k, v in enumerate((0.5, 0.1, 0.4, 0.1, 0.2, 0.9))]
     shown = first(*results)
     assert shown["models"] == []
-    assert shown["ranking"] == [
-        "Latent vector, distance: best 10.0 % off (m1 and m3), worst 90 % off (m5), "
-        "the other 3 from 20 % off to 50 % off."
+    (row,) = shown["ranking"]["rows"]
+    assert row == {
+        "group": "",
+        "what": "Latent vector, distance",
+        "best": "10.0 % off",
+        "best_of": "m1 and m3",
+        "worst": "90 % off",
+        "worst_of": "m5",
+        "between": "20 % off to 50 % off",
+        "count": "3 results",
+        "unknown": "",
+    }
+    assert shown["ranking"]["said"] == [
+        "Least affected, by latent vector, distance: m1 and m3 (10.0 % off).",
+        "Most affected, by latent vector, distance: m5 (90 % off).",
     ]
+
+
+@pytest.mark.parametrize(("count", "ranked"), [(1, False), (2, False), (3, True), (4, True)])
+def test_more_than_two_results_are_ranked_first_and_their_sentences_are_folded(count, ranked):
+    results = [scored(CLASSES, path=f"{i}.onnx") for i in range(count)]
+    shown = first(*results)
+    assert len(shown["models"]) == count
+    assert all(model["sentences"] for model in shown["models"])
+    assert bool(shown["ranking"]) == ranked
+    assert ("<summary>Each result in words</summary>" in report(results)) == ranked
 
 
 def test_shares_of_predictions_are_ranked_by_their_means():
     kept = [scored(np.repeat(np.arange(3), 8).reshape(3, 8), path=f"{i}.onnx") for i in range(4)]
-    shown = first(*kept, scored(CLASSES))["ranking"]
-    assert shown[0] == "Same class after moving: best 100.0 % (4 of 5), worst 85.7 % (m4)."
+    shown = first(*kept, scored(CLASSES))["ranking"]["rows"][0]
+    assert shown["what"] == "Same class after moving"
+    assert (shown["best"], shown["best_of"]) == ("100.0 %", "4 of 5")
+    assert (shown["worst"], shown["worst_of"]) == ("85.7 %", "m4")
 
 
 def test_groups_are_ranked_apart():
     results = [
         with_maps(f"net{k}.onnx", 0.1 + k / 10, group="C8" if k % 2 else "D4") for k in range(6)
     ]
-    assert [s.split(":")[0] for s in first(*results)["ranking"]] == ["D4", "C8"]
+    shown = first(*results)["ranking"]
+    assert [row["group"] for row in shown["rows"]] == ["D4", "C8"]
+    least = "Least affected, by latent vector, distance: m0 under D4 (10 % off), m1 under C8"
+    assert shown["said"][0].replace("10.0", "10").startswith(least)
 
 
 def test_names_that_differ_by_a_number_are_in_its_order():
@@ -247,8 +274,11 @@ def test_a_class_that_is_stable_for_nothing_is_not_ranked():
     constant = scored(np.zeros((3, 8), int), path="constant.onnx")
     constant["measurements"][0]["most_common"] = 1.0
     shown = first(*(scored(CLASSES, path=f"{i}.onnx") for i in range(4)), constant)["ranking"]
-    assert shown[0] == "Same class after moving: 85.7 % (4 of 5). Not ranked: m4."
-    assert shown[-1].startswith("A stable class says little of m4: ")
+    row = shown["rows"][0]
+    assert (row["what"], row["best"], row["worst"]) == ("Same class after moving", "85.7 %", "")
+    assert (row["best_of"], row["unknown"]) == ("4 of 5", "Not ranked: m4.")
+    assert shown["notes"][0].startswith("A stable class says little of m4: ")
+    assert not any("same class" in sentence for sentence in shown["said"])
 
 
 def test_groups_stand_once_and_a_model_has_one_colour_in_all_their_pictures():
@@ -261,7 +291,8 @@ def test_groups_stand_once_and_a_model_has_one_colour_in_all_their_pictures():
             names.append(f"{model}, {results[-1]['group']['name']}")
     own = [[read_record(m) for m in r["measurements"]] for r in results]
     shown = glance(results, names, own)
-    assert shown["ranking"][0] == "C8: Same class after moving: 85.7 % (both)."
+    row = shown["ranking"]["rows"][0]
+    assert (row["group"], row["best"], row["best_of"]) == ("C8", "85.7 %", "both")
     assert len(shown["pictures"]) == 4
     for picture in shown["pictures"]:
         assert ">a: same class<" in picture["svg"]
