@@ -18,6 +18,9 @@ __all__ = ["TITLE", "families_picture", "overview_lines", "overview_sections"]
 
 TITLE = "What is it sensitive to?"
 
+# Colours that can be told apart.
+_COLOURS = len(SERIES)
+
 
 def _order(values: Sequence[FamilyValue]) -> tuple[list[str], list[str], list[str]]:
     """Return models, quantities and families; of these the one that changes most is first."""
@@ -45,12 +48,13 @@ def families_picture(values: Sequence[FamilyValue]) -> str:
     Returns
     -------
     str
-        SVG: a mark a model with its interval; hollow, the accuracy on unmoved samples.
+        SVG: a mark a model with its interval; hollow, the accuracy on unmoved samples. More models
+        than there are colours have one: which is which a pointer tells.
     """
     models, quantities, families = _order(values)
     wide = panels_across(len(quantities))
     lines = -(-len(quantities) // wide)
-    height = lines * (0.75 + (0.16 + 0.1 * min(len(models), 6)) * len(families)) + 0.4
+    height = lines * (0.75 + (0.16 + 0.1 * min(len(models), _COLOURS)) * len(families)) + 0.4
     with drawing(2.6 * wide + 1.6, height) as (figure, only, picture):
         only.remove()
         for k, quantity in enumerate(quantities):
@@ -68,7 +72,8 @@ def families_picture(values: Sequence[FamilyValue]) -> str:
             axes.set_xlabel(quantity)
             axes.grid(axis="x", lw=0.5)
             axes.set_axisbelow(True)
-        legend(figure.axes[0], len(models))
+        if len(models) <= _COLOURS:
+            legend(figure.axes[0], len(models))
     return picture[0]
 
 
@@ -78,14 +83,19 @@ def _panel(
     accuracy = any(v.unmoved is not None for v in values)
     if not accuracy:
         axes.axvline(0.0, color=SOFT, lw=1, ls=(0, (4, 3)))
+    many = len(models) > _COLOURS
     for i, model in enumerate(models):
-        colour, marker = SERIES[i % 6], MARKERS[i % 6]
+        colour, marker = (SERIES[0], MARKERS[0]) if many else (SERIES[i], MARKERS[i])
         axes.plot([], [], marker, color=colour, ms=4, label=legend_name(model, 30))
         for v in (v for v in values if v.model == model):
             y = families.index(v.family) + (i - (len(models) - 1) / 2) * 0.7 / len(models)
             low, high = v.ci95 or (v.value, v.value)
             ends = [[max(0.0, v.value - low)], [max(0.0, high - v.value)]]
-            axes.errorbar([v.value], [y], xerr=ends, fmt=marker, ms=4, lw=1.4, color=colour)
+            if many:  # intervals behind marks, which they would hide
+                axes.plot([low, high], [y, y], color=colour, lw=0.7, alpha=0.35)
+                axes.plot([v.value], [y], marker, ms=3, color=colour)
+            else:
+                axes.errorbar([v.value], [y], xerr=ends, fmt=marker, ms=4, lw=1.4, color=colour)
             if v.unmoved is not None:
                 axes.plot([v.value, v.unmoved], [y, y], color=colour, lw=0.8, alpha=0.5)
                 axes.plot([v.unmoved], [y], marker, ms=4, color=colour, mfc=PAPER)
@@ -143,6 +153,8 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
         caption += " from the unmoved sample."
     if any(v.unmoved is not None for v in values):
         caption += " Hollow: accuracy on unmoved samples."
+    if len(models) > _COLOURS:
+        caption += " Each mark is a model; point at it for its name."
     picture = {
         "svg": Markup(families_picture(values)),
         "caption": caption,

@@ -413,6 +413,22 @@ def test_the_last_step_of_a_training_counts():
     assert "<svg" in families_picture(values)
 
 
+@pytest.mark.parametrize("count", [2, 6, 7, 25])
+def test_no_colour_of_the_picture_means_two_models(count):
+    values = [
+        FamilyValue(f"net{i}", family, RELATIVE, 0.01 * i + at, (0.0, 0.5))
+        for i in range(count)
+        for family, at in (("blur", 0.1), ("jpeg", 0.2))
+    ]
+    picture = families_picture(values)
+    colours = {colour for colour in range(6) if f"var(--s{colour})" in picture}
+    assert len(colours) == (count if count <= 6 else 1)
+    (shown,) = overview_sections(values)
+    many = "Each mark is a model; point at it for its name." in shown["pictures"][0]["caption"]
+    assert many == (count > 6)
+    assert all(f"net{i}, blur" in picture for i in range(count))
+
+
 def test_a_group_beside_families_is_not_ranked_among_them_and_no_close_call_is_decided():
     def value(family, at, ends, of_group=False):
         return FamilyValue("net", family, "latent-l2, relative", at, ends, of_group=of_group)
