@@ -20,7 +20,7 @@ from onnx_geed.report.axes import (
     value_text,
 )
 from onnx_geed.report.elements import element_called, element_told
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
+from onnx_geed.report.svg import PAPER, SOFT, Mark, Picture, drawing, mark, series_of
 from onnx_geed.results import (
     GroupPart,
     Reading,
@@ -213,7 +213,7 @@ def curve_picture(
 
 
 def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -> None:
-    colour, marker = SERIES[series % 6], MARKERS[series % 6]
+    colour, marker = series_of(series)
     there = np.flatnonzero(np.isfinite(places))
     order = there[np.argsort(places[there], kind="stable")]
     x, y = places[order], curve.values[order]

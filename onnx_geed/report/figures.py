@@ -23,7 +23,16 @@ from onnx_geed.report.axes import (
     value_text,
 )
 from onnx_geed.report.elements import element_called
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
+from onnx_geed.report.svg import (
+    PAPER,
+    SERIES,
+    SOFT,
+    Mark,
+    Picture,
+    drawing,
+    mark,
+    series_of,
+)
 from onnx_geed.results import GroupPart, Reading
 from onnx_geed.text import span
 from onnx_geed.whole import whole
@@ -86,7 +95,7 @@ def profile_picture(
         # Of more layers a pointer cannot tell neighbours apart: every second or third has a tip.
         thinned = -(-len(rows) // _MOST_TIPS)
         for i, name in enumerate(names):
-            colour, marker = SERIES[i % 6], MARKERS[i % 6]
+            colour, marker = series_of(i)
             shift = (i - (len(names) - 1) / 2) * 0.5 / max(1, len(names))
             placed = [(y + shift, r) for y, (_, series) in enumerate(rows) if (r := series[i])]
             ys = [y for y, _ in placed]
@@ -310,12 +319,13 @@ def _by_element(
     with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (figure, axes, picture):
         head(figure, note)
         for i, (name, reading) in enumerate(lines):
+            colour, marker = series_of(i)
             axes.plot(
                 reading.per_element[shown],
                 np.arange(len(shown)),
-                MARKERS[i % 6],
+                marker,
                 ms=5,
-                color=SERIES[i % 6],
+                color=colour,
                 label=legend_name(name, 40),
             )
             own = {"model": models[i]} if models else {}

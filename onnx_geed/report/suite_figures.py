@@ -15,7 +15,7 @@ from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.page import check_installed, report
 from onnx_geed.report.suite_page import suite_page
 from onnx_geed.report.suite_tables import suite_csv
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
+from onnx_geed.report.svg import PAPER, drawing, panels_across, series_of, themed
 from onnx_geed.results import SuiteRow, SuiteSummary, read_result, suite_family_values
 from onnx_geed.safe_names import file_name
 from onnx_geed.text import shorten
@@ -288,7 +288,7 @@ def _panel(
 ) -> None:
     places = list(dict.fromkeys(r[axis] for r in rows if r[axis] is not None))
     for i, model in enumerate(models):
-        colour, marker = SERIES[i % 6], MARKERS[i % 6]
+        colour, marker = series_of(i)
         own = [r for r in rows if r["model"] == model]
         # A model with no steps beside others that have some, such as one pretrained: a level.
         if axis == "step" and own and all(r["step"] is None for r in own):

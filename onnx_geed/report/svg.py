@@ -37,6 +37,7 @@ __all__ = [
     "mark",
     "note_of_image",
     "panels_across",
+    "series_of",
     "themed",
 ]
 
@@ -69,6 +70,11 @@ LIGHT = {
 
 
 MARKERS = "osD^vP"
+
+
+def series_of(i: int) -> tuple[str, str]:
+    """Return colour and marker of one of several series: 36 pairs before any comes again."""
+    return SERIES[i % len(SERIES)], MARKERS[(i + i // len(SERIES)) % len(MARKERS)]
 
 
 #: An artist whose gid begins so tells what follows where the pointer rests on it.

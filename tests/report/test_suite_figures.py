@@ -5,6 +5,7 @@ import re
 import pytest
 
 from onnx_geed.report import draw_suite
+from onnx_geed.report.svg import series_of
 
 
 def rows(names):
@@ -28,3 +29,9 @@ def test_no_name_of_a_legend_leaves_the_picture(tmp_path, letters):
         seen[name] = float(x) + 0.5 * float(size) * len(name)
     assert {*names} <= {*seen}
     assert max(seen[name] for name in names) < width
+
+
+def test_series_have_colours_and_markers_of_their_own():
+    first = [series_of(i) for i in range(6)]
+    assert len({colour for colour, _ in first}) == len({marker for _, marker in first}) == 6
+    assert len({series_of(i) for i in range(36)}) == 36
