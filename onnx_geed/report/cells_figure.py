@@ -1,8 +1,9 @@
-"""Pictures of cells: layers against elements, and models against elements."""
+"""Pictures of cells: layers, or many results, against elements, in one scale of colours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -10,17 +11,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.report.axes import begin_at_perfect, label_layers, short_name, tall, value_text
-from onnx_geed.report.elements import element_called
-from onnx_geed.report.svg import drawing, note_of_image
-from onnx_geed.results import GroupPart, Reading
+from onnx_geed.report.curves import Curve
+from onnx_geed.report.elements import element_called, element_noun, element_told
+from onnx_geed.report.svg import Picture, drawing, note_of_image
+from onnx_geed.results import GroupPart, Reading, along
 
-__all__ = ["heat_picture", "shares_picture"]
+__all__ = ["Scale", "cells_picture", "heat_picture", "scale_of"]
 
 F64 = NDArray[np.float64]
 
 
 # Inches that a letter of an axis takes.
 _LETTER = 0.075
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours of cells mean.
+
+    Parameters
+    ----------
+    low, high : float
+        The values at its ends.
+    label : str
+        The quantity.
+    ends : (str, str)
+        What the ends mean, in words.
+    colours : str
+        As matplotlib has them, from the low end to the high one.
+    falling : bool
+        Whether the low end is at the top, where the better values are.
+    of : Reading, optional
+        The reading whose values they are, which writes them.
+    """
+
+    low: float
+    high: float
+    label: str
+    ends: tuple[str, str] = ("", "")
+    colours: str = "viridis_r"
+    falling: bool = True
+    of: Reading | None = None
+
+
+def scale_of(readings: Sequence[Reading], most: float) -> Scale:
+    """Return the scale of readings of one measure: dark is far from perfect.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        What is drawn.
+    most : float
+        The darkest value.
+
+    Returns
+    -------
+    Scale
+    """
+    perfect, of = min(r.perfect for r in readings), readings[0]
+    return Scale(perfect, max(most, perfect + 1e-6), of.told_unit, ("perfect", "worst"), of=of)
 
 
 def heat_picture(
@@ -30,7 +79,7 @@ def heat_picture(
     *,
     model: str = "",
     most: float | None = None,
-) -> str:
+) -> Picture:
     """Draw layers against elements, darker where less equivariant.
 
     Parameters
@@ -52,73 +101,77 @@ def heat_picture(
         SVG with the cells as one small raster.
     """
     array = np.stack([reading.per_element[order] for reading in readings])
-    elements = [elements[g] for g in order]
-    with drawing(5.0, 0.95 + tall(len(readings))) as (figure, axes, picture):
-        perfect = readings[0].perfect
-        image = axes.imshow(
-            array,
-            aspect="auto",
-            cmap="viridis_r",
-            interpolation="none",
-            vmin=perfect,
-            vmax=max(float(array.max()) if most is None else most, perfect + 1e-6),
-        )
-        note = {
-            "model": model,
-            "rows": [reading.layer for reading in readings],
-            "columns": elements,
-            "elements": [int(g) for g in order],
-            "values": [
-                [value_text(r, float(v)) for v in row]
-                for r, row in zip(readings, array, strict=True)
-            ],
-        }
-        note_of_image(image, note)
-        _label_cells(axes, [reading.layer for reading in readings], elements)
-        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
-        bar.outline.set_visible(False)
-        begin_at_perfect(bar.ax.yaxis, readings[:1], perfect)
-        bar.ax.invert_yaxis()
-        bar.set_label(f"{readings[0].told_unit}; top: perfect")
-    return picture[0]
+    perfect, columns = readings[0].perfect, [elements[g] for g in order]
+    top = max(float(array.max()) if most is None else most, perfect + 1e-6)
+    label = f"{readings[0].told_unit}; top: perfect"
+    note = {
+        "model": model,
+        "rows": [reading.layer for reading in readings],
+        "columns": columns,
+        "elements": [int(g) for g in order],
+        "values": [
+            [value_text(r, float(v)) for v in row] for r, row in zip(readings, array, strict=True)
+        ],
+    }
+    return _drawn(array, note, columns, Scale(perfect, top, label, of=readings[0]))
 
 
-def shares_picture(
-    table: Sequence[tuple[str, F64]], group: GroupPart, order: NDArray[np.int64]
-) -> str:
-    """Draw shares by model and element as cells, darker where they are smaller.
+def cells_picture(curves: Sequence[Curve], group: GroupPart, scale: Scale) -> Picture:
+    """Draw quantities over the elements of a group as rows of cells, in one scale of colours.
 
     Parameters
     ----------
-    table : sequence of (str, ndarray of float64, shape (n,))
-        What each row is called, and its shares from 0 to 1.
+    curves : sequence of Curve
+        More than there are colours for lines.
     group : dict
         The ``group`` part of their results.
-    order : ndarray of int64
-        In which order elements stand from left to right.
+    scale : Scale
+        What the colours mean.
 
     Returns
     -------
     str
-        SVG with the cells as one small raster.
+        SVG with the cells as one small raster; elements without any value are left out.
     """
-    called = [element_called(group, int(g)) for g in order]
-    array = np.stack([100 * values[order] for _, values in table])
-    with drawing(5.0, 0.95 + tall(len(table))) as (figure, axes, picture):
+    values = np.stack([curve.values for curve in curves])
+    order = [int(g) for g in along(group) if np.isfinite(values[:, g]).any()]
+    note = {
+        "rows": [curve.name for curve in curves],
+        "models": [curve.at.get("model", curve.name) for curve in curves],
+        "layers": [curve.at.get("layer") for curve in curves],
+        "columns": [element_told(group, g) for g in order],
+        "elements": order,
+        "values": [[curve.words(g) for g in order] for curve in curves],
+    }
+    called = [element_called(group, g) for g in order]
+    return _drawn(values[:, order], note, called, scale, element_noun(group))
+
+
+def _drawn(
+    array: F64, note: Mapping[str, Any], columns: Sequence[str], scale: Scale, across: str = ""
+) -> Picture:
+    with drawing(5.0, 0.95 + tall(len(array))) as (figure, axes, picture):
         image = axes.imshow(
-            array, aspect="auto", cmap="viridis", interpolation="none", vmin=0, vmax=100
+            array,
+            aspect="auto",
+            cmap=scale.colours,
+            interpolation="none",
+            vmin=scale.low,
+            vmax=scale.high,
         )
-        note = {
-            "rows": [name for name, _ in table],
-            "columns": called,
-            "elements": [int(g) for g in order],
-            "values": [[f"{v:.1f} %" for v in row] for row in array],
-        }
         note_of_image(image, note)
-        _label_cells(axes, [name for name, _ in table], called)
+        _label_cells(axes, note["rows"], columns)
+        axes.set_xlabel(across)
         bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
         bar.outline.set_visible(False)
-        bar.set_label("% same class; top: perfect")
+        if scale.of is not None:
+            begin_at_perfect(bar.ax.yaxis, [scale.of], scale.low)
+        if scale.falling:
+            bar.ax.invert_yaxis()
+        bar.set_label(scale.label)
+        top, bottom = scale.ends if scale.falling else scale.ends[::-1]
+        bar.ax.set_title(top, loc="left", fontsize="medium", pad=4)
+        bar.ax.set_xlabel(bottom, loc="left")
     return picture[0]
 
 

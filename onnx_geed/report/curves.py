@@ -76,6 +76,15 @@ class Curve:
     opposite: bool = False
     at: Mapping[str, str] = field(default_factory=dict)
 
+    def words(self, element: int) -> str:
+        """Return what a pointer is told of an element: its value, with its interval."""
+        if not np.isfinite(value := float(self.values[element])):
+            return "no value"
+        if self.ends is None:
+            return self.told(value)
+        low, high = sorted(map(float, self.ends[element]), reverse=self.opposite)
+        return f"{self.told(value)} ({self.told(low)} to {self.told(high)})"
+
 
 def curve_of(name: str, reading: Reading, model: str = "") -> Curve:
     """Return a record's values by element, with intervals over samples.
@@ -234,11 +243,7 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
     )
     marks = []
     for k in order[np.isfinite(y)]:
-        tip = f"{curve.name}, {element_told(group, int(k))}: "
-        tip += curve.told(float(curve.values[k]))
-        if curve.ends is not None:
-            low, high = sorted(map(float, curve.ends[k]), reverse=curve.opposite)
-            tip += f" ({curve.told(low)} to {curve.told(high)})"
+        tip = f"{curve.name}, {element_told(group, int(k))}: {curve.words(int(k))}"
         at = {**curve.at, "element": int(k)}
         marks.append(Mark(float(places[k]), float(curve.values[k]), tip, at))
     mark(axes, marks)

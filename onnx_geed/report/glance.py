@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_geed.report.cells_figure import shares_picture
+from onnx_geed.report.cells_figure import Scale, cells_picture
 from onnx_geed.report.curves import Curve, curve_picture
-from onnx_geed.report.elements import at_elements, element_told, is_sampled
+from onnx_geed.report.elements import at_elements, element_noun, element_told, is_sampled
 from onnx_geed.report.many_results import FEW, SAID, ranking
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples import headline
+from onnx_geed.report.svg import MOST_SERIES
 from onnx_geed.report.words import (
     grade,
     largest_loss,
@@ -28,7 +29,6 @@ from onnx_geed.results import (
     Reading,
     Record,
     Result,
-    along,
     far_off,
     is_family,
     mean_interval,
@@ -37,10 +37,6 @@ from onnx_geed.results import (
 from onnx_geed.text import span
 
 __all__ = ["glance"]
-
-# As many models are drawn as lines, each in its colour; more are drawn as rows of cells.
-_LINES = 6
-
 
 # If one class has at least this share of the predictions, a stable class says little.
 _ONE_CLASS = 0.9
@@ -287,7 +283,7 @@ def _pictures(
     # Of so many results that they have no colours of their own, a model has one in all pictures.
     models = [(r["model"]["path"], r["model"]["sha256"]) for r in results]
     numbers = list(range(len(results)))
-    if several and len(results) > _LINES:
+    if several and len(results) > MOST_SERIES:
         numbers = [list(dict.fromkeys(models)).index(model) for model in models]
     for of in dict.fromkeys(groups):
         known = [
@@ -316,19 +312,22 @@ def _picture(group: GroupPart, known: Sequence[_Drawn], *, several: bool) -> dic
     alt = f"Shares of samples by element under {group['name']}. " + " ".join(
         f"{c.name}: {_ends(group, c)}." for c in curves
     )
-    if len(known) > _LINES:
-        table = [(one.name, _values(group, "stay", one.record)) for one in known]
-        svg = shares_picture(table, group, along(group))
-        caption = f"{of} of samples whose class is {_kept(known)}, by model and element; 100 % is "
-        caption += "perfect."
-        return framed("predictions", svg, caption, alt)
-    caption = f"{of} of samples whose class is {_kept(known)}"
-    right = any(c.style != "-" for c in curves)
-    caption += " (solid) and whose class is correct (dotted)" if right else ""
     shown = [
         replace(c, values=100 * c.values, ends=None if c.ends is None else 100 * c.ends)
         for c in curves
     ]
+    # A model beyond the colours has none in the other pictures either.
+    if max(len(known), *(1 + one.number for one in known)) > MOST_SERIES:
+        kept = [c for c in shown if c.style == "-"]
+        rows = [replace(c, name=one.called) for c, one in zip(kept, known, strict=True)]
+        ends = ("no sample", "perfect")
+        scale = Scale(0.0, 100.0, "% of samples", ends, colours="viridis", falling=False)
+        caption = f"{of} of samples whose class is {_kept(known)}, by model and "
+        caption += f"{element_noun(group)}; 100\u00a0% is perfect."
+        return framed("predictions", cells_picture(rows, group, scale), caption, alt)
+    caption = f"{of} of samples whose class is {_kept(known)}"
+    right = any(c.style != "-" for c in curves)
+    caption += " (solid) and whose class is correct (dotted)" if right else ""
     level = (100.0, "perfect")
     svg = curve_picture(shown, group, "% of samples", level, limits=(-2.0, 102.0))
     caption += "; bands are 95\u00a0% intervals over samples."

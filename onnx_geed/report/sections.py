@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from onnx_geed.groups import turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.axes import furthest
-from onnx_geed.report.cells_figure import heat_picture
+from onnx_geed.report.cells_figure import Scale, cells_picture, heat_picture, scale_of
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
 from onnx_geed.report.elements import averaged_told, element_called, element_noun, element_told
 from onnx_geed.report.figures import over_depth, polar_picture, profile_picture, some_layers
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples_figure import MOST_DOTS, samples_picture
+from onnx_geed.report.svg import MOST_SERIES
 from onnx_geed.report.words import samples_called, title
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
@@ -33,8 +34,7 @@ from onnx_geed.text import counted, span
 
 __all__ = ["sections"]
 
-# Results in one picture of elements.
-_RESULTS = 6
+_GAIN = "how far the latent moves compared with the pixels, each relative to different samples."
 
 
 def sections(
@@ -100,7 +100,7 @@ def _profile_pictures(
     by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     drawn = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
-    kept = drawn[:_RESULTS]
+    kept = drawn[:MOST_SERIES]
     caption = (
         "Value by layer, from input (top) to output (bottom), with 95\u00a0% intervals over "
         f"samples. Left is better.{_some_of(drawn)}"
@@ -135,10 +135,10 @@ def _profile_pictures(
 
 def _some_of(drawn: Sequence[Any]) -> str:
     """Say that not all results are drawn, because their lines would look alike."""
-    if len(drawn) <= _RESULTS:
+    if len(drawn) <= MOST_SERIES:
         return ""
     return (
-        f" Only the first {_RESULTS} of {counted(len(drawn), 'result')} are drawn; the tables "
+        f" Only the first {MOST_SERIES} of {counted(len(drawn), 'result')} are drawn; the tables "
         "show all."
     )
 
@@ -153,7 +153,7 @@ def _heat_pictures(
     pictures = []
     most = max(float(r.per_element.max()) for rs in by_result for r in rs)
     several = [of for of in zip(results, names, by_result, strict=True) if len(of[2]) > 1]
-    for result, name, readings in several[:_RESULTS]:
+    for result, name, readings in several[:MOST_SERIES]:
         group = result["group"]
         called = [element_called(group, g) for g in range(len(group["elements"]))]
         svg = heat_picture(readings, called, along(group), model=name, most=most)
@@ -202,15 +202,18 @@ def _element_pictures(
         else:
             name, part = group, ""
             lines = [(f"{_within(n, group)}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen]
-            lines = lines[:_RESULTS]
-            of = [n for _, n, _ in chosen][:_RESULTS]
+            of = [n for _, n, _ in chosen]
+        measured = [(r, _within(n, group)) for r, n, _ in chosen]
+        if len(chosen) > MOST_SERIES:
+            most = max(float(r.per_element.max()) for rs in by_result for r in rs)
+            pictures += _cell_pictures(own, lines, measured, of, most)
+            continue
         if is_family(own):
-            measured = [(r, _within(n, group)) for r, n, _ in chosen]
             pictures += _curve_pictures(own, name, lines, measured, of)
             continue
         round_ = turns_of(group) is not None
         away = _away_from_perfect(lines, own, "angles" if round_ else "elements")
-        rest = f"{away}{f' {part}.' if part else ''}{_some_of(chosen)}"
+        rest = f"{away}{f' {part}.' if part else ''}"
         caption = f"{name}: value by element"
         if round_ and result["group"]["order"] > 2:
             caption = f"{name}: value by angle. The centre is perfect; 0° is the unmoved sample"
@@ -236,7 +239,9 @@ def _within(name: str, group: str) -> str:
     return name.removesuffix(f", {group}")
 
 
-def _away_from_perfect(lines: Sequence[tuple[str, Reading]], group: GroupPart, noun: str) -> str:
+def _away_from_perfect(
+    lines: Sequence[tuple[str, Reading]], group: GroupPart, noun: str, each: str = "point"
+) -> str:
     """Say why the unmoved sample is not perfect, where f̂ is a mean."""
     first = lines[0][1]
     if all(np.isclose(r.per_element[0], r.perfect, rtol=0, atol=1e-9) for _, r in lines):
@@ -244,7 +249,7 @@ def _away_from_perfect(lines: Sequence[tuple[str, Reading]], group: GroupPart, n
     own = averaged_told(group, first)
     mean = f"the moved mean for {own}" if own else f"the mean over all {noun}"
     return (
-        f" Each point is compared with {mean}, so the unmoved sample is not "
+        f" Each {each} is compared with {mean}, so the unmoved sample is not "
         f"{first.told(first.perfect):.4g}."
     )
 
@@ -258,7 +263,7 @@ def _curve_pictures(
 ) -> list[dict[str, str]]:
     """Values over a family's parameter, then differences between models, and gain."""
     first = lines[0][1]
-    measure, perfect = first.descriptor, first.perfect
+    perfect = first.perfect
     over = f"{name}: by {group.get('parameter') or 'member'}"
     pictures = [
         framed(
@@ -275,51 +280,112 @@ def _curve_pictures(
             + " ".join(f"{label}: {_ends(group, r.per_element, r)}." for label, r in lines),
         )
     ]
-    pictures += _differences(group, over, lines, measured)
-    last = [
-        ([record for key, record in records_of(result).items() if key[0] == measure.name][-1], n)
-        for result, n in measured
-    ]
-    gains = [
-        Curve(n, np.array([_or_nan(part["per_element"].get(e)) for e in group["elements"]]))
-        for record, n in last
-        if (part := record.get("gain"))
-    ]
-    if gains:
-        svg = curve_picture(gains, group, "gain", (1.0, "as far as the pixels"))
-        alt = f"Gain over the members of {group['name']}. " + " ".join(
-            f"{c.name}: {_ends(group, c.values)}." for c in gains if np.isfinite(c.values).any()
+    if curves := _differences(lines, measured):
+        svg = curve_picture(curves, group, _difference_label(first), (0.0, "no difference"))
+        caption = (
+            f"{over}: differences between models, paired over the same samples, with 95\u00a0% "
         )
-        caption = f"{over}: how far the latent moves compared with the pixels, each relative to "
-        caption += "different samples."
-        pictures.append(framed("gain", svg, caption, alt))
+        caption += f"intervals. Below 0, {measured[0][1]} is better."
+        pictures.append(framed("differences", svg, caption, _differences_told(group, curves)))
+    if gains := _gains(group, first.measure, measured):
+        svg = curve_picture(gains, group, "gain", (1.0, "as far as the pixels"))
+        pictures.append(framed("gain", svg, f"{over}: {_GAIN}", _gains_told(group, gains)))
     return pictures
 
 
-def _differences(
+def _cell_pictures(
     group: GroupPart,
-    over: str,
     lines: Sequence[tuple[str, Reading]],
     measured: Sequence[tuple[Result, str]],
+    models: Sequence[str],
+    most: float,
 ) -> list[dict[str, str]]:
+    """The same of more results than there are colours for lines: each is a row of cells."""
+    first, name = lines[0][1], measured[0][1]
+    same, noun = len({r.layer for _, r in lines}) == 1, element_noun(group)
+    over = f"{group['name']}, by model and {noun}"
+    values = [
+        curve_of(called if same else label, r, n)
+        for (label, r), (_, called), n in zip(lines, measured, models, strict=True)
+    ]
+    scale = scale_of([r for _, r in lines], most)
+    caption = f"{over}{f', in {first.layer}' if same else ''}. Darker is further from perfect."
+    caption += _away_from_perfect(lines, group, f"{noun}s", "cell")
+    pictures = [framed("cells", cells_picture(values, group, scale), caption, _worst(group, lines))]
+    if not is_family(group):
+        return pictures
+    if curves := _differences(lines, measured):
+        far = max(float(np.nanmax(np.abs(c.values))) for c in curves) or 1.0
+        ends = ("better", "worse")
+        scale = Scale(-far, far, _difference_label(first), ends, colours="coolwarm")
+        svg = cells_picture(curves, group, scale)
+        caption = (
+            f"{over}: differences, paired over the same samples. Where blue, {name} is better."
+        )
+        pictures.append(framed("differences", svg, caption, _differences_told(group, curves)))
+    if gains := _gains(group, first.measure, measured):
+        far = max(1.0, *(float(np.nanmax(c.values)) for c in gains))
+        ends = ("least", "most")
+        scale = Scale(0.0, far, "gain; 1: as far as the pixels", ends)
+        svg = cells_picture(gains, group, scale)
+        pictures.append(framed("gain", svg, f"{over}: {_GAIN}", _gains_told(group, gains)))
+    return pictures
+
+
+def _worst(group: GroupPart, lines: Sequence[tuple[str, Reading]]) -> str:
+    """Say of many results which cell is the worst, and which rows are on average."""
+    cell, reading = max(lines, key=lambda line: line[1].per_element.max())
+    g = int(reading.per_element.argmax())
+    means = sorted(lines, key=lambda line: line[1].value)
+    best, worst = (f"{label}, {_told(r)}" for label, r in (means[0], means[-1]))
+    return (
+        f"Value of {counted(len(lines), 'result')} by {element_noun(group)} under {group['name']}. "
+        f"The worst cell is {cell} at {element_told(group, g)}, "
+        f"{span(reading.told(float(reading.per_element[g])))}. On average the best is {best}; the "
+        f"worst is {worst}."
+    )
+
+
+def _differences(
+    lines: Sequence[tuple[str, Reading]], measured: Sequence[tuple[Result, str]]
+) -> list[Curve]:
     """The first result minus each further one, where both are of the same samples."""
-    (first, name), *others = measured[: len(lines)]
+    (first, name), *others = measured
     own = lines[0][1]
-    curves = [
+    return [
         difference_curve(f"{name} − {other}", own, reading)
         for (result, other), (_, reading) in zip(others, lines[1:], strict=False)
         if len(own.deviations) == len(reading.deviations)
         and same_samples(first, result, len(own.deviations))
     ]
-    if not curves:
-        return []
+
+
+def _difference_label(of: Reading) -> str:
     # The difference of cosines themselves has the other sign.
-    what = "difference of 1 − cosine" if own.similarity else f"difference, {own.unit}"
-    svg = curve_picture(curves, group, what, (0.0, "no difference"))
-    caption = f"{over}: differences between models, paired over the same samples, with 95\u00a0% "
-    caption += f"intervals. Below 0, {name} is better."
-    alt = "Paired differences. " + " ".join(f"{c.name}: {_ends(group, c.values)}." for c in curves)
-    return [framed("differences", svg, caption, alt)]
+    return "difference of 1 − cosine" if of.similarity else f"difference, {of.unit}"
+
+
+def _differences_told(group: GroupPart, curves: Sequence[Curve]) -> str:
+    return "Paired differences. " + " ".join(f"{c.name}: {_ends(group, c.values)}." for c in curves)
+
+
+def _gains(group: GroupPart, measure: str, measured: Sequence[tuple[Result, str]]) -> list[Curve]:
+    """How far latents move compared with the pixels, in the last layer."""
+    last = [
+        ([record for key, record in records_of(result).items() if key[0] == measure][-1], n)
+        for result, n in measured
+    ]
+    return [
+        Curve(n, np.array([_or_nan(part["per_element"].get(e)) for e in group["elements"]]))
+        for record, n in last
+        if (part := record.get("gain"))
+    ]
+
+
+def _gains_told(group: GroupPart, gains: Sequence[Curve]) -> str:
+    return f"Gain over the members of {group['name']}. " + " ".join(
+        f"{c.name}: {_ends(group, c.values)}." for c in gains if np.isfinite(c.values).any()
+    )
 
 
 def _or_nan(value: float | None) -> float:
@@ -349,22 +415,31 @@ def _sample_pictures(
     else:
         lines = [
             (n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1], n, result)
-            for result, n, rs in kept[:_RESULTS]
+            for result, n, rs in kept
         ]
     if len(lines[0][1].per_sample) < 2:
         return []
-    dots = all(len(r.per_sample) <= MOST_DOTS for _, r, _, _ in lines)
-    alt = "Distribution over samples. " + " ".join(
-        f"{label}: median {span(r.told(float(np.median(r.per_sample))))}, best "
-        f"{span(r.told(float(r.per_sample.min())))}, worst "
-        f"{span(r.told(float(r.per_sample.max())))} of {counted(len(r.per_sample), 'sample')}."
-        for label, r, _, _ in lines
-    )
-    shape = "Each dot is one sample" if dots else "The shape shows how many samples have each value"
+    alt = "Distribution over samples. "
+    if len(kept) > MOST_SERIES:
+        medians = sorted((float(np.median(r.per_sample)), label, r) for label, r, _, _ in lines)
+        low, high = (f"{span(r.told(v))} in {label}" for v, label, r in (medians[0], medians[-1]))
+        alt += f"Medians of {counted(len(lines), 'result')} are from {low} to {high}."
+        shape = "Each line is a result, from its best to its worst sample"
+    else:
+        alt += " ".join(
+            f"{label}: median {span(r.told(float(np.median(r.per_sample))))}, best "
+            f"{span(r.told(float(r.per_sample.min())))}, worst "
+            f"{span(r.told(float(r.per_sample.max())))} of "
+            f"{counted(len(r.per_sample), 'sample')}."
+            for label, r, _, _ in lines
+        )
+        dots = all(len(r.per_sample) <= MOST_DOTS for _, r, _, _ in lines)
+        shape = "The shape shows how many samples have each value"
+        shape = "Each dot is one sample" if dots else shape
     caption = f"{shape}; the tick is the median, the thick bar the middle half."
     svg = samples_picture(
         [(label, r) for label, r, _, _ in lines],
         [n for _, _, n, _ in lines],
         [samples_called(result) for _, _, _, result in lines],
     )
-    return [framed("samples", svg, f"{caption} Left is better.{part}{_some_of(kept)}", alt)]
+    return [framed("samples", svg, f"{caption} Left is better.{part}", alt)]

@@ -25,6 +25,7 @@ __all__ = [
     "INK",
     "LIGHT",
     "MARKERS",
+    "MOST_SERIES",
     "PAPER",
     "SERIES",
     "SOFT",
@@ -47,6 +48,10 @@ INK, SOFT, LINE, PAPER = "#123401", "#123402", "#123403", "#123404"
 
 
 SERIES = tuple(f"#12341{i}" for i in range(6))
+
+
+#: As many results are drawn as lines, each in its colour; more are rows in one scale of colours.
+MOST_SERIES = len(SERIES)
 
 
 _VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", PAPER: "paper"} | {

@@ -19,7 +19,7 @@ const cellAt = (image, x, y) => {
   const row = part(y, box.top, box.height, cells.rows.length);
   const column = part(x, box.left, box.width, cells.columns.length);
   return {tip: `${cells.rows[row]}, ${cells.columns[column]}: ${cells.values[row][column]}`,
-    model: cells.model || cells.rows[row], layer: cells.model ? cells.rows[row] : undefined,
+    model: cells.models?.[row] ?? cells.model, layer: cells.layers ? cells.layers[row] ?? undefined : cells.rows[row],
     element: cells.elements[column]};
 };
 const markAt = (target, x, y) => {
