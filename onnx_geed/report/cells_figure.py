@@ -170,8 +170,8 @@ def _drawn(
             bar.ax.invert_yaxis()
         bar.set_label(scale.label)
         top, bottom = scale.ends if scale.falling else scale.ends[::-1]
-        bar.ax.set_title(top, loc="left", fontsize="medium", pad=4)
-        bar.ax.set_xlabel(bottom, loc="left")
+        bar.ax.set_title(top, loc="left", fontsize="medium", pad=7)
+        bar.ax.set_xlabel(bottom, loc="left", labelpad=7)
     return picture[0]
 
 

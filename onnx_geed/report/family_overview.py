@@ -10,16 +10,22 @@ from markupsafe import Markup
 
 from onnx_geed.report.axes import legend, legend_name, short_name
 from onnx_geed.report.many_results import SAID
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing, panels_across
+from onnx_geed.report.svg import (
+    MARKERS,
+    MOST_SERIES,
+    PAPER,
+    SERIES,
+    SOFT,
+    TIP,
+    drawing,
+    panels_across,
+)
 from onnx_geed.results import WHAT_IS_RELATIVE, FamilyValue
 from onnx_geed.text import columns, interval, number, span, wrapped
 
 __all__ = ["TITLE", "families_picture", "overview_lines", "overview_sections"]
 
 TITLE = "What is it sensitive to?"
-
-# Colours that can be told apart.
-_COLOURS = len(SERIES)
 
 
 def _order(values: Sequence[FamilyValue]) -> tuple[list[str], list[str], list[str]]:
@@ -49,12 +55,12 @@ def families_picture(values: Sequence[FamilyValue]) -> str:
     -------
     str
         SVG: a mark a model with its interval; hollow, the accuracy on unmoved samples. More models
-        than there are colours have one: which is which a pointer tells.
+        than there are colours have one: those at the ends are named, the others a pointer tells.
     """
     models, quantities, families = _order(values)
     wide = panels_across(len(quantities))
     lines = -(-len(quantities) // wide)
-    height = lines * (0.75 + (0.16 + 0.1 * min(len(models), _COLOURS)) * len(families)) + 0.4
+    height = lines * (0.75 + (0.16 + 0.1 * min(len(models), MOST_SERIES)) * len(families)) + 0.4
     with drawing(2.6 * wide + 1.6, height) as (figure, only, picture):
         only.remove()
         for k, quantity in enumerate(quantities):
@@ -72,7 +78,7 @@ def families_picture(values: Sequence[FamilyValue]) -> str:
             axes.set_xlabel(quantity)
             axes.grid(axis="x", lw=0.5)
             axes.set_axisbelow(True)
-        if len(models) <= _COLOURS:
+        if len(models) <= MOST_SERIES:
             legend(figure.axes[0], len(models))
     return picture[0]
 
@@ -83,7 +89,9 @@ def _panel(
     accuracy = any(v.unmoved is not None for v in values)
     if not accuracy:
         axes.axvline(0.0, color=SOFT, lw=1, ls=(0, (4, 3)))
-    many = len(models) > _COLOURS
+    many = len(models) > MOST_SERIES
+    if many:
+        _name_ends(axes, values, families)
     for i, model in enumerate(models):
         colour, marker = (SERIES[0], MARKERS[0]) if many else (SERIES[i], MARKERS[i])
         axes.plot([], [], marker, color=colour, ms=4, label=legend_name(model, 30))
@@ -101,6 +109,22 @@ def _panel(
                 axes.plot([v.unmoved], [y], marker, ms=4, color=colour, mfc=PAPER)
             tip = f"{TIP}{v.model}, {v.family}, {v.quantity}: {_told(v)}"
             axes.plot([v.value], [y], "s", ms=9, alpha=0, gid=tip)
+
+
+def _name_ends(axes: Any, values: Sequence[FamilyValue], families: Sequence[str]) -> None:
+    """Name the models at both ends of each family's marks, above these."""
+    words = (
+        "lowest {}, highest {}"
+        if any(v.unmoved is not None for v in values)
+        else "least {}, most {}"
+    )
+    behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}
+    for y, family in enumerate(families):
+        own = sorted((v for v in values if v.family == family), key=lambda v: v.value)
+        if own and span(own[0].value) != span(own[-1].value):
+            text = words.format(*(short_name(v.model, 16) for v in (own[0], own[-1])))
+            place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "top"}
+            axes.text(0.01, y - 0.48, text, fontsize=7, color=SOFT, bbox=behind, **place)
 
 
 def _told(v: FamilyValue) -> str:
@@ -153,8 +177,10 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
         caption += " from the unmoved sample."
     if any(v.unmoved is not None for v in values):
         caption += " Hollow: accuracy on unmoved samples."
-    if len(models) > _COLOURS:
-        caption += " Each mark is a model; point at it for its name."
+    if len(models) > MOST_SERIES:
+        caption += (
+            " Each mark is a model, in the order of the table below; point at it for its name."
+        )
     picture = {
         "svg": Markup(families_picture(values)),
         "caption": caption,

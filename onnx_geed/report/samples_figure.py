@@ -57,11 +57,8 @@ def samples_picture(
         have one, and are drawn from end to end.
     """
     many = len(lines) > MOST_SERIES
-    with drawing(4.6, 0.75 + (tall(len(lines)) if many else 0.55 * len(lines))) as (
-        figure,
-        axes,
-        picture,
-    ):
+    width, height = (5.0, tall(len(lines))) if many else (4.6, 0.55 * len(lines))
+    with drawing(width, 0.75 + height) as (figure, axes, picture):
         head(figure, note)
         readings = [reading for _, reading in lines]
         perfect_lines(axes, readings)
