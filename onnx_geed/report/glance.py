@@ -248,9 +248,7 @@ def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
         "far": "—" if share is None else percent(share),
         "ends": ""
         if ends is None
-        else " to ".join(dict.fromkeys(map(percent, ends)))
-        .replace("-", "−")
-        .replace(" %", "\u00a0%"),
+        else " to ".join(dict.fromkeys(map(percent, ends))).replace("-", "−"),
         "bar": 0 if share is None else round(100 * min(max(share, 0.0), 1.0)),
         "reason": "" if share is not None else _reason(record, reading),
         "verdict": verdict.capitalize() or "—",

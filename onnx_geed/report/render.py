@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from onnx_geed.safe_names import html_text
 
 __all__ = ["json_in_page", "render"]
+
+# What is passed by, and then a share in a text: no line ends between its number and its sign.
+_SHARE = re.compile(r"<(script|style|svg|title)\b.*?</\1>|<[^>]*>|\d[\d.]* %", re.DOTALL)
 
 
 def render(name: str, content: Mapping[str, Any]) -> str:
@@ -44,7 +48,9 @@ def render(name: str, content: Mapping[str, Any]) -> str:
     # A browser runs the page's own script, which it knows by its digest, and no other.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     own = {"script": markupsafe.Markup(script), "script_digest": digest}
-    return environment.get_template(f"{name}.html.j2").render({**content, **own})
+    page = environment.get_template(f"{name}.html.j2").render({**content, **own})
+    # A no-break space would change names that hold a share, and what is copied from the page.
+    return _SHARE.sub(lambda m: m[0] if m[0][0] == "<" else f'<span class="nb">{m[0]}</span>', page)
 
 
 def json_in_page(content: Any) -> str:

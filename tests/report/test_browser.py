@@ -451,13 +451,13 @@ def test_tables_sort_by_their_numbers_however_they_are_written(opened, two_model
     page = opened(two_models)
     cells = "#glance tbody td.n.far"
     far = page.evaluate(
-        f"[...document.querySelectorAll('{cells}')].map(cell => cell.firstChild.data)"
+        f"[...document.querySelectorAll('{cells}')].map(cell => cell.firstChild.textContent)"
     )
     assert far.count("—") == 2  # the untrained network hardly reacts
     for direction in (-1, 1):
         page.click("#glance thead th:nth-child(4) button")
         told = page.evaluate(
-            f"[...document.querySelectorAll('{cells}')].map(cell => cell.firstChild.data)"
+            f"[...document.querySelectorAll('{cells}')].map(cell => cell.firstChild.textContent)"
         )
         assert told[-2:] == ["—", "—"]
         known = [float(text.split()[0]) for text in told[:-2]]

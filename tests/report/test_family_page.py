@@ -424,8 +424,10 @@ def test_no_colour_of_the_picture_means_two_models(count):
     colours = {colour for colour in range(6) if f"var(--s{colour})" in picture}
     assert len(colours) == (count if count <= 6 else 1)
     (shown,) = overview_sections(values)
-    many = "Each mark is a model; point at it for its name." in shown["pictures"][0]["caption"]
-    assert many == (count > 6)
+    many = "Each mark is a model, in the order of the table" in shown["pictures"][0]["caption"]
+    # Without a pointer those at both ends have their names.
+    ends = picture.count(f">least net0, most net{count - 1}<")
+    assert (many, ends) == ((True, 2) if count > 6 else (False, 0))
     assert all(f"net{i}, blur" in picture for i in range(count))
 
 

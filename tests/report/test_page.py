@@ -85,7 +85,8 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.words = [], []
-        self.feed(text)
+        # A share whose number and sign stay together is no word of its own.
+        self.feed(re.sub(r'<span class="nb">(.*?)</span>', r"\1", text))
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))

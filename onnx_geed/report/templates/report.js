@@ -5,6 +5,8 @@ const make = (tag, attributes = {}, ...children) => {
   element.append(...children);
   return element;
 };
+// No line ends between a number and its per cent sign.
+const whole = text => text.split(/(\d[\d.]* %)/).map((part, i) => i % 2 ? make("span", {class: "nb"}, part) : part);
 
 // One tooltip for dots, cells and thumbnails.
 const tip = make("div", {id: "tip", role: "status", hidden: ""});
@@ -30,7 +32,7 @@ const markAt = (target, x, y) => {
     element: element && Number(element), sample: sample && Number(sample)};
 };
 const showTip = (text, x, y) => {
-  tip.textContent = text;
+  tip.replaceChildren(...whole(text));
   tip.hidden = false;
   const {offsetWidth: w, offsetHeight: h} = tip, gap = 12;
   tip.style.left = `${Math.max(4, Math.min(x + gap, document.documentElement.clientWidth - w - 4))}px`;
@@ -93,7 +95,7 @@ document.addEventListener("scroll", () => { tip.hidden = true; }, {passive: true
 // The number of a cell, however it is written: "cosine 0.35", "6.7·10⁻⁸ nats", "less than 0.1 %"; what stands small below it is no part.
 const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 const numberIn = cell => {
-  const text = [...cell.childNodes].filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.data).join(" ").replace(/\u2212/g, "-");
+  const text = [...cell.childNodes].filter(node => node.nodeType === Node.TEXT_NODE || node.className === "nb").map(node => node.textContent).join(" ").replace(/\u2212/g, "-");
   const [, number, raised] = text.match(/(-?\d[\d.]*(?:e[-+]?\d+)?)(?:·10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?/) ?? [];
   const power = raised ? Number(raised.replace(/[⁰¹²³⁴⁵⁶⁷⁸⁹]/g, digit => RAISED.indexOf(digit)).replace("⁻", "-")) : 0;
   // What is less than a number comes before that number.
@@ -238,7 +240,7 @@ if (source) {
       const button = make("button", {type: "button", class: flipped ? "flipped" : "",
         "data-tip": [`${sample.name}, ${name}`, ...told].join("\n")},
         picture(model, sample, i), make("b", {}, name));
-      if (top.length) button.append(make("span", {class: "class"}, `${named(model, top[0][0])}`), make("span", {}, percent(top[0][1])));
+      if (top.length) button.append(make("span", {class: "class"}, `${named(model, top[0][0])}`), make("span", {class: "nb"}, percent(top[0][1])));
       button.addEventListener("click", () => go({element: i}));
       return button;
     }));
@@ -308,7 +310,7 @@ if (source) {
       else if (name !== start) text += `${other}, so ${named(model, moved)} is expected`;
     }
     if (layer) text += `. ${layer.layer}: mean cosine ${sample.told[now.layer][now.element]} over all channels`;
-    put("said", `${extra}${text}.`);
+    put("said", ...whole(`${extra}${text}.`));
   }
   // Only what changes is drawn again, so that the focus stays where it is.
   let drawn = {};

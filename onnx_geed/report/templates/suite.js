@@ -78,7 +78,7 @@ const rowTip = row => [
   row.far === null ? "how far off: unknown"
     : `${percent(row.far)} off${row.farEnds ? ` (${range(row.farEnds, percent)})` : ""}`,
   row.value === null ? "" : valueWords(row) + (row.ends ? ` (${valueRange(row)})` : ""),
-  row.ends || row.farEnds ? `95 % interval over ${row.over === "models" ? `${row.models} models` : `${row.samples} samples`}` : "",
+  row.ends || row.farEnds ? `95\u00a0% interval over ${row.over === "models" ? `${row.models} models` : `${row.samples} samples`}` : "",
   ...row.warnings.map(i => `! ${warnings[i]}`),
 ].filter(Boolean).join("\n");
 
