@@ -278,20 +278,27 @@ def _pictures(
     """Draw shares of samples by element, one picture for each group in the results."""
     groups = [(r["group"]["name"], tuple(r["group"]["elements"])) for r in results]
     several, pictures = len(set(groups)) > 1, []
+    shown = [i for i, r in enumerate(found) if r is not None and len(groups[i][1]) > 1]
+    numbers = {i: i for i in shown}
     # Of so many results that they have no colours of their own, a model has one in all pictures.
-    models = [(r["model"]["path"], r["model"]["sha256"]) for r in results]
-    numbers = list(range(len(results)))
-    if several and len(results) > MOST_SERIES:
-        numbers = [list(dict.fromkeys(models)).index(model) for model in models]
-    for of in dict.fromkeys(groups):
+    if len(results) > MOST_SERIES:
+        models = [
+            (r["model"]["path"], r["model"]["sha256"]) if several else i
+            for i, r in enumerate(results)
+        ]
+        order = list(dict.fromkeys(models[i] for i in shown))
+        numbers = {i: order.index(models[i]) for i in shown}
+    # Nor do two lines of a picture share one, such as those of one model on two data sets.
+    apart = len({(numbers[i], groups[i]) for i in shown}) == len(shown)
+    lines = apart and max(numbers.values(), default=0) < MOST_SERIES
+    for of in dict.fromkeys(groups[i] for i in shown):
         known = [
             _Drawn(numbers[i], names[i], names[i].removesuffix(f", {of[0]}" * several), record)
-            for i, record in enumerate(found)
-            if record is not None and groups[i] == of and len(of[1]) > 1
+            for i in shown
+            if (record := found[i]) is not None and groups[i] == of
         ]
-        if known:
-            group = next(r["group"] for r, own in zip(results, groups, strict=True) if own == of)
-            pictures.append(_picture(group, known, several=several))
+        group = next(r["group"] for r, own in zip(results, groups, strict=True) if own == of)
+        pictures.append(_picture(group, known, several=several, lines=lines))
     return pictures
 
 
@@ -304,7 +311,9 @@ class _Drawn(NamedTuple):
     record: Record
 
 
-def _picture(group: GroupPart, known: Sequence[_Drawn], *, several: bool) -> dict[str, str]:
+def _picture(
+    group: GroupPart, known: Sequence[_Drawn], *, several: bool, lines: bool
+) -> dict[str, str]:
     of = f"{group['name']}: share" if several else "Share"
     curves = _curves(group, known)
     alt = f"Shares of samples by element under {group['name']}. " + " ".join(
@@ -314,8 +323,7 @@ def _picture(group: GroupPart, known: Sequence[_Drawn], *, several: bool) -> dic
         replace(c, values=100 * c.values, ends=None if c.ends is None else 100 * c.ends)
         for c in curves
     ]
-    # A model beyond the colours has none in the other pictures either.
-    if max(len(known), *(1 + one.number for one in known)) > MOST_SERIES:
+    if not lines:
         kept = [c for c in shown if c.style == "-"]
         rows = [replace(c, name=one.called) for c, one in zip(kept, known, strict=True)]
         ends = ("no sample", "perfect")
