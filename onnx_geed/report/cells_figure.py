@@ -150,7 +150,9 @@ def cells_picture(curves: Sequence[Curve], group: GroupPart, scale: Scale) -> Pi
 def _drawn(
     array: F64, note: Mapping[str, Any], columns: Sequence[str], scale: Scale, across: str = ""
 ) -> Picture:
-    with drawing(5.0, 0.95 + tall(len(array))) as (figure, axes, picture):
+    # Names of columns may stand upright, below rows that keep their height.
+    below = 0.2 + _LETTER * min(16, max(map(len, columns))) if across else 0.0
+    with drawing(5.0, 0.95 + below + tall(len(array))) as (figure, axes, picture):
         image = axes.imshow(
             array,
             aspect="auto",

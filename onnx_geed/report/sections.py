@@ -182,6 +182,8 @@ def _element_pictures(
     """Deviation by element, one picture for each group in the results, more for a family."""
     pictures = []
     groups = [(r["group"]["name"], tuple(r["group"]["elements"])) for r in results]
+    # Of more models than there are colours none has one, under whichever group.
+    models = {(r["model"]["path"], r["model"]["sha256"]) for r in results}
     for group, members in dict.fromkeys(groups):
         chosen = [
             (r, n, rs)
@@ -204,7 +206,7 @@ def _element_pictures(
             lines = [(f"{_within(n, group)}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen]
             of = [n for _, n, _ in chosen]
         measured = [(r, _within(n, group)) for r, n, _ in chosen]
-        if len(chosen) > MOST_SERIES:
+        if len(chosen) > 1 and max(len(chosen), len(models)) > MOST_SERIES:
             most = max(float(r.per_element.max()) for rs in by_result for r in rs)
             pictures += _cell_pictures(own, lines, measured, of, most)
             continue
