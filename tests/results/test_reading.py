@@ -91,7 +91,9 @@ def only(part):
 
 
 def text_of(page):
-    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    # A share whose number and sign stay together is no word of its own.
+    shares = r'<span class="nb">(.*?)</span>|<[^>]*>'
+    return " ".join(re.sub(shares, lambda tag: tag[1] or " ", page).split())
 
 
 class TestLatentCosine:
