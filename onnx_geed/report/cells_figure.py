@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.report.axes import begin_at_perfect, label_layers, short_name, tall, value_text
+from onnx_geed.report.axes import label_layers, short_name, tall, tell_cosines, value_text
 from onnx_geed.report.curves import Curve
 from onnx_geed.report.elements import element_called, element_noun, element_told
 from onnx_geed.report.svg import Picture, drawing, note_of_image
 from onnx_geed.results import GroupPart, Reading, along
 
-__all__ = ["Scale", "cells_picture", "heat_picture", "scale_of"]
+__all__ = ["Shades", "cells_picture", "draw_cells", "draw_shades", "heat_picture", "shades_of"]
 
 F64 = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ _LETTER = 0.075
 
 
 @dataclass(frozen=True)
-class Scale:
+class Shades:
     """What the colours of cells mean.
 
     Parameters
@@ -41,8 +41,8 @@ class Scale:
         As matplotlib has them, from the low end to the high one.
     falling : bool
         Whether the low end is at the top, where the better values are.
-    of : Reading, optional
-        The reading whose values they are, which writes them.
+    cosines : bool
+        Whether they are written as cosines, which have the other sign.
     """
 
     low: float
@@ -51,10 +51,10 @@ class Scale:
     ends: tuple[str, str] = ("", "")
     colours: str = "viridis_r"
     falling: bool = True
-    of: Reading | None = None
+    cosines: bool = False
 
 
-def scale_of(readings: Sequence[Reading], most: float) -> Scale:
+def shades_of(readings: Sequence[Reading], most: float) -> Shades:
     """Return the scale of readings of one measure: dark is far from perfect.
 
     Parameters
@@ -66,10 +66,11 @@ def scale_of(readings: Sequence[Reading], most: float) -> Scale:
 
     Returns
     -------
-    Scale
+    Shades
     """
     perfect, of = min(r.perfect for r in readings), readings[0]
-    return Scale(perfect, max(most, perfect + 1e-6), of.told_unit, ("perfect", "worst"), of=of)
+    high, ends = max(most, perfect + 1e-6), ("perfect", "worst")
+    return Shades(perfect, high, of.told_unit, ends, cosines=of.similarity)
 
 
 def heat_picture(
@@ -113,10 +114,10 @@ def heat_picture(
             [value_text(r, float(v)) for v in row] for r, row in zip(readings, array, strict=True)
         ],
     }
-    return _drawn(array, note, columns, Scale(perfect, top, label, of=readings[0]))
+    return _drawn(array, note, columns, Shades(perfect, top, label, cosines=readings[0].similarity))
 
 
-def cells_picture(curves: Sequence[Curve], group: GroupPart, scale: Scale) -> Picture:
+def cells_picture(curves: Sequence[Curve], group: GroupPart, scale: Shades) -> Picture:
     """Draw quantities over the elements of a group as rows of cells, in one scale of colours.
 
     Parameters
@@ -125,7 +126,7 @@ def cells_picture(curves: Sequence[Curve], group: GroupPart, scale: Scale) -> Pi
         More than there are colours for lines.
     group : dict
         The ``group`` part of their results.
-    scale : Scale
+    scale : Shades
         What the colours mean.
 
     Returns
@@ -148,33 +149,72 @@ def cells_picture(curves: Sequence[Curve], group: GroupPart, scale: Scale) -> Pi
 
 
 def _drawn(
-    array: F64, note: Mapping[str, Any], columns: Sequence[str], scale: Scale, across: str = ""
+    array: F64, note: Mapping[str, Any], columns: Sequence[str], scale: Shades, across: str = ""
 ) -> Picture:
     # Names of columns may stand upright, below rows that keep their height.
     below = 0.2 + _LETTER * min(16, max(map(len, columns))) if across else 0.0
-    with drawing(5.0, 0.95 + below + tall(len(array))) as (figure, axes, picture):
-        image = axes.imshow(
-            array,
-            aspect="auto",
-            cmap=scale.colours,
-            interpolation="none",
-            vmin=scale.low,
-            vmax=scale.high,
-        )
+    with drawing(5.0, 0.95 + below + tall(len(array))) as (_, axes, picture):
+        image = draw_cells(axes, array, note["rows"], columns, scale)
         note_of_image(image, note)
-        _label_cells(axes, note["rows"], columns)
         axes.set_xlabel(across)
-        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
-        bar.outline.set_visible(False)
-        if scale.of is not None:
-            begin_at_perfect(bar.ax.yaxis, [scale.of], scale.low)
-        if scale.falling:
-            bar.ax.invert_yaxis()
-        bar.set_label(scale.label)
-        top, bottom = scale.ends if scale.falling else scale.ends[::-1]
-        bar.ax.set_title(top, loc="left", fontsize="medium", pad=7)
-        bar.ax.set_xlabel(bottom, loc="left", labelpad=7)
+        draw_shades(image, [axes], scale)
     return picture[0]
+
+
+def draw_cells(
+    axes: Any, array: F64, rows: Sequence[str], columns: Sequence[str], scale: Shades
+) -> Any:
+    """Draw named cells, and return the image that they are.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to.
+    array : ndarray of float64, shape (rows, columns)
+        Their values; where one is NaN, nothing is drawn.
+    rows, columns : sequence of str
+        Their names.
+    scale : Shades
+        What the colours mean.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+    """
+    image = axes.imshow(
+        array,
+        aspect="auto",
+        cmap=scale.colours,
+        interpolation="none",
+        vmin=scale.low,
+        vmax=scale.high,
+    )
+    _label_cells(axes, rows, columns)
+    return image
+
+
+def draw_shades(image: Any, axes: Sequence[Any], scale: Shades) -> None:
+    """Put the bar of colours beside axes, with what its ends mean.
+
+    Parameters
+    ----------
+    image : matplotlib.image.AxesImage
+        From :func:`draw_cells`.
+    axes : sequence of matplotlib.axes.Axes
+        All that have this scale.
+    scale : Shades
+        What the colours mean.
+    """
+    bar = image.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
+    bar.outline.set_visible(False)
+    if scale.cosines:
+        tell_cosines(bar.ax.yaxis, scale.high - scale.low)
+    if scale.falling:
+        bar.ax.invert_yaxis()
+    bar.set_label(scale.label)
+    top, bottom = scale.ends if scale.falling else scale.ends[::-1]
+    bar.ax.set_title(top, loc="left", fontsize="medium", pad=7)
+    bar.ax.set_xlabel(bottom, loc="left", labelpad=7)
 
 
 def _label_cells(axes: Any, rows: Sequence[str], columns: Sequence[str]) -> None:
@@ -186,7 +226,8 @@ def _label_cells(axes: Any, rows: Sequence[str], columns: Sequence[str]) -> None
     names = [short_name(columns[g], 16) for g in at]
     # Inches from one name to the next, beside the names of rows and the bar of colours.
     named = max(len(label.get_text()) for label in axes.get_yticklabels())
-    room = (axes.figure.get_figwidth() - _LETTER * named - 0.9) / len(names)
+    width = axes.figure.get_figwidth() / axes.get_gridspec().ncols
+    room = (width - _LETTER * named - 0.9) / len(names)
     pairs = pairwise(map(len, names))
     long = n > 8 or any(_LETTER * (1 + (a + b) / 2) > room for a, b in pairs)
     axes.set_xticks(at, names, rotation=90 if long else 0)

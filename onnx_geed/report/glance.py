@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_geed.report.cells_figure import Scale, cells_picture
+from onnx_geed.report.cells_figure import Shades, cells_picture
 from onnx_geed.report.curves import Curve, curve_picture
 from onnx_geed.report.elements import at_elements, element_noun, element_told, is_sampled
 from onnx_geed.report.many_results import FEW, SAID, ranking
@@ -327,7 +327,7 @@ def _picture(
         kept = [c for c in shown if c.style == "-"]
         rows = [replace(c, name=one.called) for c, one in zip(kept, known, strict=True)]
         ends = ("no sample", "perfect")
-        scale = Scale(0.0, 100.0, "% of samples", ends, colours="viridis", falling=False)
+        scale = Shades(0.0, 100.0, "% of samples", ends, colours="viridis", falling=False)
         caption = f"{of} of samples whose class is {_kept(known)}, by model and "
         caption += f"{element_noun(group)}; 100\u00a0% is perfect."
         return framed("predictions", cells_picture(rows, group, scale), caption, alt)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx_geed.groups import turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.axes import furthest
-from onnx_geed.report.cells_figure import Scale, cells_picture, heat_picture, scale_of
+from onnx_geed.report.cells_figure import Shades, cells_picture, heat_picture, shades_of
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
 from onnx_geed.report.elements import averaged_told, element_called, element_noun, element_told
 from onnx_geed.report.figures import over_depth, polar_picture, profile_picture, some_layers
@@ -310,7 +310,7 @@ def _cell_pictures(
         curve_of(called if same else label, r, n)
         for (label, r), (_, called), n in zip(lines, measured, models, strict=True)
     ]
-    scale = scale_of([r for _, r in lines], most)
+    scale = shades_of([r for _, r in lines], most)
     caption = f"{over}{f', in {first.layer}' if same else ''}. Darker is further from perfect."
     caption += _away_from_perfect(lines, group, f"{noun}s", "cell")
     pictures = [framed("cells", cells_picture(values, group, scale), caption, _worst(group, lines))]
@@ -319,7 +319,7 @@ def _cell_pictures(
     if curves := _differences(lines, measured):
         far = max(float(np.nanmax(np.abs(c.values))) for c in curves) or 1.0
         ends = ("better", "worse")
-        scale = Scale(-far, far, _difference_label(first), ends, colours="coolwarm")
+        scale = Shades(-far, far, _difference_label(first), ends, colours="coolwarm")
         svg = cells_picture(curves, group, scale)
         caption = (
             f"{over}: differences, paired over the same samples. Where blue, {name} is better."
@@ -328,7 +328,7 @@ def _cell_pictures(
     if gains := _gains(group, first.measure, measured):
         far = max(1.0, *(float(np.nanmax(c.values)) for c in gains))
         ends = ("least", "most")
-        scale = Scale(0.0, far, "gain; 1: as far as the pixels", ends)
+        scale = Shades(0.0, far, "gain; 1: as far as the pixels", ends)
         svg = cells_picture(gains, group, scale)
         pictures.append(framed("gain", svg, f"{over}: {_GAIN}", _gains_told(group, gains)))
     return pictures

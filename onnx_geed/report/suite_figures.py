@@ -7,15 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from onnx_geed.addresses import joined
 from onnx_geed.files import make_folder, write_text
 from onnx_geed.measures import Descriptor, Scale, descriptor_of, told, within
-from onnx_geed.report.axes import fitting_across, legend_name, tell_cosines
+from onnx_geed.report.axes import fitting_across, legend_name, tall, tell_cosines
+from onnx_geed.report.cells_figure import Shades, draw_cells, draw_shades
 from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.page import check_installed, report
 from onnx_geed.report.suite_page import suite_page
 from onnx_geed.report.suite_tables import suite_csv
-from onnx_geed.report.svg import PAPER, drawing, panels_across, series_of, themed
+from onnx_geed.report.svg import (
+    MARKERS,
+    MOST_SERIES,
+    PAPER,
+    SERIES,
+    Picture,
+    drawing,
+    panels_across,
+    series_of,
+    themed,
+)
 from onnx_geed.results import SuiteRow, SuiteSummary, read_result, suite_family_values
 from onnx_geed.safe_names import file_name
 from onnx_geed.text import shorten
@@ -208,7 +221,7 @@ def _pictures(rows: Sequence[SuiteRow]) -> list[tuple[str, list[SuiteRow], Field
     return pictures
 
 
-def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
+def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> Picture:
     """Draw rows of one measure and group.
 
     Parameters
@@ -222,7 +235,8 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
     -------
     str
         SVG: a panel a layer where models have several. Across: steps where there are several, else
-        data sets, else layers, else models.
+        data sets, else layers, else models. More models than there are colours are rows of cells,
+        or, where they stand across, have one colour.
     """
     rows = [r for r in rows if r.get(field) is not None]
     models = list(dict.fromkeys(r["model"] for r in rows))
@@ -231,7 +245,10 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
     panels: list[str | None] = [*layers] if layers and axis != "layer" else [None]
     wide = panels_across(len(panels))
     lines = -(-len(panels) // wide)
-    with drawing(max(3.6 * wide, 4.6), 2.5 * lines + 0.5) as (figure, only, picture):
+    cells = len(models) > MOST_SERIES and axis != "model"
+    shades = _shades(rows, field)
+    high = 1.1 + tall(len(models)) if cells else 2.5
+    with drawing(max(3.6 * wide, 4.6), high * lines + 0.5) as (figure, only, picture):
         only.remove()
         for i, layer in enumerate(panels):
             axes = figure.add_subplot(lines, wide, i + 1)
@@ -239,12 +256,19 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
             part = [r for r in rows if layer is None or r["layer"] == layer]
-            _panel(axes, part, models, axis, field)
+            if cells:
+                image = _cells(axes, part, models, axis, field, shades)
+                if i % wide:
+                    axes.set_yticks([])
+            else:
+                _panel(axes, part, models, axis, field)
             if layer is not None:
                 axes.set_title(shorten(layer, 30), fontsize="medium", loc="left")
-            if i % wide == 0:
+            if i % wide == 0 and not cells:
                 axes.set_ylabel(_label(descriptor_of(rows[0]["measure"]), field))
-        if len(models) > 1 and axis != "model":
+        if cells:
+            draw_shades(image, figure.axes, shades)
+        elif len(models) > 1 and axis != "model":
             handles, labels = figure.axes[0].get_legend_handles_labels()
             across = min(3, fitting_across(labels, figure.get_figwidth()))
             more = -(-len(labels) // across) - -(-len(labels) // 3)
@@ -288,7 +312,8 @@ def _panel(
 ) -> None:
     places = list(dict.fromkeys(r[axis] for r in rows if r[axis] is not None))
     for i, model in enumerate(models):
-        colour, marker = series_of(i)
+        # So many stand across, where each has its name.
+        colour, marker = series_of(i) if len(models) <= MOST_SERIES else (SERIES[0], MARKERS[0])
         own = [r for r in rows if r["model"] == model]
         # A model with no steps beside others that have some, such as one pretrained: a level.
         if axis == "step" and own and all(r["step"] is None for r in own):
@@ -326,6 +351,38 @@ def _panel(
         turn = sum(len(str(p)) for p in places) > 34
         axes.set_xticks(range(len(places)), [shorten(str(p), 22) for p in places])
         axes.tick_params(axis="x", rotation=30 if turn else 0)
+
+
+def _shades(rows: Sequence[SuiteRow], field: Field) -> Shades:
+    """Return the scale of all panels: dark is far from perfect."""
+    measure, values = descriptor_of(rows[0]["measure"]), [_value(r, field) for r in rows]
+    own = [p for r in rows if (p := _perfect(r, field)) is not None]
+    perfect = 0.0 if field == "relative_mean" else measure.perfect
+    low, ends = (min(own), ("best", "worst")) if own else (perfect, ("perfect", "worst"))
+    cosines = _cosines(measure, field)
+    label = f"{measure.label}, as cosine" if cosines else f"{measure.label}{_FIELDS[field]}"
+    return Shades(low, max(*values, low + 1e-6), label, ends, cosines=cosines)
+
+
+def _cells(
+    axes: Any,
+    rows: Sequence[SuiteRow],
+    models: Sequence[str],
+    axis: Axis,
+    field: Field,
+    shades: Shades,
+) -> Any:
+    """Draw models down, and steps, data sets or layers across."""
+    places = list(dict.fromkeys(r[axis] for r in rows if r[axis] is not None))
+    if axis == "step":
+        places.sort(key=lambda step: step or 0)
+        axes.set_xlabel("iteration")
+    array = np.full((len(models), len(places)), np.nan)
+    for row in rows:
+        # A model without steps beside others that have some is a level.
+        across = slice(None) if row[axis] is None else places.index(row[axis])
+        array[models.index(row["model"]), across] = _value(row, field)
+    return draw_cells(axes, array, models, [str(place) for place in places], shades)
 
 
 def _value(row: SuiteRow, field: Field) -> float:
