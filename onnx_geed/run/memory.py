@@ -23,7 +23,7 @@ _MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 
 # Activations of one run: of large maps it holds a piece of an orbit, of small ones many orbits.
-_PIECE_BYTES = 80 << 20
+_PIECE_BYTES = 96 << 20
 
 
 _JOB_BYTES = 16 << 20
