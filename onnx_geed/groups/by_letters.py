@@ -20,9 +20,9 @@ from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups.action import rows_known
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
-from onnx_geed.groups.factors import Factor
 from onnx_geed.groups.grid_tables import Interpolation, check_grid
 from onnx_geed.groups.group import Behind, Group
+from onnx_geed.groups.known_moves import known_moves
 from onnx_geed.groups.layout import Layout, parse_layout
 from onnx_geed.groups.mixing import mixed, permutes
 from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
@@ -434,11 +434,4 @@ def _moves_on(
     group: Group, placed: tuple[PlacedFactor, ...], interpolation: Interpolation
 ) -> Moves:
     """Return what a group does to some axes laid end to end, worked out once for all tensors."""
-    return _known_moves(group.name, tuple((f, own) for f, _, own in placed), interpolation)
-
-
-@functools.lru_cache(maxsize=64)
-def _known_moves(
-    group: str, placed: tuple[tuple[Factor, tuple[int, ...]], ...], interpolation: Interpolation
-) -> Moves:
-    return product_of_moves([f.moves(group, own, interpolation) for f, own in placed])
+    return known_moves(group.name, tuple((f, own) for f, _, own in placed), interpolation)

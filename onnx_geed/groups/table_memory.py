@@ -64,7 +64,7 @@ def table_bytes(group: Group, tensors: Iterable[Lettered], interpolation: Interp
         If the group does not act on a tensor.
     """
     each, still = set(), set()
-    drawn = 0
+    drawn = [0, 0]  # of the largest hidden tensor, one being moved at a time; of the inputs
     for layout, lengths, of_input in tensors:
         own = on_grid(group, layout.kept, lengths, of_input=of_input)
         placed = _on_axes(factors_of(own), layout, lengths, of_input=of_input)
@@ -75,9 +75,10 @@ def table_bytes(group: Group, tensors: Iterable[Lettered], interpolation: Interp
         draw = own.onward if own.behind is None or not of_input else own.behind
         if placed and draw is not None:
             of_sample = _on_axes(draw(0, 0), layout, lengths, of_input=of_input)
-            drawn += _DRAWN * _bytes_of(group.order, of_sample, interpolation)
+            size = _DRAWN * _bytes_of(group.order, of_sample, interpolation)
+            drawn[of_input] = drawn[1] + size if of_input else max(drawn[0], size)
     moved = sum(_bytes_of(group.order, placed, interpolation) for placed in each)
-    return moved + drawn + group.order * _ENTRY * sum(still)
+    return moved + sum(drawn) + group.order * _ENTRY * sum(still)
 
 
 def _on_axes(

@@ -181,12 +181,15 @@ def _logs_moved_back(measure: Measure, y: NDArray[Any]) -> F64:
     places = measure.places
     assert places is not None
     check_scores(y, measure.reads)
-    moved = []
+    moved: F64 | None = None
     for g in range(y.shape[1]):
         logs = log_probabilities(places.back(g, y[:, g]), measure.reads, check=False)
+        if moved is None:  # filled in, as a list that is stacked takes twice as much
+            moved = np.empty((len(logs), y.shape[1], *logs.shape[1:]))
         classes = places.back_of_classes(g)
-        moved.append(logs if classes is None else logs[..., np.argsort(classes)])
-    return np.stack(moved, axis=1)
+        moved[:, g] = logs if classes is None else logs[..., np.argsort(classes)]
+    assert moved is not None
+    return moved
 
 
 def _classes_moved_back(measure: Measure, y: NDArray[Any]) -> F64:

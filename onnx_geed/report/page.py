@@ -78,7 +78,7 @@ def write_report(
     """
     check_installed()
     content = _content(cast(Sequence[Result], results), data, command, explorations)
-    write_text(path, render("report", content), option="-o")
+    write_text(path, render("report", content), option="page")
     if pictures is not None:
         first = {"measure": "glance", "pictures": content["glance"]["pictures"]}
         shown = [first, *content["families"], *content["fits"], *content["sections"]]

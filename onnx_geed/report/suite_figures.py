@@ -146,7 +146,7 @@ def write_suite_report(
         If matplotlib or jinja2 are not installed.
     """
     check_installed()
-    write_text(path, suite_page(summary), option="-o")
+    write_text(path, suite_page(summary), option="page")
     if pictures is not None:
         make_folder(pictures, option="--pictures")
         draw_suite(summary, pictures)

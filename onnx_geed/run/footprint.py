@@ -107,6 +107,7 @@ def footprint_of(
     names: Sequence[str],
     options: Options,
     source: Source,
+    others_held: int = 0,
 ) -> Footprint:
     """Add up what is held at once, each tensor from the node that makes it to its last reader.
 
@@ -124,6 +125,8 @@ def footprint_of(
         The budget.
     source : Source
         The samples, and how they move.
+    others_held : int
+        Bytes of the tables of other groups, which are measured in the same run.
 
     Returns
     -------
@@ -158,7 +161,7 @@ def footprint_of(
         held -= sum(sizes.get(name, 0) for name in gone)
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
     room = room_in(options.memory)
-    row, moving = -(-most // batch), moving_bytes(source.moved)
+    row, moving = -(-most // batch), moving_bytes(source.moved) + others_held
     fixed = _TWICE * fixed + held_weights(model, options)
     footprint = Footprint(row, room, _largest(made), fixed, moving)
     # An output is compared with f̂, another such array.

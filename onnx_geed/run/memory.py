@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_geed.groups import tables_of
-from onnx_geed.measures import Measure, Plan
+from onnx_geed.measures import Plan
 from onnx_geed.run.executor import cores
 from onnx_geed.run.footprint import Footprint
-from onnx_geed.run.moving import held_by_loops, tables_of_run
+from onnx_geed.run.moving import held_by_loops, held_by_orbits, tables_of_run
 from onnx_geed.run.options import Options
 from onnx_geed.run.source import Source
 from onnx_geed.run.trial import Trial
@@ -23,15 +23,10 @@ _MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 
 # Activations of one run: of large maps it holds a piece of an orbit, of small ones many orbits.
-_PIECE_BYTES = 80 << 20
+_PIECE_BYTES = 96 << 20
 
 
 _JOB_BYTES = 16 << 20
-
-
-# What is not compared piece by piece lies in memory as an orbit, and in float64, twice as large,
-# as it is and as it should be.
-_WHOLE = 5
 
 
 @dataclass(frozen=True)
@@ -61,11 +56,6 @@ def graph_bytes(plan: Plan, source: Source) -> int:
     bases, _, taps = map(int, tables_of(source.action).moves.index.shape)
     largest = max((layer.bytes for layer in plan.layers.values()), default=0)
     return largest * (8 + -(-2 * bases * taps // plan.group.order))
-
-
-def _streams(measure: Measure) -> bool:
-    """Whether the sums of maps are all that a measure needs of them."""
-    return measure.descriptor.view == "maps" and measure.drawn is None
 
 
 def fit_memory(
@@ -113,19 +103,28 @@ def fit_memory(
     cuda = trial.session.provider == "cuda"
     workers = 2 if cuda else cores()
     total = sum(layer.bytes for layer in plan.layers.values())
+    passes: list[list[str]] = [[]]
+    filled = 0
+    for name, layer in plan.layers.items():
+        if passes[-1] and 2 * n * (own + filled + layer.bytes) > budget:
+            passes.append([])
+            filled = 0
+        passes[-1].append(name)
+        filled += layer.bytes
+    outputs = max(sum(plan.layers[name].bytes for name in names) for names in passes)
     # Inputs and maps that move alike share tables.
     every = tables_of_run(source.moved, plan.measures)
     if plan.group.small is not None:
         every *= 2  # what takes an element to its opposite has tables too
     tables = every - tables_of_run(source.moved, ())
-    # Of a worker beside its orbits: a row in the runtime, its outputs and f̂, and its loops.
-    least = footprint.row + 2 * max(layer.bytes for layer in plan.layers.values())
+    # Of a worker beside its orbits and its rows in the runtime: its outputs and f̂, and its loops.
+    least = 2 * outputs
     if not graph:
         least += held_by_loops(plan.measures, max(1, min(n, _PIECE_BYTES // (own + total))))
-        whole = (m.layer for m in plan.measures if options.references or not _streams(m))
-        least += _WHOLE * n * max((plan.layers[name].bytes for name in whole), default=0)
+        whole, left = held_by_orbits(plan, references=options.references)
+        least, tables = least + whole, tables + left
         footprint.room.check(
-            footprint.fixed + footprint.moving + tables + least,
+            footprint.fixed + footprint.moving + tables + least + trial.held * footprint.row,
             f"an orbit of {counted(n, 'element')}, what moves it and what the model makes of one "
             "take {}",
             "use smaller samples or a group of fewer elements",
@@ -136,20 +135,13 @@ def fit_memory(
     # An orbit's outputs lie in memory whole; a worker of the runtime needs about as much again.
     while workers > 1 and (
         2 * n * (own + total) * workers > budget
-        or least * workers + of_another * (workers - 1) > room
+        or max(trial.held, workers) * footprint.row + least * workers + of_another * (workers - 1)
+        > room
     ):
         workers -= 1
     # A run of a fixed number of rows has never fewer.
     workers = max(1, min(workers, footprint.rows // max(1, trial.session.fixed)))
-    passes: list[list[str]] = [[]]
-    filled = 0
-    for name, layer in plan.layers.items():
-        if passes[-1] and 2 * n * (own + filled + layer.bytes) > budget:
-            passes.append([])
-            filled = 0
-        passes[-1].append(name)
-        filled += layer.bytes
-    row = own + max(sum(plan.layers[name].bytes for name in names) for names in passes)
+    row = own + outputs
     most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, _JOB_BYTES // row))
     if n * row > _PIECE_BYTES and not cuda and not graph:
         sizes = [size for size in range(1, n) if n % size == 0]

@@ -16,7 +16,7 @@ from onnx_geed.groups import (
     parse_layout,
     table_bytes,
 )
-from onnx_geed.measures import Layer, Measure, descriptor_of, loop_bytes
+from onnx_geed.measures import Layer, Measure, Plan, descriptor_of, loop_bytes
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.run.room import room_in
@@ -26,6 +26,7 @@ __all__ = [
     "check_input",
     "check_tables",
     "held_by_loops",
+    "held_by_orbits",
     "moving_bytes",
     "tables_of_run",
 ]
@@ -35,8 +36,11 @@ __all__ = [
 # They are of float32, or of whole numbers no larger.
 _ORBITS, _NUMBER = 3, 4
 
+# Of scores that are moved back: an element's in float64, as they are, moved, in order.
+_ELEMENT = 6
 
-def check_input(group: Group, moved: Lettered, options: Options) -> None:
+
+def check_input(group: Group, moved: Lettered, options: Options, others_held: int = 0) -> None:
     """Refuse an input whose tables and orbits memory does not hold, before they are made.
 
     Parameters
@@ -47,6 +51,8 @@ def check_input(group: Group, moved: Lettered, options: Options) -> None:
         The input.
     options : Options
         The budget, and the interpolation.
+    others_held : int
+        Bytes of the tables of other groups, which are measured in the same run.
 
     Raises
     ------
@@ -54,7 +60,8 @@ def check_input(group: Group, moved: Lettered, options: Options) -> None:
         If they take more than the budget leaves.
         If the group does not act on the input.
     """
-    _check(group, [moved], _ORBITS * group.order * _bytes(moved.lengths), options)
+    orbits = _ORBITS * group.order * _bytes(moved.lengths)
+    _check(group, [moved], orbits, options, others_held)
 
 
 def check_tables(
@@ -62,6 +69,7 @@ def check_tables(
     moved: Sequence[MovedInput],
     measured: Iterable[tuple[str, Layer]],
     options: Options,
+    others_held: int = 0,
 ) -> None:
     """Refuse what moves inputs and layers by their letters, before it is made.
 
@@ -75,6 +83,8 @@ def check_tables(
         Names of measures, and the layers that they are on.
     options : Options
         The budget, and the interpolation.
+    others_held : int
+        Bytes of the tables of other groups, which are measured in the same run.
 
     Raises
     ------
@@ -94,17 +104,21 @@ def check_tables(
             tensors.append(tensor)
     orbits = _ORBITS * group.order * sum(_bytes(own.samples.shape) for own in moved)
     if tensors:
-        _check(group, tensors, orbits, options)
+        _check(group, tensors, orbits, options, others_held)
 
 
-def _check(group: Group, tensors: Sequence[Lettered], orbits: int, options: Options) -> None:
+def _check(
+    group: Group, tensors: Sequence[Lettered], orbits: int, options: Options, others_held: int
+) -> None:
     shape = "×".join(map(str, tensors[0].lengths))
     told = f"the tables by which {group.name} moves tensors, such as of {shape}"
     if orbits:
         told = f"an orbit of {counted(group.order, 'element')} under {group.name}, of samples of "
         told += f"{shape}, and the tables that make it"
+    if others_held:
+        told += " and those of the other groups"
     room_in(options.memory).check(
-        orbits + table_bytes(group, tensors, options.interpolation),
+        orbits + table_bytes(group, tensors, options.interpolation) + others_held,
         f"{told}, take {{}}",
         "use smaller samples or a group of fewer elements",
     )
@@ -131,6 +145,55 @@ def tables_of_run(moved: Sequence[MovedInput], measures: Iterable[Measure]) -> i
     first = moved[0].action
     interpolation = first.interpolation if isinstance(first, LayoutAction) else "bilinear"
     return table_bytes(first.group, tensors, interpolation)
+
+
+def held_by_orbits(plan: Plan, *, references: bool) -> tuple[int, int]:
+    """Return the bytes of orbits that lie in memory whole, since no sums are all that is needed.
+
+    Parameters
+    ----------
+    plan : Plan
+        The measures and their tensors.
+    references : bool
+        Whether maps are compared with round trips too.
+
+    Returns
+    -------
+    of_worker : int
+        Activations as the model gave them, and as the measure that works on most of them has them.
+    of_all : int
+        What the first sample and the last leave to be compared with others.
+    """
+    n, size = plan.group.order, {name: layer.bytes for name, layer in plan.layers.items()}
+    whole = [m for m in plan.measures if references or not _streams(m)]
+    kept = n * sum(size[name] for name in {m.layer for m in whole})
+    each = [_operands_bytes(m, plan.layers[m.layer], n) for m in whole]
+    beside = [_beside_bytes(m, own, size[m.layer]) for m, own in zip(whole, each, strict=True)]
+    # The last sample's stay until those of the first are there, or the other way round.
+    return kept + sum(each) + max(beside, default=0), sum(each)
+
+
+def _operands_bytes(measure: Measure, layer: Layer, n: int) -> int:
+    """Return the bytes of an orbit as a measure compares it; of vectors next to none."""
+    view = measure.descriptor.view
+    if view == "points":
+        return 0
+    times = 1.0 if view == "maps" else 2.0  # float64
+    return int(n * times * layer.bytes / (layer.classes if view == "classes" else 1))
+
+
+def _beside_bytes(measure: Measure, operands: int, size: int) -> int:
+    """Return the bytes that are worked in beside them."""
+    if measure.descriptor.view == "whole":
+        return operands  # differences
+    if measure.descriptor.view == "scores" and len(measure.averaged) > 1:
+        return 2 * operands  # probabilities, of which the mean is f̂
+    return _ELEMENT * size
+
+
+def _streams(measure: Measure) -> bool:
+    """Whether the sums of maps are all that a measure needs of them."""
+    return measure.descriptor.view == "maps" and measure.drawn is None
 
 
 def _layout_of(action: LayoutAction) -> Layout:

@@ -94,7 +94,7 @@ class Pieces:
     ) -> tuple[_Sums, _Whole]:
         """Run orbits of one batch, or one of several; return what stays of them."""
         plan = job.task.plan
-        streamed = {m.layer for m in measures}
+        streamed = _let_go(plan, measures)
         own, whole = _Sums(plan.group.order), _Whole(plan.group.order)
         references: list[F32] = []
         for part, arrays in self._arrays(job):
@@ -355,22 +355,23 @@ class _Whole:
 
 def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]:
     """Return the measures of maps that no more than their sums are needed for, one a layer."""
-    by_layer: dict[str, list[Measure]] = {}
-    for measure in plan.measures:
-        by_layer.setdefault(measure.layer, []).append(measure)
-    return [
-        of_layer[0]
-        for layer, of_layer in by_layer.items()
-        if layer in layers and len(of_layer) == 1 and _needs_sums_alone(of_layer[0], position)
-    ]
+    return [m for m in plan.measures if m.layer in layers and _needs_sums_alone(m, position)]
+
+
+def _let_go(plan: Plan, streamed: Sequence[Measure]) -> set[str]:
+    """Return the layers that nothing else measures, whose activations go with their piece."""
+    taken = {id(measure) for measure in streamed}
+    others = {measure.layer for measure in plan.measures if id(measure) not in taken}
+    return {measure.layer for measure in streamed} - others
 
 
 def left_bytes(job: Job) -> int:
     """Return the bytes that an orbit of a job leaves: its sums, and tensors that are kept whole."""
     plan, layers = job.task.plan, job.task.plan.layers
-    streamed = {m.layer: m for m in _streamed(plan, job.layers, job.positions.start)}
-    whole = sum(layers[name].bytes for name in job.layers if name not in streamed)
-    sums = sum(24 * layers[name].channels for name in streamed)
+    streamed = _streamed(plan, job.layers, job.positions.start)
+    gone = _let_go(plan, streamed)
+    whole = sum(layers[name].bytes for name in job.layers if name not in gone)
+    sums = sum(24 * layers[m.layer].channels for m in streamed)
     return plan.group.order * (whole + sums)
 
 

@@ -240,8 +240,10 @@ def measure_each(
             if share is not None:
                 check_divisible(run, limits)
             runs.append(run)
-        for i, run in enumerate(runs):
-            begin_run(progress, i, len(runs), run.task.plan.group.name)
+        count = len(runs)
+        for i in range(count):
+            run = runs.pop(0)  # what it holds goes with it
+            begin_run(progress, i, count, run.task.plan.group.name)
             if share is None:
                 yield _outcome(run, started, progress, notify, command, limits, kept)
             else:

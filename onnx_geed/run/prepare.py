@@ -49,7 +49,7 @@ from onnx_geed.run.footprint import Footprint, footprint_of
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
-from onnx_geed.run.moving import check_tables
+from onnx_geed.run.moving import check_tables, tables_of_run
 from onnx_geed.run.on_group import group_notes
 from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
@@ -200,8 +200,9 @@ def prepare_run(
             "runtime, or give the model that it measures"
         )
     acted = find_input(loaded, options.input, options.input_layout)
-    others = beside[0].task.source if beside else None
-    source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
+    others = sum(tables_of_run(r.task.source.moved, r.task.plan.measures) for r in beside)
+    opened = beside[0].task.source if beside else None
+    source, count, notes = make_source(loaded, acted, data, acting, options, action, opened, others)
     if loaded.function is not None:
         rows = source.rows([0], orbits=False)
         loaded, on_layouts = with_outputs(loaded, rows, source.layout, options.layout)
@@ -228,7 +229,7 @@ def prepare_run(
     selection = select_tensors(requests, listed, options, acting, judged, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
-    footprint = footprint_of(loaded, acted, listed, names, options, source)
+    footprint = footprint_of(loaded, acted, listed, names, options, source, others)
     check_labour(loaded, acted, listed, options, footprint, source)
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
@@ -285,7 +286,7 @@ def prepare_run(
         return plan.drawn(options.seed, source.indices)
 
     measured = ((request.measure, layers[tensor.name]) for request, tensor in selection.requested)
-    check_tables(acting, source.moved, measured, options)
+    check_tables(acting, source.moved, measured, options, others)
     check_overlap(tables, source, count)
     _refuse_foreign_fits(tables, options)
     if isinstance(source.action, PlacedAction):
@@ -465,9 +466,7 @@ def _check_family(group: Group, action: Action | None, options: Options) -> None
 
 
 def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:
-    cure = "run them one by one with --batch-size 1"
-    if engine == "graph":
-        cure += " --engine kernels"
+    cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
     return RowCheck(spreads(trial.rows), count, options.seed, trial.mixes, cure)
 
 

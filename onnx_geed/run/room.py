@@ -12,6 +12,9 @@ __all__ = ["Room", "room_in"]
 # A smaller budget divides a run, and refuses nothing.
 _LEAST = 256 << 20
 
+# What is named is an eighth more than was found: what is checked after it takes some too.
+_MORE = 8
+
 # What a process holds beside: libraries, samples and what is made of outputs. Of a small budget
 # nothing is taken for it.
 _BESIDE, _LARGE = 512 << 20, 2 << 30
@@ -72,7 +75,8 @@ def room_in(memory: str | int) -> Room:
 
 
 def _size(taken: int) -> str:
-    """Return the least budget, in whole tenths, in which so much has room."""
+    """Return a budget, in whole tenths, in which so much and some more has room."""
+    taken += taken // _MORE
     needed = taken if taken <= _LARGE - _BESIDE else taken + _BESIDE
     power = 30 if needed >= 1 << 30 else 20
     tenths = -(-needed * 10 // (1 << power))

@@ -225,6 +225,7 @@ def make_source(
     options: Options,
     own: Action | None = None,
     beside: Source | None = None,
+    others_held: int = 0,
 ) -> tuple[Source, int, list[str]]:
     """Draw the samples of D as spec section 2 says, and place the action on them.
 
@@ -244,6 +245,8 @@ def make_source(
         An action of one's own in place of the group's.
     beside : Source, optional
         The same data under another group: they are not opened again, and checked to be the same.
+    others_held : int
+        Bytes of the tables of other groups, which are measured in the same run.
 
     Returns
     -------
@@ -287,7 +290,7 @@ def make_source(
     if group.onward is not None:
         how = ", independently of each other" if group.independent else ""
         notes.append(f"the elements of {group.name} are drawn separately for each sample{how}")
-    main = _moved_input(opening, samples, indices, group, options, own)
+    main = _moved_input(opening, samples, indices, group, options, own, others_held)
     if beside is not None:
         main = replace(main, intake=beside.main.intake)
     check_moves(main.action, disk=main.disk)
@@ -446,11 +449,12 @@ def _moved_input(
     group: Group,
     options: Options,
     own: Action | None = None,
+    others_held: int = 0,
 ) -> MovedInput:
     """Place the group's action, or one of the user's own, on the samples of an input."""
     layout = parse_layout(opening.layout)
     if own is None:
-        check_input(group, Lettered(layout, samples.shape, True), options)
+        check_input(group, Lettered(layout, samples.shape, True), options, others_held)
     action: LayoutAction | PlacedAction = (
         layout_action(group, layout, samples.shape, options.interpolation, of_input=True)
         if own is None

@@ -87,6 +87,8 @@ class Trial:
     mixes : bool
         Whether it tells that they are not, and they are run together because the graph engine was
         asked for.
+    held : int
+        Rows whose memory the runtime keeps: those that it ran at once.
     """
 
     session: Session
@@ -96,6 +98,7 @@ class Trial:
     notes: list[str]
     unproven: str = ""
     mixes: bool = False
+    held: int = 1
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,8 @@ def _try_out(
     mixes = isinstance(best.apart, Mixed)
     # True of the graph engine as well, which runs every row again alone.
     notes = [f"run one by one, since in a batch {unproven}"] if mixes else []
-    return Trial(best.session, graph, best.rows, False, notes, unproven, mixes)
+    held = 2 if footprint.tight else 3
+    return Trial(best.session, graph, best.rows, False, notes, unproven, mixes, held)
 
 
 def _run_alone(

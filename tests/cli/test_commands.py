@@ -315,6 +315,11 @@ def test_a_run_may_be_a_page_at_once(box, monkeypatch, tmp_path):
     for words in (("--report", "page.pdf"), ("--report", page, "--shard", "1/2", "-o", "p.json")):
         got = invoke(*run, "--group", "C4", *words)
         assert (got.exit_code, got.stdout, len(got.stderr.splitlines())) == (2, "", 1)
+    # The option -o is for the result, which is there.
+    got = invoke(*run, "--group", "C4", "-q", "-o", tmp_path / "r.json", "--report", "/dev/full")
+    assert got.exit_code == 2
+    assert got.stderr.startswith("onnx-geed: page /dev/full: cannot be written (")
+    assert (tmp_path / "r.json").is_file()
     cached = invoke("cache", *run[1:], "--group", "C4", "-o", tmp_path / "a.geed")
     assert cached.exit_code == 0, cached.stderr
     page.unlink()

@@ -254,7 +254,7 @@ def tiled(bytes_of_one):
 
 @pytest.mark.parametrize(
     ("memory", "allowed", "enough"),
-    [("2GiB", "1.5 GiB", "2.1GiB"), ("4GiB", "3.5 GiB", "4.2GiB"), ("1GiB", "1.0 GiB", "1.1GiB")],
+    [("2GiB", "1.5 GiB", "2.3GiB"), ("4GiB", "3.5 GiB", "4.7GiB"), ("1GiB", "1.0 GiB", "1.2GiB")],
 )
 def test_of_the_memory_a_share_is_kept_for_what_the_process_holds_beside(
     memory, allowed, enough, tmp_path

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from models import FLOAT, build
+from models import FLOAT, build, weights
 
 from onnx_geed.text import parse_bytes
 
@@ -47,16 +47,21 @@ def large(tmp_path_factory):
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     model = build([node], [], [("x", FLOAT, free)], [("y", FLOAT, free)])
     onnx.save(model, folder / "relu.onnx")
+    weight = weights("w", np.random.default_rng(1).standard_normal((6, 1, 1, 1)))
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"])
+    six = build([node], [weight], [("x", FLOAT, ["N", 1, "H", "W"])], [("y", FLOAT, free)])
+    onnx.save(six, folder / "scores.onnx")
     images = np.random.default_rng(0).random((2, 1, 2048, 2048), dtype=np.float32)
     np.save(folder / "images.npy", images)
+    np.save(folder / "small.npy", images[..., :1024, :1024])
     return folder
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_large_images_keep_to_the_memory_that_is_asked_for(large, group):
-    command = ["measure", large / "relu.onnx", "--data", large / "images.npy", "--group", group]
+def raised(folder, model, images, *options):
+    """Raise the memory as messages say until a command runs; it never takes more."""
+    command = ["measure", folder / model, "--data", folder / images, *options]
     memory, refusals = "256MiB", 0
-    for _ in range(5):
+    for _ in range(6):
         status, errors, peak = measured(*command, "--memory", memory, "-q")
         assert peak <= parse_bytes(memory) + BESIDE
         if status == 0:
@@ -68,6 +73,21 @@ def test_large_images_keep_to_the_memory_that_is_asked_for(large, group):
         refusals += 1
     assert status == 0, errors
     assert refusals <= 3
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_large_images_keep_to_the_memory_that_is_asked_for(large, group):
+    raised(large, "relu.onnx", "images.npy", "--group", group)
+
+
+def test_orbits_that_are_kept_whole_count_as_measures_have_them(large):
+    measures = ("--measure=softmax-kl@y", "--measure=channel-cos@y", "--measure=unexplained@y")
+    raised(large, "scores.onnx", "small.npy", "--group=D4", "--output-kind=logits", *measures)
+
+
+def test_tables_of_several_groups_count_together(large):
+    groups = (f"--group={name}" for name in ("rotate:-30..30/4", "zoom:0.8..1.25/4", "flip-h"))
+    raised(large, "relu.onnx", "images.npy", *groups)
 
 
 def test_tables_that_no_memory_holds_are_refused_before_they_are_made(large):
