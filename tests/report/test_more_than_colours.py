@@ -219,3 +219,17 @@ def test_names_that_hold_a_share_are_as_they_were():
         assert 'class="nb' not in attribute
     data = re.search(r'id="explore-data">(.*?)</script>', text, re.DOTALL)[1]
     assert json.loads(data)["models"][0]["layers"][0]["layer"] == "conv 5 %"
+
+
+def test_on_paper_tables_are_whole_and_pictures_no_higher_than_a_page(opened):
+    page = opened(report(of_angles(50)), 718)
+    assert page.locator(".scroll.tall").count()
+    page.emulate_media(media="print")
+    cut, tallest = page.evaluate(
+        """[[...document.querySelectorAll(".scroll")].filter(
+              s => s.scrollHeight > s.clientHeight + 1
+                && getComputedStyle(s).overflowY !== "visible").length,
+            Math.max(...[...document.querySelectorAll("figure")].map(f => f.offsetHeight))]"""
+    )
+    assert cut == 0
+    assert tallest < 1000  # of 1123 on A4
