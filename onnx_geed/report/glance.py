@@ -21,6 +21,7 @@ from onnx_geed.report.words import (
     overlap_words,
     percent,
     title,
+    with_unit,
     worst_and_best,
 )
 from onnx_geed.results import (
@@ -34,7 +35,6 @@ from onnx_geed.results import (
     mean_interval,
     read_record,
 )
-from onnx_geed.text import span
 
 __all__ = ["glance"]
 
@@ -252,9 +252,7 @@ def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
         "bar": 0 if share is None else round(100 * min(max(share, 0.0), 1.0)),
         "reason": "" if share is not None else _reason(record, reading),
         "verdict": verdict.capitalize() or "—",
-        "value": f"{reading.told_unit} {span(reading.told(reading.value))}"
-        if reading.similarity
-        else f"{span(reading.value)} {reading.told_unit}",
+        "value": with_unit(reading, reading.value),
         "warnings": record["warnings"],
     }
 

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_geed.report.words import percent, title
+from onnx_geed.report.words import percent, title, with_unit
 from onnx_geed.results import Predictions, Reading, Result, far_off, is_family
-from onnx_geed.text import span
 
 __all__ = ["FEW", "SAID", "in_natural_order", "ranking"]
 
@@ -185,14 +184,9 @@ def _of_measures(
             continue
         same = {i: r for i, r in last.items() if not r.hardly_reacts}
         if len({r.told_unit for r in same.values()}) == 1:
-            told = {i: _value(r) for i, r in same.items()}
+            told = {i: with_unit(r, r.value) for i, r in same.items()}
             found.append(_Ranked(what, {i: r.value for i, r in same.items()}, told))
     return found
-
-
-def _value(reading: Reading) -> str:
-    value, unit = span(reading.told(reading.value)), reading.told_unit
-    return f"{unit} {value}" if reading.similarity else f"{value} {unit}"
 
 
 def _row(ranked: _Ranked, names: Sequence[str], pool: Sequence[int]) -> dict[str, str]:

@@ -35,12 +35,16 @@ __all__ = [
     "samples_called",
     "summary",
     "title",
+    "with_unit",
     "worst_and_best",
 ]
 
 # If the exact elements have at least this share of the deviation, interpolation is not the cause.
 _OWN = 0.6
 
+
+# The unit of a measure that is a share of samples or places; people say per cent.
+_SHARE = "share"
 
 # Elements are alike whose deviations differ by less, as a share of that of different samples.
 _DIFFER = 0.02
@@ -199,10 +203,8 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     """
     noun, values = worst_noun(group), reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
-    ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
-    before, after = (
-        (f"{reading.told_unit} ", "") if reading.similarity else ("", f" {reading.told_unit}")
-    )
+    ends = [_number_of(reading, float(v)) for v in (values.max(), values.min())]
+    before, after = _unit_around(reading)
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
@@ -211,7 +213,7 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
         all_of_them = f"In {reading.layer}, all {noun}s but the identity"
         differ = "are about equal" if alike else "do not differ clearly over these samples"
         return f"{all_of_them} {differ} ({before}{' to '.join(dict.fromkeys(ends))}{after})."
-    told = [span(reading.told(float(v))) for v in values]
+    told = [_number_of(reading, float(v)) for v in values]
     where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
     return (
         f"In {reading.layer}, the worst is {before}{ends[0]}{after} at {where[0]}, the best "
@@ -368,6 +370,24 @@ def _in_place(averaged: Sequence[str]) -> str:
 
 def _between(reading: Reading) -> str:
     return span(reading.told(reading.between or 0.0))
+
+
+def _number_of(reading: Reading, value: float) -> str:
+    """Return a value as its unit wants it, without that: shares in per cent."""
+    return percent(value) if reading.told_unit == _SHARE else span(reading.told(value))
+
+
+def _unit_around(reading: Reading) -> tuple[str, str]:
+    """Return what stands before the numbers of a measure, and behind them."""
+    if reading.told_unit == _SHARE:
+        return "", ""
+    return (f"{reading.told_unit} ", "") if reading.similarity else ("", f" {reading.told_unit}")
+
+
+def with_unit(reading: Reading, value: float) -> str:
+    """Return a value with its unit, as a reader says it."""
+    before, after = _unit_around(reading)
+    return f"{before}{_number_of(reading, value)}{after}"
 
 
 def percent(share: float) -> str:

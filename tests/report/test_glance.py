@@ -88,6 +88,17 @@ def test_elements_have_one_short_name_each():
     assert "sr1" not in told
 
 
+def test_a_share_of_samples_is_told_in_per_cent():
+    stays = [[0] * 8] * 3
+    results = [scored(c, path=f"net{k}.onnx") for k, c in enumerate((CLASSES, stays, stays))]
+    told = re.sub(r"<[^>]*>", "", report(results))
+    # 3 of the 21 moved samples have another class, as a value and among several results.
+    assert "14 %flip-rate" in re.sub(r"\s*\n\s*", "", told)
+    (row,) = (r for r in first(*results)["ranking"]["rows"] if r["what"] == "Flipped predictions")
+    assert (row["best"], row["worst"]) == ("0 %", "14 %")
+    assert not re.search(r"\d share", told)
+
+
 def with_maps(path, value, group="C8"):
     one = record("latent-l2", spread(value, noise=0.0), "z", between=np.ones((4, 8)))
     return result_of([one], path=path, group=group)
