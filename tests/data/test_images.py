@@ -1,6 +1,7 @@
 import struct
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -266,6 +267,8 @@ def test_lab_becomes_the_colours_that_it_means(tmp_path, grey):
 @pytest.mark.parametrize("grey", [False, True])
 def test_kinds_of_pixels_of_one_image_are_alike(tmp_path, mode, grey):
     """White and black look the same in all of them, and so does a grey where there is one."""
+    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow before 13 reads no YCbCr of TIFF files, its own among them")
     pixels = np.zeros((2, 4), np.uint8)
     pixels[:, 1:3] = (255, 128)
     Image.fromarray(pixels).convert("RGB").convert(mode).save(tmp_path / "a.tif")

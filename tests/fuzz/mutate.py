@@ -52,7 +52,10 @@ def _messages(model: onnx.ModelProto, dice: random.Random) -> list[Message]:
 
 
 def _repeated(field: FieldDescriptor) -> bool:
-    return bool(field.is_repeated)
+    # Before 6.31 protobuf has the label alone.
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == field.LABEL_REPEATED)
 
 
 def _change(message: Message, model: onnx.ModelProto, dice: random.Random) -> None:

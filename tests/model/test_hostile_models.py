@@ -4,6 +4,7 @@ import random
 import sys
 from pathlib import Path
 
+import google.protobuf
 import hostile_models
 import models
 import numpy as np
@@ -306,14 +307,19 @@ def test_a_batch_beyond_the_memory_is_made_smaller_and_told(tmp_path):
     assert np.isclose(value, same, rtol=1e-5)
 
 
+# Before 7.35 protobuf does not say why it reads no further.
+DEEP = (
+    "bodies of its nodes (If, Loop, Scan) lie in each other deeper"
+    if tuple(map(int, google.protobuf.__version__.split(".")[:2])) >= (7, 35)
+    else "not an ONNX model, or cut off"
+)
+
+
 @pytest.mark.parametrize(
     ("case", "told"),
     [
-        ("bodies_in_bodies[50]", "bodies of its nodes (If, Loop, Scan) lie in each other deeper"),
-        (
-            "bodies_in_bodies[10000]",
-            "bodies of its nodes (If, Loop, Scan) lie in each other deeper",
-        ),
+        ("bodies_in_bodies[50]", DEEP),
+        ("bodies_in_bodies[10000]", DEEP),
         ("nodes_by_the_hundred_thousand", "cut a part out of it by onnx.utils.extract_model"),
         ("cut_at[0.5]", "not an ONNX model, or cut off"),
     ],
