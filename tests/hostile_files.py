@@ -599,6 +599,21 @@ def png_with_a_text_of_9_GB(folder: Path, kind: bytes) -> str:
     return _image(folder, lambda p: png(p / "a.png", 8, 8, more=chunk(kind, ahead + body)))
 
 
+@case
+def png_with_more_transparent_colours_than_colours(folder: Path) -> str:
+    more = chunk(b"tRNS", bytes(5000))
+    return _image(folder, lambda p: png(p / "a.png", 8, 8, colours=3, more=more))
+
+
+@case
+def tiff_of_which_its_reader_logs_something(folder: Path) -> str:
+    """It has 65,535 samples a pixel."""
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 200, 277: 65535, 278: 8, 279: 64}
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags))
+    head += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return _image(folder, lambda p: (p / "a.tif").write_bytes(head + bytes(400)))
+
+
 @cases("form", GIF="GIF", BMP="BMP", JPEG="JPEG", WEBP="WEBP", PPM="PPM")
 def image_that_says_to_be_large(folder: Path, form: str) -> str:
     def make(pictures: Path) -> None:

@@ -547,6 +547,9 @@ def output_of_type(data_type: int) -> Made:
     zero=[0, 0, 0, 0],
     same=["N", "N", "N", "N"],
     scalar_rows=[2**31, 3, 8, 8],
+    wraps=["N", 2**62, 4, 4],
+    noise=["N", 3, 2**31, 2**31],
+    more_than_fits=["N", 3, 30_000, 30_000],
     one=["N"],
     many=["N"] * 70,
 )
@@ -758,6 +761,71 @@ def functions(kind: str) -> Made:
         "attributes": [function("f", [node("Flatten", "i", "o", axis="no")])],
     }[kind]
     return net([call("f", "x", "z")], end="z", functions=made, domains=["own"])
+
+
+@hostile(17, 40)
+def functions_of_one_name(count: int) -> Made:
+    """Each calls the next twice; they have one name, and the last of that name calls nothing."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+
+    def overloaded(i: int, made: onnx.NodeProto | onnx.FunctionProto) -> Any:
+        made.overload = f"v{i}" if i >= 0 else ""
+        return made
+
+    def function(i: int, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
+        return overloaded(i, helper.make_function("own", "f", ["i"], ["o"], nodes, opsets))
+
+    def call(i: int, ends: str) -> onnx.NodeProto:
+        return overloaded(i, node("f", *ends.split(), domain="own"))
+
+    calling = [function(i, [call(i + 1, "i m"), call(i + 1, "m o")]) for i in range(count)]
+    plain = [function(i, [node("Relu", "i", "o")]) for i in (count, -1)]
+    return net([call(0, "x z")], end="z", functions=[*calling, *plain], domains=["own"])
+
+
+@hostile("outside", "type", "short", "segment", "text")
+def tensor_in_a_function(kind: str) -> Made:
+    opsets = [helper.make_opsetid("", 17)]
+    constant = node("Constant", "", "c", value=_odd_tensor(kind))
+    made = helper.make_function(
+        "own", "f", ["i"], ["o"], [constant, node("Add", "i c", "o")], opsets
+    )
+    return net([node("f", "x", "z", domain="own")], end="z", functions=[made], domains=["own"])
+
+
+@hostile("outside", "type", "short", "segment", "text", "lengths")
+def sparse_tensor_in_an_attribute(kind: str) -> Made:
+    constant = node("Constant", "", "c")
+    sparse = constant.attribute.add(name="sparse_value", type=11).sparse_tensor
+    sparse.values.CopyFrom(_odd_tensor(kind))
+    sparse.indices.CopyFrom(ints("at", [5]))
+    sparse.dims.extend([-1, 3, 8, 8] if kind == "lengths" else [1, 3, 8, 8])
+    return net([constant, node("Add", "x c", "z")], end="z")
+
+
+def _odd_tensor(kind: str) -> onnx.TensorProto:
+    tensor = floats("odd", [1.0])
+    if kind == "outside":
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="../../etc/passwd")
+    elif kind == "type":
+        tensor.data_type = 99
+    elif kind == "short":
+        tensor.raw_data = b"a"
+    elif kind == "segment":
+        tensor.segment.begin = 1
+    elif kind == "text":
+        tensor = TensorProto(name="odd", data_type=8, dims=[1], string_data=[b"\xff"])
+    return tensor
+
+
+@hostile(200_000)
+def bodies_of_one_node(count: int) -> Made:
+    relu = node("Relu", "x", "z")
+    bodies = relu.attribute.add(name="bodies", type=onnx.AttributeProto.GRAPHS)
+    bodies.graphs.extend([onnx.GraphProto(name="b")] * count)
+    return net([relu], end="z")
 
 
 @hostile(50, 10_000)
@@ -1088,6 +1156,13 @@ def texts(case: tuple[int, int]) -> Made:
         model = net(
             [node("Constant", "", "t", value_string=words[0]), *model.graph.node[:4]], end="x_with"
         )
+    return model
+
+
+@hostile()
+def texts_that_are_not_utf_8() -> Made:
+    model = net([node("Shape", "t", "s"), *added("s")], end="x_with")
+    model.graph.initializer.add(name="t", data_type=8, dims=[1], string_data=[b"\xff\xfe"])
     return model
 
 

@@ -42,6 +42,8 @@ class OneLine(click.Group):
         _hush_hdf5()
         end_by(lambda fault: end_at_once(f"onnx-geed: {fault}", 2))
         shown, warnings.showwarning = warnings.showwarning, _warned
+        # What a library logs of a damaged file stands in the line that refuses it.
+        logged, logging.lastResort = logging.lastResort, logging.NullHandler()
         try:
             with on_command_line():
                 status = self._status(*args, **kwargs)
@@ -51,6 +53,7 @@ class OneLine(click.Group):
             settle()
             restore()
             warnings.showwarning = shown
+            logging.lastResort = logged
 
     def _status(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -82,7 +82,7 @@ def decode(
     scaled by 1/65535 (that of 12 bits by 1/4095), colours of 16 bits are taken with their upper 8,
     of several frames the first is taken. Images of 8 bits are resized in 8 bits.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with open_ordinary(path, name) as file:
@@ -93,6 +93,11 @@ def decode(
         raise
     except Image.DecompressionBombError as error:
         raise GeedError(f"{name}: {error}; make the image smaller") from None
+    except UnidentifiedImageError:
+        raise GeedError(
+            f"{name}: cannot be decoded as an image (it is no {', '.join(_FORMATS[:-1])} or "
+            f"{_FORMATS[-1]}, or its head is damaged); repair or remove it"
+        ) from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise GeedError(
@@ -107,13 +112,7 @@ def decode(
         x = resize_and_crop(values[None], preprocess, name=name, allowed=allowed)
         _check_made(x.shape[1:], grey=grey, name=name, allowed=allowed)
         return x if grey else np.repeat(x, 3, axis=0)
-    if _is_transparent(image):
-        if image.mode == "La":
-            image = image.convert("LA")
-        if image.mode != "RGBA":
-            image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    image = _resized_and_cropped(image.convert("L" if grey else "RGB"), preprocess, name, allowed)
+    image = _resized_and_cropped(image, preprocess, name, allowed)
     _check_made(image.size[::-1], grey=grey, name=name, allowed=allowed)
     x = np.asarray(image, dtype=np.float32)
     x /= np.float32(255)
@@ -141,8 +140,25 @@ def _decoded(
         levels = _levels(opened)
         image: Image.Image = ImageOps.exif_transpose(opened)
         image.load()
-        # Of L*a*b* only colours can be made, of which grey can.
-        return image.convert("RGB") if image.mode == "LAB" else image, levels
+        # Palettes and transparency are only looked at here, and may be damaged too.
+        return _shown(image, grey=grey), levels
+
+
+def _shown(image: Image.Image, *, grey: bool) -> Image.Image:
+    """Return an image in grey or in colours, on black; numbers of over 8 bits as they are."""
+    from PIL import Image
+
+    if image.mode == "LAB":  # of which only colours can be made, and grey of these
+        image = image.convert("RGB")
+    if image.mode == "F" or image.mode.startswith("I"):
+        return image
+    if _is_transparent(image):
+        if image.mode == "La":
+            image = image.convert("LA")
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return image.convert("L" if grey else "RGB")
 
 
 @functools.cache

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from onnx_geed.model.expose import (
         expose_tensors as expose_tensors,
     )
-    from onnx_geed.model.external_data import (
-        stored as stored,
-    )
     from onnx_geed.model.fingerprint import (
         known_fingerprint as known_fingerprint,
     )
@@ -84,6 +81,9 @@ if TYPE_CHECKING:
     from onnx_geed.model.soundness import (
         has_loops as has_loops,
         of_a_model as of_a_model,
+    )
+    from onnx_geed.model.stored_tensors import (
+        stored as stored,
         stored_bytes as stored_bytes,
     )
     from onnx_geed.model.symmetry_faults import (

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.model.nodes import subgraphs
-from onnx_geed.model.soundness import stored_bytes
+from onnx_geed.model.stored_tensors import stored, stored_bytes
 from onnx_geed.text import format_bytes
 
-__all__ = ["external_files", "leads_out", "location_of", "read_small", "stored"]
+__all__ = ["external_files", "leads_out", "location_of", "read_small"]
 
 #: Externally stored tensors of at most so many elements are read in: they are shapes and axes, and
 #: neither shape inference nor ONNX Runtime's own takes those from another file.
@@ -36,7 +34,7 @@ def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     """
     files: dict[str, Path] = {}
     ends: dict[str, int] = {}
-    for tensor in stored(proto.graph):
+    for tensor in stored(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         location, offset, length = _place(tensor, path)
@@ -114,7 +112,7 @@ def _count(text: str | None, key: str, tensor: onnx.TensorProto, path: Path) -> 
 def read_small(proto: onnx.ModelProto, path: Path) -> None:
     """Read externally stored tensors that are small into the model."""
     left = _SMALL_ONES
-    for tensor in stored(proto.graph):
+    for tensor in stored(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL:
             location, offset, length = _place(tensor, path)
             left -= length
@@ -125,21 +123,6 @@ def read_small(proto: onnx.ModelProto, path: Path) -> None:
                 tensor.raw_data = stream.read(length)
             tensor.data_location = onnx.TensorProto.DEFAULT
             del tensor.external_data[:]
-
-
-def stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield a graph's constants: weights, and those that its nodes and their bodies hold."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-        for inner in subgraphs(node):
-            yield from stored(inner)
 
 
 def leads_out(location: str) -> bool:

@@ -24,13 +24,13 @@ from onnx_geed.model.external_data import (
     leads_out,
     location_of,
     read_small,
-    stored,
 )
 from onnx_geed.model.fatal_attributes import check_attributes
 from onnx_geed.model.fatal_constants import check_constants
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads
 from onnx_geed.model.soundness import check_nodes, check_sound
+from onnx_geed.model.stored_tensors import stored
 from onnx_geed.model.weights_in_place import model_bytes, with_weights
 from onnx_geed.named_paths import why_no_path
 from onnx_geed.whole import whole
@@ -188,7 +188,7 @@ def _fetched(address: str) -> Copy:
         proto = onnx.ModelProto.FromString(content)
     except Exception:  # which reading it says in words
         return copy
-    tensors = (t for t in stored(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL)
+    tensors = (t for t in stored(proto) if t.data_location == onnx.TensorProto.EXTERNAL)
     named = dict.fromkeys(map(location_of, tensors))
     beside = [one for one in named if one != copy.path.name and not leads_out(one)]
     return copy_file(address, beside) if beside else copy

@@ -7,8 +7,7 @@ each of these is counted first, in time that grows with the file and no faster.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -19,6 +18,15 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.model.nodes import attribute, integers_of, subgraphs
+from onnx_geed.model.stored_tensors import (
+    UnsoundError,
+    check_axes,
+    check_sparse,
+    check_tensor,
+    check_texts,
+    stored,
+    stored_sparse,
+)
 
 __all__ = [
     "bodies",
@@ -26,7 +34,6 @@ __all__ = [
     "check_sound",
     "has_loops",
     "refusing_unsound",
-    "stored_bytes",
 ]
 
 Given = ParamSpec("Given")
@@ -47,12 +54,6 @@ _MOST_WORDS, _MOST_TEXT = 1_000_000, 64 << 20
 
 # Functions that call functions, one in the other: the inliner recurses.
 _MOST_DEEP = 100
-
-# numpy's arrays have no more axes, and the runtime's kernels far fewer.
-_MOST_AXES = 64
-
-# Elements of a tensor: no more bytes can be addressed.
-_MOST_ELEMENTS = 1 << 60
 
 # Characters of what the checker says.
 _LONGEST_REASON = 200
@@ -127,48 +128,37 @@ def check_sound(proto: onnx.ModelProto, path: Path) -> None:
     GeedError
         If it has too many nodes, or a node has too many inputs, outputs or attributes.
         If its functions call themselves, or come to too many nodes.
-        If a name is not UTF-8.
+        If a name, or a text in a tensor, is not UTF-8.
         If texts of tensors and attributes are too many or too long.
         If a tensor's lengths are negative, too many or too large, or its data do not fill them.
     """
     try:
         _check(proto)
-    except _UnsoundError as error:
+    except UnsoundError as error:
         raise GeedError(f"{path}: {error}; {error.cure}") from None
 
 
-class _UnsoundError(Exception):  # what is wrong with a model, without its file
-    cure = "export it again"
-
-
-class _TooLongError(_UnsoundError):
+class _TooLongError(UnsoundError):
     cure = "export its loops as Loop, or cut a part out of it by onnx.utils.extract_model"
 
 
 def _check(proto: onnx.ModelProto) -> None:
     texts: list[str | bytes] = [proto.producer_name, proto.producer_version, proto.domain]
     texts += [text for entry in proto.metadata_props for text in (entry.key, entry.value)]
-    _check_texts(texts, "its metadata hold")
+    check_texts(texts, "its metadata hold")
     graphs = list(bodies(proto.graph))
     if any(a.ref_attr_name for graph in graphs for node in graph.node for a in node.attribute):
-        raise _UnsoundError("a node outside its functions refers to an attribute of a function")
-    _check_nodes([*graphs, *(f for own in proto.functions for f in _function_bodies(own))])
+        raise UnsoundError("a node outside its functions refers to an attribute of a function")
+    everything = [*graphs, *(f for own in proto.functions for f in _function_bodies(own))]
+    _check_nodes(everything)
     _check_functions(proto)
-    _check_amount_of_text(graphs)
+    _check_amount_of_text(everything, proto)
     for graph in graphs:
         _check_infos([*graph.input, *graph.output, *graph.value_info])
-        for tensor in graph.initializer:
-            _check_tensor(tensor)
-        for sparse in graph.sparse_initializer:
-            _check_lengths(sparse.dims, sparse.values.name)
-            _check_tensor(sparse.values)
-            _check_tensor(sparse.indices)
-        for node in graph.node:
-            for stated in node.attribute:
-                if stated.HasField("t"):
-                    _check_tensor(stated.t)
-                for tensor in stated.tensors:
-                    _check_tensor(tensor)
+    for sparse in stored_sparse(proto):
+        check_sparse(sparse)
+    for tensor in stored(proto):
+        check_tensor(tensor)
 
 
 def bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -313,7 +303,7 @@ def _function_bodies(
 
 
 def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None:
-    _check_count(sum(len(graph.node) for graph in graphs))
+    _check_count(sum(map(_size, graphs)))
     ends = 0
     for graph in graphs:
         for node in graph.node:
@@ -321,13 +311,17 @@ def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None
             ends += own
             if own > _MOST_ENDS_OF_ONE or ends > _MOST_ENDS:
                 most = _MOST_ENDS_OF_ONE if own > _MOST_ENDS_OF_ONE else _MOST_ENDS
-                raise _UnsoundError(
+                raise UnsoundError(
                     f"its {shown(node.op_type)} nodes have more than {most:,} inputs, outputs and "
                     "attributes"
                 )
             texts = (node.name, node.op_type, node.domain, *node.input, *node.output)
-            _check_texts(texts, "a node has")
-            _check_texts([a.name for a in node.attribute], "an attribute is called")
+            check_texts(texts, "a node has")
+            check_texts([a.name for a in node.attribute], "an attribute is called")
+
+
+def _size(graph: onnx.FunctionProto | onnx.GraphProto) -> int:
+    return 1 + len(graph.node)  # a body without nodes is walked to, too
 
 
 def _check_count(nodes: int) -> None:
@@ -335,149 +329,77 @@ def _check_count(nodes: int) -> None:
         raise _TooLongError(f"it has {nodes:,} nodes; at most {_MOST_NODES:,} are accepted")
 
 
-def _check_texts(texts: Iterable[str | bytes], what: str) -> None:
-    """Refuse bytes that are no text, which protobuf hands over as they are."""
-    for text in texts:
-        if isinstance(text, bytes):
-            raise _UnsoundError(f"{what} bytes that are not UTF-8: {shown(text)}")
+def _check_amount_of_text(
+    graphs: Sequence[onnx.FunctionProto | onnx.GraphProto], proto: onnx.ModelProto
+) -> None:
+    attributes = [a for graph in graphs for node in graph.node for a in node.attribute]
+    count = 0
+    size = sum(len(a.s) for a in attributes)
+    for texts in (*(a.strings for a in attributes), *(t.string_data for t in stored(proto))):
+        count += len(texts)
+        if count > _MOST_WORDS:
+            raise UnsoundError(f"its tensors hold over {_MOST_WORDS:,} texts")
+        size += sum(map(len, texts))
+    if size > _MOST_TEXT:
+        raise UnsoundError(f"its tensors hold texts of over {_MOST_TEXT >> 20} MiB")
 
 
-def _check_amount_of_text(graphs: Iterable[onnx.GraphProto]) -> None:
-    count = size = 0
-    for graph in graphs:
-        stated = [a for node in graph.node for a in node.attribute]
-        tensors = [*graph.initializer, *(a.t for a in stated if a.HasField("t"))]
-        size += sum(len(a.s) for a in stated)
-        for texts in (*(a.strings for a in stated), *(t.string_data for t in tensors)):
-            count += len(texts)
-            if count > _MOST_WORDS:
-                raise _UnsoundError(f"its tensors hold over {_MOST_WORDS:,} texts")
-            size += sum(map(len, texts))
-        if size > _MOST_TEXT:
-            raise _UnsoundError(f"its tensors hold texts of over {_MOST_TEXT >> 20} MiB")
+# What calls a function by: its domain, its name, and which of several of that name.
+_Key = tuple[str, str, str]
 
 
 def _check_functions(proto: onnx.ModelProto) -> None:
     """Count the nodes that there are once functions are inlined."""
     if not proto.functions:
         return
-    own = {(f.domain, f.name): f for f in proto.functions}
+    own = {(f.domain, f.name, f.overload): f for f in proto.functions}
     # Known sizes; a function that is being counted has none yet.
-    sizes: dict[tuple[str, str], int | None] = {}
+    sizes: dict[_Key, int | None] = {}
     for start in own:
         waiting = [start]
         while waiting:
             key = waiting[-1]
             called = [
-                (node.domain, node.op_type)
+                _called(node)
                 for body in _function_bodies(own[key])
                 for node in body.node
-                if (node.domain, node.op_type) in own
+                if _called(node) in own
             ]
             unknown = next((other for other in called if sizes.get(other) is None), None)
             if sizes.get(key) is not None:
                 waiting.pop()
             elif unknown is None:
-                plain = sum(len(body.node) for body in _function_bodies(own[key]))
+                plain = sum(map(_size, _function_bodies(own[key])))
                 sizes[key] = plain + sum(sizes[other] or 0 for other in called)
                 waiting.pop()
             elif unknown in sizes:
-                raise _UnsoundError(f"its function {shown(unknown[1])} calls itself")
+                raise UnsoundError(f"its function {shown(unknown[1])} calls itself")
             else:
                 sizes[key] = sizes[unknown] = None
                 waiting.append(unknown)
             if len(waiting) > _MOST_DEEP:
-                raise _UnsoundError("its functions call each other too deep")
+                raise UnsoundError("its functions call each other too deep")
     nodes = 0
     for graph in bodies(proto.graph):
-        nodes += len(graph.node)
-        nodes += sum(sizes.get((node.domain, node.op_type)) or 0 for node in graph.node)
+        nodes += _size(graph)
+        nodes += sum(sizes.get(_called(node)) or 0 for node in graph.node)
     _check_count(nodes)
+
+
+def _called(node: onnx.NodeProto) -> _Key:
+    return node.domain, node.op_type, node.overload
 
 
 def _check_infos(infos: Sequence[onnx.ValueInfoProto]) -> None:
     known = onnx.TensorProto.DataType.values()
     for info in infos:
-        _check_texts([info.name], "a tensor is called")
+        check_texts([info.name], "a tensor is called")
         if not info.type.HasField("tensor_type"):
             continue
         kind = info.type.tensor_type
         if kind.elem_type not in known:
-            raise _UnsoundError(
+            raise UnsoundError(
                 f"tensor {shown(info.name)} is of type {kind.elem_type}, which ONNX does not have"
             )
-        _check_axes(len(kind.shape.dim), info.name)
-        _check_texts([dim.dim_param for dim in kind.shape.dim], f"{shown(info.name)}'s axes have")
-
-
-def _check_axes(count: int, name: str) -> None:
-    if count > _MOST_AXES:
-        raise _UnsoundError(
-            f"tensor {shown(name)} has {count:,} axes; at most {_MOST_AXES} are accepted"
-        )
-
-
-def _check_lengths(dims: Sequence[int], name: str) -> int:
-    """Return the number of a stored tensor's elements."""
-    _check_texts([name], "a tensor is called")
-    _check_axes(len(dims), name)
-    if any(length < 0 for length in dims):
-        raise _UnsoundError(f"tensor {shown(name)} has a negative length: {shown(list(dims))}")
-    elements = math.prod(dims)
-    if elements > _MOST_ELEMENTS:
-        raise _UnsoundError(f"tensor {shown(name)} is too large: {shown(list(dims))}")
-    return elements
-
-
-# Where elements lie that are not in raw_data; of complex numbers there are two.
-_FIELDS: dict[int, str] = {
-    onnx.TensorProto.FLOAT: "float_data",
-    onnx.TensorProto.COMPLEX64: "float_data",
-    onnx.TensorProto.DOUBLE: "double_data",
-    onnx.TensorProto.COMPLEX128: "double_data",
-    onnx.TensorProto.INT64: "int64_data",
-    onnx.TensorProto.UINT64: "uint64_data",
-    onnx.TensorProto.UINT32: "uint64_data",
-    onnx.TensorProto.STRING: "string_data",
-}
-_PAIRS = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
-
-# Bits of an element, of the types that are packed in bytes.
-_BITS: dict[int, int] = {
-    getattr(onnx.TensorProto, name): bits
-    for names, bits in (("INT4 UINT4 FLOAT4E2M1", 4), ("INT2 UINT2", 2))
-    for name in names.split()
-    if hasattr(onnx.TensorProto, name)
-}
-
-
-def stored_bytes(tensor: onnx.TensorProto) -> int | None:
-    """Return the bytes that a tensor's data take as they are stored; ``None`` for texts."""
-    kind = tensor.data_type
-    if kind in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
-        return None
-    bits = _BITS.get(kind) or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
-    return -(-int(math.prod(tensor.dims)) * bits // 8)
-
-
-def _check_tensor(tensor: onnx.TensorProto) -> None:
-    elements, kind = _check_lengths(tensor.dims, tensor.name), tensor.data_type
-    if kind not in onnx.TensorProto.DataType.values():
-        raise _UnsoundError(
-            f"tensor {shown(tensor.name)} is of type {kind}, which ONNX does not have"
-        )
-    if tensor.HasField("segment"):
-        raise _UnsoundError(f"tensor {shown(tensor.name)} is stored in segments")
-    if tensor.data_location == onnx.TensorProto.EXTERNAL or not kind:
-        return
-    if tensor.HasField("raw_data"):
-        wanted, found, unit = stored_bytes(tensor), len(tensor.raw_data), "bytes"
-    else:
-        per_byte = 8 // _BITS[kind] if kind in _BITS else 1
-        wanted = -(-elements * (2 if kind in _PAIRS else 1) // per_byte)
-        found, unit = len(getattr(tensor, _FIELDS.get(kind, "int32_data"))), "values"
-    if found != wanted:
-        raise _UnsoundError(
-            f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} holds {found:,} "
-            f"{unit}, not {wanted or 0:,}"
-        )
+        check_axes(len(kind.shape.dim), info.name)
+        check_texts([dim.dim_param for dim in kind.shape.dim], f"{shown(info.name)}'s axes have")

@@ -20,7 +20,7 @@ from onnx_geed.report.elements import (
     worst_noun,
 )
 from onnx_geed.report.render import json_in_page
-from onnx_geed.report.samples import headline
+from onnx_geed.report.samples import check_measured, headline
 from onnx_geed.report.svg import load_matplotlib
 from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
 from onnx_geed.report.words import samples_called
@@ -81,7 +81,13 @@ def samples_to_show(result: Result, count: int) -> tuple[int, ...]:
     tuple of int
         Positions in D, the largest deviation first: a third of them have the largest deviations, a
         sixth the smallest, the others lie evenly between.
+
+    Raises
+    ------
+    GeedError
+        If nothing was measured.
     """
+    check_measured([result])
     values = headline([read_record(m) for m in result["measurements"]]).per_sample
     order = np.argsort(-values, kind="stable")
     if count >= len(order):

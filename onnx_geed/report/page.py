@@ -14,7 +14,7 @@ from onnx_geed.files import make_folder, write_text
 from onnx_geed.report.many_results import FEW, in_natural_order
 from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
 from onnx_geed.report.render import render
-from onnx_geed.report.samples import most_and_least_affected
+from onnx_geed.report.samples import check_measured, most_and_least_affected
 from onnx_geed.report.words import summary
 from onnx_geed.results import (
     MOTION,
@@ -162,8 +162,7 @@ def _content(
     from onnx_geed.report.thinned import thinned
     from onnx_geed.report.verdicts import verdicts
 
-    if not results or any(not r["measurements"] for r in results):
-        raise GeedError("report: give result files that hold at least one measurement")
+    check_measured(results)
     names = _result_names(results, called)
     results = thinned(results, {x.layer for e in explorations if e for x in e.layers})
     if len(results) > FEW:

@@ -17,7 +17,7 @@ from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, 
 from onnx_geed.results import GroupPart, Reading, Result, is_family
 from onnx_geed.text import span
 
-__all__ = ["headline", "most_and_least_affected"]
+__all__ = ["check_measured", "headline", "most_and_least_affected"]
 
 # Samples are ranked by a measure of the first of these roles that the result has.
 _HEADLINE = ("output", "latent", "channel")
@@ -106,6 +106,12 @@ def _samples(
         if rows
         else [],
     }
+
+
+def check_measured(results: Sequence[Result]) -> None:
+    """Refuse results in which nothing was measured: nothing can be shown of them."""
+    if not results or any(not result["measurements"] for result in results):
+        raise GeedError("report: give result files that hold at least one measurement")
 
 
 def headline(readings: Sequence[Reading]) -> Reading:

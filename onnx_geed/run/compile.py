@@ -16,6 +16,7 @@ from onnx_geed.arguments import checked
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group, parse_group
+from onnx_geed.held import allowed_by, array_bytes, check_held
 from onnx_geed.measures import (
     check_changed_as_nodes,
     check_written_as_nodes,
@@ -227,7 +228,14 @@ def _noise(model: Model, options: Options) -> NDArray[np.float32]:
             f"the input {acted.name!r} has free lengths besides its batch: give --data of the "
             "shape that will be measured"
         )
-    return np.random.default_rng(options.seed).random((2, *lengths), dtype=np.float32)
+    shape, kind = (2, *lengths), np.dtype(np.float32)
+    check_held(
+        f"compile {model.called}: noise for the input {acted.name!r}",
+        array_bytes(shape, kind),
+        allowed_by(options.memory),
+        "give --data of the size that will be measured, or a larger --memory",
+    )
+    return np.random.default_rng(options.seed).random(shape, kind)
 
 
 def _describe(

@@ -55,7 +55,7 @@ def check_weights_fit(model: Model, options: Options) -> None:
     graph = model.proto.graph
     filters = {name for node in graph.node if node.op_type in _CONVOLUTIONS for name in node.input}
     largest, most, why = None, 0, ""
-    for tensor, size in _weights(graph):
+    for tensor, size in _weights(model.proto):
         beside = size * (_FILTER if tensor.name in filters else _BESIDE)
         if beside > most:
             largest, most = tensor, beside
@@ -86,7 +86,7 @@ def held_weights(model: Model, options: Options) -> int:
     external = onnx.TensorProto.EXTERNAL
     stored_once = sum(
         size * (1 if tensor.data_location == external else 1 + _READ)
-        for tensor, size in _weights(model.proto.graph)
+        for tensor, size in _weights(model.proto)
     )
     times = _GRAPHS if options.engine == "graph" else 1
     return stored_once * (times + (_UNTRAINED if options.untrained else 0))
@@ -97,6 +97,6 @@ def _in_holes(model: Model) -> bool:
     return any(is_hollow(Path(file.path)) for file in model.weights)
 
 
-def _weights(graph: onnx.GraphProto) -> Iterator[tuple[onnx.TensorProto, int]]:
-    for tensor in stored(graph):
+def _weights(proto: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, int]]:
+    for tensor in stored(proto):
         yield tensor, stored_bytes(tensor) or 0

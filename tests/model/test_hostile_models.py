@@ -73,6 +73,30 @@ def test_a_hostile_model_is_measured_or_refused_in_one_line(bounded, tmp_path, n
     assert (tmp_path / "r.json").exists() == (ended.status == 0)
 
 
+_REFUSED = [
+    name
+    for name in hostile_models.CASES
+    if name.startswith(("tensor_in_a_function[", "sparse_tensor_in_an_attribute["))
+]
+
+
+@pytest.mark.parametrize(
+    "name", [*_REFUSED, "texts_that_are_not_utf_8", "functions_of_one_name[17]"]
+)
+def test_what_lies_in_a_function_or_an_attribute_is_refused_as_all_else(tmp_path, name):
+    write(tmp_path, name)
+    with pytest.raises(GeedError, match=r"model\.onnx: (its|it has|tensor) "):
+        list_layers(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("kind", ["wraps", "noise", "more_than_fits"])
+def test_noise_that_takes_too_much_memory_is_refused_before_it_is_made(bounded, tmp_path, kind):
+    write(tmp_path, f"input_of_shape[{kind}]")
+    ended = bounded.run(["compile", "model.onnx", "--group", "C4", "-o", "made.onnx"], tmp_path)
+    assert not ended.fault(), ended
+    assert "of memory at once" in ended.err
+
+
 @pytest.mark.parametrize(
     ("err", "status", "peak", "left", "fault"),
     [

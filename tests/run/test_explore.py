@@ -102,6 +102,15 @@ def test_values_that_come_out_otherwise_are_refused(made):
     assert explore(other, folder / "m.onnx", folder / "x.npy", [1]).layers
 
 
+def test_values_of_more_channels_than_the_model_has_are_refused(made):
+    folder, _, _ = made
+    other = measure(folder / "m.onnx", folder / "x.npy", "C4", measures=["channel-cos"], samples=6)
+    for record in other["measurements"]:
+        record["per_channel"] = [-0.5] * 1000
+    with pytest.raises(GeedError, match="gives other values"):
+        explore(other, folder / "m.onnx", folder / "x.npy", [0])
+
+
 def test_what_a_result_does_not_keep_is_told(made):
     folder, _, result = made
     own = result | {"group": result["group"] | {"interpolation": "own"}}
@@ -125,6 +134,8 @@ def test_samples_go_from_the_most_to_the_least_affected(made):
     assert len(shown) == len(set(shown)) == 3
     assert shown[0] == int(np.argmax(values))
     assert list(samples_to_show(result, 50)) == np.argsort(-values).tolist()
+    with pytest.raises(GeedError, match="at least one measurement"):
+        samples_to_show(result | {"measurements": []}, 3)
     assert (np.diff(values[list(samples_to_show(result, 5))]) <= 0).all()
 
 
