@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import onnx
 
 from onnx_geed.errors import shown
-from onnx_geed.model.nodes import subgraphs
 
 __all__ = [
     "UnsoundError",
@@ -36,39 +35,39 @@ class UnsoundError(Exception):
 
 def stored(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield what a model stores: weights, and constants of its nodes, bodies and functions."""
-    for graph in _graphs(model):
-        if isinstance(graph, onnx.GraphProto):
-            yield from graph.initializer
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-    for sparse in stored_sparse(model):
-        yield sparse.values
-        yield sparse.indices
+    for one in _everything(model):
+        if isinstance(one, onnx.TensorProto):
+            yield one
+        else:
+            yield one.values
+            yield one.indices
 
 
 def stored_sparse(model: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
     """Yield the sparse tensors that a model stores."""
-    for graph in _graphs(model):
+    return (one for one in _everything(model) if isinstance(one, onnx.SparseTensorProto))
+
+
+def _everything(
+    model: onnx.ModelProto,
+) -> Iterator[onnx.TensorProto | onnx.SparseTensorProto]:
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [*model.functions, model.graph]
+    while waiting:
+        graph = waiting.pop()
         if isinstance(graph, onnx.GraphProto):
+            yield from graph.initializer
             yield from graph.sparse_initializer
         for node in graph.node:
             for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
                 if attribute.HasField("sparse_tensor"):
                     yield attribute.sparse_tensor
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+                yield from attribute.tensors
                 yield from attribute.sparse_tensors
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        for node in graph.node:
-            if node.attribute:
-                waiting += subgraphs(node)
+                waiting += attribute.graphs
 
 
 def check_texts(texts: Iterable[str | bytes], what: str) -> None:
