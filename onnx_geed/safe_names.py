@@ -6,6 +6,7 @@ is; what a person, a terminal, a spreadsheet, a build server or a browser sees w
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -24,6 +25,9 @@ __all__ = [
 
 #: The most letters of one word, such as a name or a path, that lines show.
 _WORD = 200
+
+# The most bytes of a part of a file's name: of 255, the others are for what stands around it.
+_FILE = 200
 
 
 # An address in a sentence, in quotes or in JSON.
@@ -165,9 +169,18 @@ def _escape(letter: str) -> str:
     return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
-def file_name(text: str) -> str:
-    """Return a name of a group, a model or a picture as a part of a file's name."""
-    return re.sub(r"[^\w+=-]+", "-", without_secrets(text)).strip("-")[:_WORD] or "-"
+def file_name(*parts: str) -> str:
+    """Return names of groups, models or pictures as a part of a file's name, with dots between.
+
+    What is longer than a file system takes is cut, and ends with a mark of the whole.
+    """
+    cleaned = (re.sub(r"[^\w+=-]+", "-", without_secrets(part)).strip("-") for part in parts)
+    name = ".".join(part or "-" for part in cleaned)
+    content = name.encode()  # file systems count bytes, of which a letter has up to four
+    if len(content) <= _FILE:
+        return name
+    mark = hashlib.sha256(content).hexdigest()[:12]
+    return f"{content[: _FILE - 1 - len(mark)].decode(errors='ignore')}-{mark}"
 
 
 def _words_cut(line: str) -> str:

@@ -106,7 +106,7 @@ class Cell:
         parts = [self.model]
         parts += [f"seed{self.seed}"] if self.seed is not None else []
         parts += [f"step{self.step}"] if self.step is not None else []
-        return ".".join(file_name(part) for part in (*parts, self.data, self.group))
+        return file_name(*parts, self.data, self.group)
 
     def __str__(self) -> str:
         return f"{self.called}, {self.data}, {self.group}"

@@ -239,6 +239,12 @@ def test_one_function_each():
     assert xml_text("a\x0b\x1b\ufffe\nb") == "a???\nb"
     assert file_name("../\x1b=a/b\u202e") == "=a-b"
     assert file_name("\x00") == "-"
+    assert file_name("a b", "\x00", "C4") == "a-b.-.C4"
+    # No file system takes names of over 255 bytes, and two that are cut stay two.
+    for letter in "a\u4e00\U00020000":
+        long = [file_name(letter * 3000 + end, "data" * 60, "C4") for end in "xy"]
+        assert len(set(long)) == 2
+        assert all(180 < len(name.encode()) <= 200 for name in long)
     assert json_escaped('"\x9b é"') == '"\\u009b é"'
     assert one_line("a\nb  c", 50) == "a b c"
     long = one_line(f"{'x' * 20_000}: is no model; measure again", 390)
