@@ -300,7 +300,7 @@ def _refusals(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str
             if node.op_type == "Constant":
                 reasons[name] = "is a constant"
             elif dtype in ("sequence", "map", "optional"):
-                reasons[name] = f"is a {dtype}, not a tensor"
+                reasons[name] = f"is {'an' if dtype == 'optional' else 'a'} {dtype}, not a tensor"
             elif dtype not in (*FLOATS.values(), "?"):
                 hint = " (the DequantizeLinear output behind it is)" if "int8" in dtype else ""
                 reasons[name] = f"holds {dtype}, which is not measured{hint}"
