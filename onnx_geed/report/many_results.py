@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_geed.report.words import percent, title, with_unit
 from onnx_geed.results import Predictions, Reading, Result, far_off, is_family
+from onnx_geed.text import shorten
 
 __all__ = ["FEW", "SAID", "in_natural_order", "ranking"]
 
@@ -19,6 +20,9 @@ FEW = 4
 #: As many results are told in sentences; more are ranked.
 SAID = 2
 
+
+# Letters of a name in a sentence or a cell.
+_NAME = 60
 
 # More groups than this are ranked together: rows for each would be a wall again.
 _GROUPS = 4
@@ -220,4 +224,6 @@ def _row(ranked: _Ranked, names: Sequence[str], pool: Sequence[int]) -> dict[str
 
 def _listed(names: Sequence[str], count: int) -> str:
     """Name up to two; of more, say how many of all they are."""
-    return " and ".join(names) if len(names) <= 2 else f"{len(names)} of {count}"
+    if len(names) > 2:
+        return f"{len(names)} of {count}"
+    return " and ".join(shorten(name, _NAME) for name in names)

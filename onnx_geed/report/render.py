@@ -14,8 +14,14 @@ from onnx_geed.safe_names import html_text
 
 __all__ = ["json_in_page", "render"]
 
-# What is passed by, and then a share in a text: no line ends between its number and its sign.
-_SHARE = re.compile(r"<(script|style|svg|title)\b.*?</\1>|<[^>]*>|\d[\d.]* %", re.DOTALL)
+# What is passed by, and then a share in a text: no line ends between its number and its sign. And
+# words that are written from right to left: they are a part of their sentence, which goes on.
+_LEFTWARDS = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
+_PIECES = re.compile(
+    r"<(script|style|svg|title)\b.*?</\1>|<[^>]*>|(?P<share>\d[\d.]* %)"
+    rf"|(?P<leftwards>[{_LEFTWARDS}](?:[{_LEFTWARDS}\s\d.,…]*[{_LEFTWARDS}])?)",
+    re.DOTALL,
+)
 
 
 def render(name: str, content: Mapping[str, Any]) -> str:
@@ -50,7 +56,13 @@ def render(name: str, content: Mapping[str, Any]) -> str:
     own = {"script": markupsafe.Markup(script), "script_digest": digest}
     page = environment.get_template(f"{name}.html.j2").render({**content, **own})
     # A no-break space would change names that hold a share, and what is copied from the page.
-    return _SHARE.sub(lambda m: m[0] if m[0][0] == "<" else f'<span class="nb">{m[0]}</span>', page)
+    return _PIECES.sub(_set_apart, page)
+
+
+def _set_apart(piece: re.Match[str]) -> str:
+    if piece["share"]:
+        return f'<span class="nb">{piece[0]}</span>'
+    return f"<bdi>{piece[0]}</bdi>" if piece["leftwards"] else piece[0]
 
 
 def json_in_page(content: Any) -> str:

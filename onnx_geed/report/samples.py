@@ -11,11 +11,17 @@ from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import CATALOGUE
-from onnx_geed.report.elements import averaged_told, element_called, element_told, is_sampled
+from onnx_geed.report.elements import (
+    averaged_told,
+    element_called,
+    element_told,
+    is_sampled,
+    worst_noun,
+)
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
+from onnx_geed.report.words import SHARE, number_of
 from onnx_geed.results import GroupPart, Reading, Result, is_family
-from onnx_geed.text import span
 
 __all__ = ["check_measured", "headline", "most_and_least_affected"]
 
@@ -100,7 +106,7 @@ def _samples(
         "name": name,
         "measure": chosen.measure,
         "layer": chosen.layer,
-        "unit": chosen.told_unit,
+        "unit": "per cent" if chosen.told_unit == SHARE else chosen.told_unit,
         "note": " ".join(dict.fromkeys(notes)),
         "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("most", "least")]
         if rows
@@ -135,6 +141,14 @@ def _mean(group: GroupPart, reading: Reading) -> str:
     return f"mean for {own}" if own else "mean over the orbit"
 
 
+def _worst(group: GroupPart, reading: Reading, worst: int) -> str:
+    """Name the element at which a sample is worst."""
+    if worst or is_family(group) or is_sampled(group["name"]):
+        return element_told(group, worst)
+    # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
+    return f"the unmoved sample, which is farthest from the {_mean(group, reading)}"
+
+
 def _sample(
     result: Result, reading: Reading, position: int, pictures: Sequence[ShownInput]
 ) -> dict[str, Any]:
@@ -148,12 +162,10 @@ def _sample(
     worst = int(row.argmax())
     entry: dict[str, Any] = {
         "name": called + (f", label {label}" if label is not None else ""),
-        "value": span(reading.told(float(reading.per_sample[position]))),
-        # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
-        "worst": element_told(group, worst)
-        if worst or is_family(group) or is_sampled(group["name"])
-        else f"the unmoved sample, which is farthest from the {_mean(group, reading)}",
-        "worst_value": span(reading.told(float(row[worst]))),
+        "value": number_of(reading, float(reading.per_sample[position])),
+        "worst": "" if row[worst] == row.min() else _worst(group, reading, worst),
+        "worst_value": number_of(reading, float(row[worst])),
+        "noun": worst_noun(group),
         "position": position,
         "thumbnails": [],
         "notes": [],
@@ -170,8 +182,8 @@ def _sample(
                 "width": max(picture.width for picture in drawn),
                 "element": element_called(group, g),
                 "number": g,
-                "tip": f"{called}, {element_told(group, g)}: {span(reading.told(float(row[g])))}",
-                "value": span(reading.told(float(row[g]))),
+                "tip": f"{called}, {element_told(group, g)}: {number_of(reading, float(row[g]))}",
+                "value": number_of(reading, float(row[g])),
                 "worst": g == worst,
             }
             for g, drawn in zip(at, images, strict=False)

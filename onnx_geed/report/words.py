@@ -26,10 +26,12 @@ from onnx_geed.results import (
 from onnx_geed.text import counted, interval, number, span
 
 __all__ = [
+    "SHARE",
     "foreground_words",
     "grade",
     "largest_loss",
     "meaning",
+    "number_of",
     "overlap_words",
     "percent",
     "samples_called",
@@ -43,8 +45,8 @@ __all__ = [
 _OWN = 0.6
 
 
-# The unit of a measure that is a share of samples or places; people say per cent.
-_SHARE = "share"
+#: The unit of a measure that is a share of samples or places; people say per cent.
+SHARE = "share"
 
 # Elements are alike whose deviations differ by less, as a share of that of different samples.
 _DIFFER = 0.02
@@ -203,17 +205,19 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     """
     noun, values = worst_noun(group), reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
-    ends = [_number_of(reading, float(v)) for v in (values.max(), values.min())]
+    ends = [number_of(reading, float(v)) for v in (values.max(), values.min())]
     before, after = _unit_around(reading)
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
     alike = spread < _DIFFER
     if alike or (sure is not None and sure[0] <= 0):
-        all_of_them = f"In {reading.layer}, all {noun}s but the identity"
-        differ = "are about equal" if alike else "do not differ clearly over these samples"
-        return f"{all_of_them} {differ} ({before}{' to '.join(dict.fromkeys(ends))}{after})."
-    told = [_number_of(reading, float(v)) for v in values]
+        said = f"no {noun} is clearly worse than another over these samples"
+        if alike:
+            said = f"all {noun}s are about equal, the unmoved input aside"
+        span_of = " to ".join(dict.fromkeys(ends if reading.similarity else ends[::-1]))
+        return f"In {reading.layer}, {said} ({before}{span_of}{after})."
+    told = [number_of(reading, float(v)) for v in values]
     where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
     return (
         f"In {reading.layer}, the worst is {before}{ends[0]}{after} at {where[0]}, the best "
@@ -369,17 +373,17 @@ def _in_place(averaged: Sequence[str]) -> str:
 
 
 def _between(reading: Reading) -> str:
-    return span(reading.told(reading.between or 0.0))
+    return number_of(reading, reading.between or 0.0)
 
 
-def _number_of(reading: Reading, value: float) -> str:
+def number_of(reading: Reading, value: float) -> str:
     """Return a value as its unit wants it, without that: shares in per cent."""
-    return percent(value) if reading.told_unit == _SHARE else span(reading.told(value))
+    return percent(value) if reading.told_unit == SHARE else span(reading.told(value))
 
 
 def _unit_around(reading: Reading) -> tuple[str, str]:
     """Return what stands before the numbers of a measure, and behind them."""
-    if reading.told_unit == _SHARE:
+    if reading.told_unit == SHARE:
         return "", ""
     return (f"{reading.told_unit} ", "") if reading.similarity else ("", f" {reading.told_unit}")
 
@@ -387,7 +391,7 @@ def _unit_around(reading: Reading) -> tuple[str, str]:
 def with_unit(reading: Reading, value: float) -> str:
     """Return a value with its unit, as a reader says it."""
     before, after = _unit_around(reading)
-    return f"{before}{_number_of(reading, value)}{after}"
+    return f"{before}{number_of(reading, value)}{after}"
 
 
 def percent(share: float) -> str:

@@ -303,23 +303,23 @@ def few_samples(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
             continue
         half = (reading.ci95[1] - reading.ci95[0]) / 2
         if half > 0.5 * reading.away:
-            wide.append((half / reading.away, half, reading))
+            wide.append((half / reading.away, reading))
         away = np.sort(reading.per_sample - reading.perfect)[::-1]
         top = max(1, n // 20)
         if n >= 20 and away[:top].sum() > 0.5 * away.sum():
             carried.append((top, int(np.argmax(reading.per_sample)), reading))
     if wide:
-        ratio, half, reading = max(wide, key=lambda w: w[0])
+        ratio, reading = max(wide, key=lambda w: w[0])
         n = len(reading.per_sample)
         yield Finding(
             "too few samples",
             "caution",
-            f"{n} samples are few for {reading.measure}@{reading.layer}: ±{span(half)} on "
-            f"{span(reading.away)}.",
-            f"That is {100 * ratio:.0f} % of the distance from perfect; about "
-            f"{math.ceil(n * (ratio / 0.2) ** 2 / 10) * 10} samples would bring it to 20 %.",
+            f"{n} samples are few for {reading.measure}@{reading.layer}: it is known to "
+            f"±{100 * ratio:.0f} % of its distance from perfect.",
+            f"About {math.ceil(n * (ratio / 0.2) ** 2 / 10) * 10} samples would bring that to "
+            "20 %.",
             "Raise --samples; --interval bootstrap suits skewed values.",
-            tuple(dict.fromkeys(r.layer for *_, r in wide)),
+            tuple(dict.fromkeys(r.layer for _, r in wide)),
         )
     elif carried:
         top, worst, reading = carried[0]

@@ -99,6 +99,24 @@ def test_a_share_of_samples_is_told_in_per_cent():
     assert not re.search(r"\d share", told)
 
 
+def test_of_a_sample_that_nothing_changes_no_element_is_called_the_worst():
+    stays = [*CLASSES, [1] * 8]
+    told = " ".join(re.sub(r"<[^>]*>", " ", report([scored(stays)])).split())
+    assert "0 % sample 3 ; the same for every angle" in told
+    assert "29 % sample 2" not in told
+    assert "worst for" in told
+    assert "farthest from" not in told
+
+
+def test_a_name_from_right_to_left_leaves_the_order_of_its_sentence():
+    name = "\u0627\u0644\u0639\u0631 \u0628\u064a\u0629"
+    results = [scored(CLASSES if k else [[0] * 8] * 3, path=f"{name}{k}.onnx") for k in range(3)]
+    page = report(results)
+    assert f"<bdi>{name}</bdi>" in page
+    outside = re.sub(r"(?s)<(script|style|svg|title)\b.*?</\1>|<bdi>.*?</bdi>|<[^>]*>", "", page)
+    assert "\u0627" not in outside
+
+
 def with_maps(path, value, group="C8"):
     one = record("latent-l2", spread(value, noise=0.0), "z", between=np.ones((4, 8)))
     return result_of([one], path=path, group=group)

@@ -409,10 +409,10 @@ class TestWords:
             one = record("channel-cos", [0.0], elements=parse_group("C4").elements, deviations=rows)
             return text_of(report([result_of(one, group="C4")]))
 
-        assert "all angles but the identity are about equal" in page_text(0.0)
+        assert "all angles are about equal, the unmoved input aside" in page_text(0.0)
         assert "at 180°." in page_text(0.3)
         # Nor those whose order may be chance, but these are not equal.
-        assert "do not differ clearly over these samples" in page_text(0.0, noise=0.5)
+        assert "is clearly worse than another over these samples" in page_text(0.0, noise=0.5)
 
 
 def invariant_net(path, bias):
