@@ -150,7 +150,7 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
             f"{text}: the cause is interpolation, or a network equivariant only under exact "
             "elements.",
             evidence + ".",
-            "--references tells the two apart.",
+            "Measure with --references, which tells the two apart.",
             layers,
         )
         return
