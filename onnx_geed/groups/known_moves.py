@@ -26,7 +26,8 @@ def known_moves(group: str, placed: Placed, interpolation: Interpolation) -> Mov
     moves = _held.get(key)
     if moves is None:
         made = [factor.moves(group, own, interpolation) for factor, own in placed]
-        moves = _held[key] = product_of_moves(made)
+        # One that another thread made meanwhile is taken.
+        moves = _held.setdefault(key, product_of_moves(made))
     if moves.bytes <= _SMALL:
         _keep(key)
     return moves

@@ -466,7 +466,8 @@ def _check_family(group: Group, action: Action | None, options: Options) -> None
 
 
 def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:
-    cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
+    kernels = " --engine kernels" if engine == "graph" else ""
+    cure = f"run them one by one with --batch-size 1{kernels}"
     return RowCheck(spreads(trial.rows), count, options.seed, trial.mixes, cure)
 
 
