@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx_geed.cache.beside import reading_beside
+from onnx_geed.cache.beside import INPUTS, reading_beside
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_file import (
     damaged,
@@ -16,12 +16,10 @@ from onnx_geed.results import InputDistances
 
 __all__ = ["has_inputs", "read_inputs", "write_inputs"]
 
-_FILE = "inputs.h5"
-
 
 def has_inputs(folder: Path, manifest: Manifest) -> bool:
     """Say whether how far inputs move is there, if it is to be."""
-    return not _kept(manifest) or (folder / _FILE).is_file()
+    return not _kept(manifest) or (folder / INPUTS).is_file()
 
 
 def _kept(manifest: Manifest) -> bool:
@@ -36,7 +34,7 @@ def write_inputs(folder: Path, manifest: Manifest, inputs: InputDistances) -> No
     GeedError
         If the disk is full or fails.
     """
-    path = folder / _FILE
+    path = folder / INPUTS
     with new_file(folder, path, manifest.to_json(), manifest.fingerprints) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])
         for name, array in (("moved", inputs.moved), ("between", inputs.between)):
@@ -54,7 +52,7 @@ def read_inputs(folder: Path, manifest: Manifest) -> InputDistances | None:
     """
     if not _kept(manifest):
         return None
-    path = folder / _FILE
+    path = folder / INPUTS
     with reading_beside(path, manifest, "/moved") as file:
         moved, between = (
             read_dataset(file, n, path, f"/{n}", axes=2, dtype="float64")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.cache.beside import reading_beside
+from onnx_geed.cache.beside import PLACE_LABELS, reading_beside
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_file import (
     chunked,
@@ -25,12 +25,12 @@ __all__ = ["LABELLED", "has_place_labels", "read_place_labels", "write_place_lab
 LABELLED = "labels of places"
 
 
-_FILE, _NAME = "labels.h5", "labels"
+_NAME = "labels"
 
 
 def has_place_labels(folder: Path, manifest: Manifest) -> bool:
     """Say whether the labels of places are there, if there are to be any."""
-    return LABELLED not in manifest.fingerprints or (folder / _FILE).is_file()
+    return LABELLED not in manifest.fingerprints or (folder / PLACE_LABELS).is_file()
 
 
 def write_place_labels(folder: Path, manifest: Manifest, labels: NDArray[np.int32]) -> None:
@@ -41,7 +41,7 @@ def write_place_labels(folder: Path, manifest: Manifest, labels: NDArray[np.int3
     GeedError
         If the disk is full or fails.
     """
-    path = folder / _FILE
+    path = folder / PLACE_LABELS
     with new_file(folder, path, manifest.to_json(), manifest.fingerprints) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])
         chunk = (1, *labels.shape[1:])
@@ -73,7 +73,7 @@ def read_place_labels(folder: Path, manifest: Manifest, count: int) -> NDArray[n
     """
     if LABELLED not in manifest.fingerprints:
         return None
-    path = folder / _FILE
+    path = folder / PLACE_LABELS
     with reading_beside(path, manifest, "/labels") as file:
         dataset = chunked(
             *(file, _NAME, path, "/labels"),

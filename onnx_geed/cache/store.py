@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.cache.beside import BESIDE, shared_manifest
 from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import (
     chunked,
     damaged,
     held,
     make_dataset,
-    manifest_text,
     new_file,
     read_chunk,
     read_dataset,
@@ -25,7 +25,6 @@ from onnx_geed.cache.shard_file import (
     write_samples,
 )
 from onnx_geed.errors import GeedError
-from onnx_geed.hdf5_trial import try_hdf5
 from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REFERENCE",
     "KeptOrbits",
+    "begun_manifest",
     "check_samples",
     "clean",
     "has_points",
@@ -308,21 +308,19 @@ def read_manifest(folder: str | Path) -> Manifest:
     paths = [*sorted(folder.glob("shard-*.h5")), *folder.glob(REFERENCE)]
     if not paths or paths[0].name == REFERENCE:
         raise GeedError(f"cache {folder}: holds no finished shard; run the same command again")
-    try_hdf5(paths)
-    with reading(paths[0]) as file:
-        text = manifest_text(file, paths[0])
-    manifest = Manifest.from_json(text, str(paths[0]))
-    for path in paths[1:]:
-        with reading(path) as file:
-            here = manifest_text(file, path)
-        if here != text:
-            theirs = Manifest.from_json(here, str(path)).fingerprints
-            differ = [k for k, v in manifest.fingerprints.items() if theirs.get(k) != v]
-            raise GeedError(
-                f"cache {folder}: {path.name} does not belong to {paths[0].name}: they differ in "
-                f"{', '.join(differ) or 'their description'}; remove the one that is wrong"
-            )
-    return manifest
+    return shared_manifest(paths)
+
+
+def begun_manifest(folder: Path) -> Manifest | None:
+    """Return what all files say that a run would keep of a folder; ``None`` where it has none.
+
+    Raises
+    ------
+    GeedError
+        If a file is damaged or newer, or two do not belong together.
+    """
+    paths = [p for name in ("shard-*.h5", REFERENCE, *BESIDE) for p in sorted(folder.glob(name))]
+    return shared_manifest(paths) if paths else None
 
 
 def read_shard(

@@ -187,9 +187,9 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
 
 def _manifest_to_resume(folder: Path, manifest: Manifest) -> Manifest:
     """Return the manifest that the cache goes on with: the one that is there, if any."""
-    if not any(folder.glob("shard-*.h5")):
+    begun = store.begun_manifest(folder)
+    if begun is None:
         return manifest
-    begun = store.read_manifest(folder)
     differ = [
         name
         for name in {**begun.fingerprints, **manifest.fingerprints}

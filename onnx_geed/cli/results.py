@@ -246,15 +246,26 @@ def _explored(
             )
     by_sha = {model.sha256: model for model in loaded}
     layers = [{record["layer"] for record in result["measurements"]} for result in results]
+    run = [result["model"]["sha256"] in by_sha for result in results]
+
+    def is_for(key: str, number: int) -> bool:
+        return any(fnmatchcase(name, key) for name in layers[number])
+
+    for key in tables:
+        of = [number for number in range(len(results)) if is_for(key, number)]
+        if of and not any(run[number] for number in of):
+            raise GeedError(
+                f"--output-action {key}: has no effect, since the model that has this layer is not "
+                f"given; add --model {results[of[0]]['model']['path']}, or leave it out"
+            )
 
     def own_tables(number: int) -> dict[str, str]:
         """Leave out what is for the layers of another result."""
-        others = set[str]().union(*layers) - layers[number]
+        others = [i for i in range(len(results)) if i != number]
         return {
             key: file
             for key, file in tables.items()
-            if any(fnmatchcase(name, key) for name in layers[number])
-            or not any(fnmatchcase(name, key) for name in others)
+            if is_for(key, number) or not any(is_for(key, other) for other in others)
         }
 
     return [

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import preprocess_from_json, shrunk
 from onnx_geed.errors import GeedError, known_names
-from onnx_geed.groups import Action, LayoutAction, PlacedAction, parse_layout, recorded_group
+from onnx_geed.groups import (
+    Action,
+    LayoutAction,
+    PlacedAction,
+    Table,
+    parse_layout,
+    read_tables,
+    recorded_group,
+)
 from onnx_geed.measures import (
     Measure,
     Plan,
@@ -27,6 +35,7 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import Exploration, ExploredLayer, Record, Result, read_record
+from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.map_pictures import plane_of, reading_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbits import activations
@@ -203,7 +212,7 @@ def _tables_of(result: Result, maps: Sequence[Record], given: Mapping[str, Any])
     Raises
     ------
     GeedError
-        If one is for no layer of the result.
+        If one is for no layer of the result, cannot be read, or is to be fitted.
     """
     layers = dict.fromkeys(record["layer"] for record in result["measurements"])
     for key in given:
@@ -213,7 +222,17 @@ def _tables_of(result: Result, maps: Sequence[Record], given: Mapping[str, Any])
                 "of these"
             )
     shown = [record["layer"] for record in maps]
-    return {k: v for k, v in given.items() if any(fnmatchcase(layer, k) for layer in shown)}
+    used = {k: v for k, v in given.items() if any(fnmatchcase(layer, k) for layer in shown)}
+    for key, value in given.items():
+        if parse_fit(key, value) is not None:
+            raise GeedError(
+                f"--output-action {key}={value}: a page fits nothing; give a file, as onnx-geed "
+                "fit writes it, or leave it out"
+            )
+        # Nothing else would read it, and a wrong file would pass for the one that was meant.
+        if key not in used and not isinstance(value, Table):
+            read_tables(value)
+    return used
 
 
 def _moved_as_measured(

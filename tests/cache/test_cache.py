@@ -241,6 +241,28 @@ def test_what_differs_is_named(copy, tmp_path):
         assert inodes(copy) == before
 
 
+@pytest.mark.parametrize("left", ["reference.h5", "labels.h5", "inputs.h5"])
+def test_what_another_run_left_is_found_before_anything_is_written(copy, left):
+    """Files beside the shards say of which run they are, as shards do."""
+    if left != "reference.h5":
+        (copy / "reference.h5").rename(copy / left)
+    for path in copy.iterdir():
+        if path.name != left:
+            path.unlink()
+    with pytest.raises(GeedError, match="differs from this run in batch size"):
+        caching.write_cache(MODEL, DIGITS, "C8", copy, **{**FEW, "batch_size": 8})
+    assert {path.name for path in copy.glob("*.*5")} == {left}
+
+
+def test_a_run_goes_on_from_the_reference_alone(copy, live):
+    before = (copy / "reference.h5").stat().st_ino
+    for path in (*copy.glob("shard-*.h5"), copy / "cache.h5"):
+        path.unlink()
+    caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
+    assert (copy / "reference.h5").stat().st_ino == before
+    assert offline.measure_cache(copy)["measurements"] == live
+
+
 def test_a_newer_format_is_refused(copy):
     for path in copy.glob("*.h5"):
         with h5py.File(path, "a") as file:

@@ -90,5 +90,7 @@ def test_the_command_takes_the_table(tmp_path):
     assert "give it with --output-action a=FILE.npz" in page.read_text()
     code, output = run("--output-action", f"nothing={file}")
     assert (code, "the result is of a" in output) == (2, True)
+    code, output = run("--output-action", "a=fit:linear")
+    assert (code, "a page fits nothing" in output) == (2, True)
     asked = asked[:4]
     assert "has no effect without --model" in run("--output-action", f"a={file}")[1]

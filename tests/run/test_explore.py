@@ -1,6 +1,8 @@
 """Samples of a result that are run again to be looked at."""
 
 import json
+from importlib.resources import files
+from pathlib import Path
 
 import models
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from large_pages import explored, of_layers
 
 from onnx_geed import GeedError, fit_actions, measure
+from onnx_geed.cli import cli
 from onnx_geed.report import samples_to_show
 from onnx_geed.report.explorer import explorer
 from onnx_geed.results import read_record
@@ -190,3 +193,32 @@ def test_the_class_that_is_expected_moves_as_the_output_does(made, tmp_path):
     for k, sample in enumerate(shown["samples"]):
         first = int(one.probabilities[k][0].argmax())
         assert sample["expected"] == [own[g][first] for g in range(4)]
+
+
+def test_a_table_of_a_layer_that_is_not_shown_is_read_too(tmp_path):
+    from click.testing import CliRunner
+
+    demo = Path(str(files("onnx_geed.demo")))
+    path, x, bad = demo / "digits_cnn.onnx", demo / "digits.npz", tmp_path / "bad.npz"
+    bad.write_bytes(b"no archive")
+    few = {"samples": 3, "norm_samples": 4, "measures": ["channel-cos@block5", "latent-l2@latent"]}
+    measure(path, str(x), "flip-h", **few).save(tmp_path / "r.json")
+    other = json.loads((tmp_path / "r.json").read_text())
+    other["model"] |= {"sha256": "0" * 64, "path": "other.onnx"}
+    other["measurements"][1]["layer"] = "elsewhere"
+    (tmp_path / "o.json").write_text(json.dumps(other))
+    page = tmp_path / "page.html"
+
+    def run(table, *results):
+        asked = ["report", *results, "-o", page, "--data", x, "--model", path]
+        done = CliRunner().invoke(cli, [str(a) for a in (*asked, "--output-action", table)])
+        return done.exit_code, done.output
+
+    code, output = run(f"latent={bad}", tmp_path / "r.json")
+    assert (code, "not a readable .npz" in output) == (2, True)
+    code, output = run("latent=fit:linear", tmp_path / "r.json")
+    assert (code, "a page fits nothing" in output) == (2, True)
+    # That of a result whose model is not given is for nothing.
+    code, output = run(f"elsewhere={bad}", tmp_path / "r.json", tmp_path / "o.json")
+    assert (code, "has no effect" in output, "--model other.onnx" in output) == (2, True, True)
+    assert not page.exists()
