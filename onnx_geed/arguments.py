@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from onnx_geed.errors import OUT_OF_MEMORY, GeedError
+from onnx_geed.errors import OUT_OF_MEMORY, GeedError, looking_at
 from onnx_geed.named_paths import check_path
 
 __all__ = ["checked"]
@@ -45,14 +45,23 @@ def checked(function: Callable[Given, Made]) -> Callable[Given, Made]:
     @functools.wraps(function)
     def looked_at(*args: Given.args, **kwargs: Given.kwargs) -> Made:
         hints, call = annotations(), cast("Callable[..., Made]", function)
-        own = (_fitted(name, value, hints) for name, value in zip(names, args, strict=False))
-        named = {name: _fitted(name, value, hints) for name, value in kwargs.items()}
+        own = (_looked_at(name, value, hints) for name, value in zip(names, args, strict=False))
+        named = {name: _looked_at(name, value, hints) for name, value in kwargs.items()}
         try:
             return call(*own, *args[len(names) :], **named)
         except MemoryError:
             raise GeedError(f"{function.__name__}: {OUT_OF_MEMORY}") from None
 
     return looked_at
+
+
+def _looked_at(name: str, value: object, hints: dict[str, Any]) -> Any:
+    with looking_at(name, value):
+        if isinstance(value, str):
+            value = str.__str__(value)  # a class of one's own may say another
+        elif isinstance(value, Mapping):
+            next(iter(value), None)
+        return _fitted(name, value, hints)
 
 
 def _fitted(name: str, value: object, hints: dict[str, Any]) -> Any:
@@ -62,7 +71,11 @@ def _fitted(name: str, value: object, hints: dict[str, Any]) -> Any:
         absent = value is None and NoneType in kinds
         check_path(name, value, only={*kinds} <= {str, Path, NoneType} and not absent)
         # Arrays, mappings and functions are for the reader to judge.
-        if isinstance(value, str | os.PathLike) or not all(map(inspect.isclass, kinds)):
+        if isinstance(value, str):
+            return value
+        if isinstance(value, os.PathLike):
+            return Path(os.fspath(value))
+        if not all(map(inspect.isclass, kinds)):
             return value
     if Any in kinds:
         return value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from onnx_geed.safe_names import one_line, plain, without_secrets
 from onnx_geed.wording import bare, worded
@@ -14,6 +15,7 @@ __all__ = [
     "GeedError",
     "check_choice",
     "known_names",
+    "looking_at",
     "nearest",
     "of_group",
     "one_of",
@@ -94,7 +96,7 @@ def shown(value: object) -> str:
             return f"{'the class' if isinstance(value, type) else 'the function'} {plain(named)}"[
                 :60
             ]
-        text = value if isinstance(value, str) else _told(value)
+        text = str.__str__(value if isinstance(value, str) else _told(value))
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
     # Where an object lies in memory tells nobody anything.
@@ -125,7 +127,10 @@ def reason_of(error: BaseException) -> str:
     -------
     str
     """
-    said = str(error)
+    try:
+        said = str(error)
+    except Exception:  # of another's class
+        said = ""
     if isinstance(error, OSError) and error.strerror:
         said = error.strerror
     elif isinstance(error, UnicodeError):
@@ -140,6 +145,26 @@ def reason_of(error: BaseException) -> str:
         said = "the description at its start is damaged"
     said = re.sub(r"<[^<>]*? at 0x[0-9A-Fa-f]+>", "an object", said)
     return (said.strip().splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
+
+
+@contextmanager
+def looking_at(name: str, value: object) -> Iterator[None]:
+    """Refuse a value of another's class that fails when it is looked at.
+
+    Raises
+    ------
+    GeedError
+        If anything else is raised meanwhile, for want of memory apart.
+    """
+    try:
+        yield
+    except (GeedError, MemoryError):
+        raise
+    except Exception as error:
+        raise GeedError(
+            f"{name}: the {type(value).__name__} that was given fails when it is looked at "
+            f"({reason_of(error)}); give a plain value"
+        ) from None
 
 
 def of_group(group: str, error: Exception) -> str:

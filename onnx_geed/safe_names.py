@@ -49,6 +49,12 @@ _SPACES = "".join(map(chr, (0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F
 _LONG = re.compile(rf"\S{{{_WORD + 1},}}")
 
 
+# What build servers act on in the output that they log: GitHub at the beginning of a line, and as
+# Azure, TeamCity and its own older form anywhere in it.
+_COMMAND = re.compile(r"^([^\S\n]*):(?=:.*::)", re.MULTILINE)
+_TAGGED = re.compile(r"#(?=#\w*\[)")
+
+
 # Where a cell begins, also for spreadsheets that take a semicolon for the end of one, before what
 # makes a formula of it; signs of full width are read as the others.
 _FORMULA = re.compile(r"(^\s*|[;,])(?=[=+\-@＝＋－＠])")
@@ -96,8 +102,9 @@ def one_line(text: str, most: int) -> str:
 
 
 def safe_lines(text: str) -> str:
-    """Return lines as a terminal may have them."""
-    return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
+    """Return lines as a terminal may have them, or a build server that looks for commands."""
+    lines = text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
+    return _TAGGED.sub("?", _COMMAND.sub(r"\1?", lines))
 
 
 def line_of(text: str) -> str:
@@ -157,7 +164,11 @@ def html_text(value: Any) -> Any:
 
 
 def json_escaped(text: str) -> str:
-    """Return JSON with escapes for what is not seen, so that it reads back as it was."""
+    """Return JSON with escapes for what is not seen, so that it reads back as it was.
+
+    What build servers act on is escaped too, wherever it is printed.
+    """
+    text = _TAGGED.sub(r"\\u0023", text)
     if text.isascii() and "\x7f" not in text:
         return text
     unseen = [letter for letter in set(text) if not letter.isprintable() and letter != "\n"]

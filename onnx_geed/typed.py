@@ -6,14 +6,14 @@ import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, is_typeddict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onnx_geed.errors import GeedError, check_choice, reason_of, shown
+from onnx_geed.errors import GeedError, check_choice, looking_at, reason_of, shown
 
-__all__ = ["as_array", "check_argument", "check_value", "parts_of"]
+__all__ = ["as_array", "check_argument", "check_value", "parts_of", "refuse_masked"]
 
 # Stands for a value that is not of a type.
 _UNFIT: Any = object()
@@ -67,9 +67,13 @@ def check_value(option: str, value: object, hint: Any) -> Any:
     GeedError
         If it is not of the type, or none of its choices.
     """
-    fit = _fitted(hint, value)
-    if fit is not _UNFIT:
-        return fit
+    with looking_at(option, value):
+        fit = _fitted(hint, value)
+        return _refuse(option, value, hint) if fit is _UNFIT else fit
+
+
+def _refuse(option: str, value: object, hint: Any) -> NoReturn:
+    """Say what a value is, and what it should be."""
     choices = next((get_args(h) for h in parts_of(hint) if get_origin(h) is Literal), None)
     if choices:
         check_choice(option, value, choices)
@@ -111,6 +115,7 @@ def as_array(name: str, value: object) -> NDArray[Any]:
         If it is not one array of real numbers.
         If it is longer than any memory.
     """
+    refuse_masked(name, value)
     try:
         # A range holds nothing, and its array all of it.
         if isinstance(value, Sequence) and len(value) > _MOST_ENTRIES:
@@ -128,6 +133,21 @@ def as_array(name: str, value: object) -> NDArray[Any]:
     if array.nbytes > _MOST_BYTES and 0 in array.strides:
         raise GeedError(f"{name}: one value is repeated to {array.shape}; give an array of its own")
     return array
+
+
+def refuse_masked(name: str, value: object) -> None:
+    """Refuse an array with values that are masked: nothing here knows of a mask but NumPy.
+
+    Raises
+    ------
+    GeedError
+        If some are.
+    """
+    if isinstance(value, np.ma.MaskedArray) and (hidden := np.count_nonzero(value.mask)):
+        raise GeedError(
+            f"{name}: {hidden} values are masked, and would be taken for others; fill them, or "
+            "give .data"
+        )
 
 
 def parts_of(hint: Any) -> tuple[Any, ...]:
@@ -160,7 +180,8 @@ def _fitted(hint: Any, value: Any) -> Any:
         fits = (_fitted(arg, value) for arg in args)
         return next((fit for fit in fits if fit is not _UNFIT), _UNFIT)
     if origin is Literal:
-        return str(value) if isinstance(value, str) and value in args else _UNFIT
+        text = str.__str__(value) if isinstance(value, str) else _UNFIT
+        return text if text in args else _UNFIT
     if origin is Mapping:
         return _mapping(args, value)
     if origin is tuple and isinstance(value, str):
@@ -178,18 +199,29 @@ def _fitted(hint: Any, value: Any) -> Any:
         return bool(value) if isinstance(value, bool | np.bool_) else _UNFIT
     if hint is int:
         is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return int(value) if is_whole and abs(int(value)) < _HUGE else _UNFIT
+        return _int(value) if is_whole and abs(_int(value)) < _HUGE else _UNFIT
     if hint is float:
         real = isinstance(value, int | float | np.integer | np.floating)
         return _float(value) if real and not isinstance(value, bool) else _UNFIT
     if hint is str:
-        return str(value) if isinstance(value, str) else _UNFIT
-    return value if isinstance(value, origin or hint) else _UNFIT
+        return str.__str__(value) if isinstance(value, str) else _UNFIT
+    if (origin or hint) is np.ndarray and isinstance(value, np.ndarray):
+        # The same memory, without the methods of another's class.
+        return value if type(value) is np.ndarray else np.ndarray.view(value, np.ndarray)
+    # Of the class itself: an object may say that it is of another.
+    return value if issubclass(type(value), origin or hint) else _UNFIT
+
+
+def _int(value: Any) -> int:
+    """Return the number itself, whatever a class of one's own says of it."""
+    return int.__index__(value) if isinstance(value, int) else int(value)
 
 
 def _float(value: Any) -> float:
     try:
-        return float(value)
+        if isinstance(value, float):
+            return float.__float__(value)
+        return float(_int(value) if isinstance(value, int) else value)
     except OverflowError:  # a whole number beyond the range of floats
         return -math.inf if value < 0 else math.inf
 
@@ -213,8 +245,8 @@ def _sequence(hint: Any, value: Any) -> Any:
         return _UNFIT
     parts: list[Any] = []
     try:
-        most = _MOST_ENTRIES if isinstance(value, Sized) else _MOST_UNCOUNTED
-        if isinstance(value, Sized) and len(value) > most:
+        most = len(value) if isinstance(value, Sized) else _MOST_UNCOUNTED
+        if most > _MOST_ENTRIES:
             return _UNFIT
         for part in value:
             parts.append(_fitted(hint, part))

@@ -158,7 +158,8 @@ def _check_list(hint: Any, values: list[Any]) -> None:
     # Deviations are millions of numbers.
     if hint is float and set(map(type, values)) <= {float}:
         largest = max(map(abs, values), default=0.0)
-        if largest <= _LARGEST:
+        # The largest of some with NaN among them may be any; their sum is NaN.
+        if largest <= _LARGEST and not math.isnan(sum(values)):
             return
     elif hint is str and set(map(type, values)) <= {str}:
         return

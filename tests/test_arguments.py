@@ -1,5 +1,6 @@
 """Arguments of public functions are looked at by their annotations, and come in that form."""
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,3 +125,33 @@ def test_no_memory_is_one_line():
 
     with pytest.raises(GeedError, match=r"^huge: out of memory: use a smaller"):
         huge(1)
+
+
+class Said(str):
+    def __str__(self) -> str:
+        return "another"
+
+
+class Failing(str):
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("none")
+
+    __hash__ = str.__hash__
+
+
+def test_a_class_of_ones_own_stands_for_its_value_and_its_methods_are_not_asked():
+    assert given(kind=Said("b"))["kind"] == "b"
+    assert type(given(kind=Failing("b"))["kind"]) is str
+    assert given(names=Said("x"))["names"] == ("x",)
+    assert given(path=Said("x"))["path"] == "x"
+    view = np.ones(3).view(np.matrix)
+    assert type(given(out=view)["out"]) is np.ndarray
+    assert np.shares_memory(given(out=view)["out"], view)
+
+
+def test_what_fails_when_it_is_looked_at_is_one_line_that_names_the_argument():
+    made = type("Made", (list,), {"__len__": lambda self: -1})
+    gone = weakref.proxy(Own())
+    for name, value in {"n": made(), "names": gone, "path": gone, "box": gone}.items():
+        with pytest.raises(GeedError, match=f"^{name}: the .* fails when it is looked at"):
+            given(**{name: value})

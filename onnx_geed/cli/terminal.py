@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from onnx_geed.errors import without_secrets
-from onnx_geed.safe_names import one_line, safe_lines
+from onnx_geed.safe_names import json_escaped, one_line, safe_lines
 
 __all__ = [
     "OutputError",
@@ -84,7 +84,8 @@ def show_as(
     kept : bool
         As for :func:`show`.
     """
-    show(json.dumps(content, indent=1) if form == "json" else table(content), kept=kept)
+    as_json = form == "json"
+    show(json_escaped(json.dumps(content, indent=1)) if as_json else table(content), kept=kept)
 
 
 def command_line() -> str:
@@ -95,7 +96,7 @@ def command_line() -> str:
 def tell(text: str) -> None:
     """Print a line on stderr, if anybody hears it."""
     try:
-        _echo(one_line(without_secrets(text), _LONGEST), True, err=True)
+        _echo(safe_lines(one_line(without_secrets(text), _LONGEST)), True, err=True)
     except (OSError, ValueError):
         silence(sys.stderr)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         preprocess_to_json as preprocess_to_json,
     )
     from onnx_geed.data.rows import (
+        reading as reading,
         rows_of as rows_of,
     )
     from onnx_geed.data.samples import (

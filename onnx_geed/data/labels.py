@@ -50,7 +50,7 @@ def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str
     """Return values as classes, one a sample, or why they are none."""
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError):
+    except Exception:  # of another's class
         array = np.empty(())
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_geed.addresses import address_of
 from onnx_geed.arguments import checked
 from onnx_geed.copies import copy_file
-from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.errors import GeedError, looking_at, nearest, shown
 from onnx_geed.held import read_text
 from onnx_geed.json_text import parse_json
 from onnx_geed.text import counted
@@ -46,7 +46,7 @@ def _sizes(name: str, value: Any) -> int | tuple[int, int] | None:
     if value is None:
         return None
     pair = isinstance(value, (tuple, list))
-    parts = list(value) if pair else [value]
+    parts = list(value) if pair and len(value) == 2 else [value]
     numbers = [int(v) for v in parts if isinstance(v, Integral) and not isinstance(v, bool)]
     if len(numbers) != (2 if pair else 1) or len(parts) != len(numbers) or min(numbers) < 1:
         raise GeedError(
@@ -114,16 +114,18 @@ class Preprocess:
     def __post_init__(self) -> None:
         # Python's spellings (lists, one number for all channels, 255 for 255.0) are brought to one
         # form, since equal preprocessings must compare equal and have one fingerprint.
-        for name in ("resize", "crop"):
-            object.__setattr__(self, name, _sizes(name, getattr(self, name)))
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
-        object.__setattr__(self, "scale", _number("scale", self.scale))
+        forms = {"resize": _sizes, "crop": _sizes, "mean": _numbers, "std": _numbers}
+        for name, formed in (forms | {"scale": _number}).items():
+            value = getattr(self, name)
+            with looking_at(f"preprocess {name}", value):
+                object.__setattr__(self, name, formed(name, value))
         if any(np.float32(v) == 0 for v in (self.scale, *self.std)):
             raise GeedError("preprocess scale and std must not be zero: give other numbers")
         for name, allowed in (("channels", (None, *_CHANNELS)), ("interpolation", _RESAMPLING)):
             value = getattr(self, name)
-            if not (value is None or isinstance(value, str)) or value not in allowed:
+            with looking_at(f"preprocess {name}", value):
+                known = (value is None or isinstance(value, str)) and value in allowed
+            if not known:
                 names = [a for a in allowed if a]
                 near = nearest(value, names) if isinstance(value, str) else ""
                 raise GeedError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.files import Stamp
 from onnx_geed.held import array_bytes, check_held
+from onnx_geed.typed import refuse_masked
 
 __all__ = ["Rows", "held_whole", "reading", "rows_of", "shape_text"]
 
@@ -78,6 +79,7 @@ def rows_of(array: Any, labels: Any = None) -> Rows:
     -------
     Rows
     """
+    refuse_masked("--data array", array)
     values = np.asarray(array)
     return Rows(values.shape, values.dtype, values.__getitem__, labels)
 

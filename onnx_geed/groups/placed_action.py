@@ -90,7 +90,7 @@ class PlacedAction:
             moved = self.action.apply(g, x)
         except GeedError:
             raise
-        except Exception as error:  # whatever a user's function raises
+        except (Exception, SystemExit) as error:  # whatever a user's function raises
             kind = type(error).__name__
             raise GeedError(f"{element} fails on an array of {shape}: {kind}: {error}") from error
         if isinstance(self.action, LayoutAction) and isinstance(moved, np.ndarray):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.arguments import checked
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, looking_at, shown
 from onnx_geed.extras import package
 from onnx_geed.files import make_folder
 from onnx_geed.named_paths import check_path
@@ -122,16 +122,17 @@ def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[st
     """Return what there is to log, by a tag that all of them take, and each another."""
     if step is not None and not -_STEPS <= step < _STEPS:
         raise GeedError(f"{where}: step {shown(step)} is too large; count steps or epochs")
-    named = values
-    if isinstance(records := values.get("measurements"), list):
-        named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}
-    scalars: dict[str, float] = {}
-    for name, value in named.items():
+    named, scalars = values, dict[str, float]()
+    with looking_at(where, values):
+        if isinstance(records := values.get("measurements"), list):
+            named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}
+        pairs = [(str(name), value) for name, value in named.items()]
+    for name, value in pairs:
         if value is not None and not isinstance(value, int | float):
             raise GeedError(f"{where}: the value of {shown(name)} is not a number: {shown(value)}")
         if value is None or value != value:
             continue
-        tag = _tag(str(name), scalars)
+        tag = _tag(name, scalars)
         try:
             scalars[tag] = float(value)
         except OverflowError:

@@ -73,6 +73,12 @@ class Result(dict[str, Any]):
 
     def __repr__(self) -> str:
         """Return one line: what was measured, and how much of it."""
+        try:
+            return self._told()
+        except (KeyError, TypeError, AttributeError):  # whoever holds it may have changed it
+            return f"<Result of {len(self)} fields>"
+
+    def _told(self) -> str:
         count = len(self["measurements"])
         name = shorten(plain(self["model"]["path"]), _NAME)
         samples = max((record["samples"] for record in self["measurements"]), default=0)
@@ -81,6 +87,7 @@ class Result(dict[str, Any]):
             f"value{'s' * (count != 1)} over {samples} sample{'s' * (samples != 1)}>"
         )
 
+    @results.of_results
     def _repr_html_(self) -> str:
         """Return a small table, which notebooks show."""
         return html_table(self._content)
@@ -94,6 +101,7 @@ class Result(dict[str, Any]):
         return Result(self)
 
     @checked
+    @results.of_results
     def to_dataframe(self, library: Library | None = None) -> Any:
         """Return a table with one row per measurement.
 
@@ -116,6 +124,7 @@ class Result(dict[str, Any]):
         return frame_of(self._content, library)
 
     @checked
+    @results.of_results
     def plot(self, kind: PlotKind = "profile", measure: str | None = None) -> Any:
         """Draw one measure; needs the extra ``report``.
 

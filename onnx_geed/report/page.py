@@ -30,6 +30,7 @@ from onnx_geed.results import (
     has_fits,
     is_family,
     model_of,
+    of_results,
     order_words,
     read_record,
     same_orbits,
@@ -42,6 +43,7 @@ _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 
 
 @checked
+@of_results
 def write_report(
     results: Sequence[AnyResult],
     path: str | Path,

@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.results.result_file import (
         check_result as check_result,
+        of_results as of_results,
         read_result as read_result,
         result as result,
         rows_of as rows_of,

@@ -22,7 +22,7 @@ from onnx_geed.results.paired_differences import paired
 from onnx_geed.results.parts import part_words
 from onnx_geed.results.reactions import insensitive_model
 from onnx_geed.results.reading import read_record
-from onnx_geed.results.result_file import is_result
+from onnx_geed.results.result_file import is_result, of_results
 from onnx_geed.results.schema import AnyResult, Comparison, ComparisonEntry, Record, Result
 
 __all__ = ["WHAT_IS_RELATIVE", "compare", "compared"]
@@ -35,6 +35,7 @@ WHAT_IS_RELATIVE = "0 is perfect, 1 is as far as different samples are from each
 
 
 @checked
+@of_results
 def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     """Compare two results, paired over the same samples.
 

@@ -27,7 +27,7 @@ from onnx_geed.results.motions import fitted_motion
 from onnx_geed.results.origin import same_model
 from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
-from onnx_geed.results.result_file import is_result
+from onnx_geed.results.result_file import is_result, of_results
 from onnx_geed.results.schema import AnyResult, Result
 from onnx_geed.text import span
 
@@ -64,6 +64,7 @@ _PLUMBING = frozenset(
 _LARGE = 256 << 20
 
 
+@of_results
 def diagnose(result: AnyResult, model: Model | None = None) -> tuple[Finding, ...]:
     """Explain what a result shows.
 

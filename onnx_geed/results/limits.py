@@ -17,7 +17,7 @@ from onnx_geed.measures import descriptor_of, parse_request
 from onnx_geed.results.families import element_words, is_family
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.records import ranking_value
-from onnx_geed.results.result_file import is_result
+from onnx_geed.results.result_file import is_result, of_results
 from onnx_geed.results.schema import Record, Result
 from onnx_geed.safe_names import xml_text
 
@@ -266,6 +266,7 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
 
 
 @checked
+@of_results
 def junit_xml(result: Result, limits: Sequence[str]) -> str:
     """Return the outcome of a check of limits as JUnit XML.
 

@@ -20,7 +20,7 @@ from onnx_geed.results.comparability import (
 from onnx_geed.results.intervals import mean_interval, standard_error
 from onnx_geed.results.parts import part_words
 from onnx_geed.results.reading import read_record
-from onnx_geed.results.result_file import check_results
+from onnx_geed.results.result_file import check_results, of_results
 from onnx_geed.results.schema import (
     Aggregate,
     AggregateEntry,
@@ -44,6 +44,7 @@ _OF_TWO = (
 )
 
 
+@of_results
 def aggregate(results: Sequence[AnyResult]) -> Aggregate:
     """Return mean and interval over models; this is the paper's interval.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import datetime
+import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from onnx_geed.arguments import checked
-from onnx_geed.errors import GeedError, known_names, shown, without_secrets
+from onnx_geed.errors import GeedError, known_names, looking_at, shown, without_secrets
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.results.agreement import disagreement
@@ -28,11 +30,15 @@ __all__ = [
     "check_result",
     "check_results",
     "is_result",
+    "of_results",
     "read_result",
     "result",
     "rows_of",
     "to_csv",
 ]
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 SCHEMA = "onnx-geed/result/1"
 
@@ -151,7 +157,9 @@ def check_result(content: Any, source: str) -> None:
 
 def is_result(given: object) -> bool:
     """Whether something says that it is a result, of the schema that this version knows."""
-    return isinstance(given, Mapping) and given.get("schema") == SCHEMA
+    with suppress(Exception):  # of another's class
+        return isinstance(given, Mapping) and given.get("schema") == SCHEMA
+    return False
 
 
 def check_results(where: str, results: Any) -> None:
@@ -170,12 +178,39 @@ def check_results(where: str, results: Any) -> None:
         If it is none, or one of them is no result.
     """
     listed = isinstance(results, Sequence) and not isinstance(results, str | bytes)
-    for one in results if listed else [results]:
-        if not listed or not is_result(one):
-            raise GeedError(
-                f"{where}: takes a list of results, as onnx_geed.measure or onnx_geed.read_result "
-                f"returns them; found {shown(one)}{'' if listed else ', which is no list'}"
-            )
+    with looking_at(f"{where}: results", results):
+        for one in results if listed else [results]:
+            if not listed or not is_result(one):
+                raise GeedError(
+                    f"{where}: takes a list of results, as onnx_geed.measure or "
+                    f"onnx_geed.read_result returns them; found {shown(one)}"
+                    f"{'' if listed else ', which is no list'}"
+                )
+
+
+def of_results(function: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Return a function of results that says which field is wrong, where it fails for one.
+
+    Whoever holds a result may have changed it since it was measured. It is looked at only then,
+    since that of a large one takes longer than most of what is done with it.
+    """
+
+    @functools.wraps(function)
+    def explained(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        try:
+            return function(*args, **kwargs)
+        except (GeedError, MemoryError):
+            raise
+        except Exception:
+            for given in (*args, *kwargs.values()):
+                for one in given if isinstance(given, list | tuple) else (given,):
+                    if isinstance(one, Mapping):
+                        with looking_at(function.__name__, one):
+                            check_results(function.__name__, [one])
+                            check_result(one, f"{function.__name__}: a result was changed")
+            raise
+
+    return explained
 
 
 def to_csv(*results: Result) -> str:

@@ -19,13 +19,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from onnx_geed.data import is_folder, open_rows, rows_of
+from onnx_geed.data import is_folder, open_rows, reading, rows_of
 from onnx_geed.errors import GeedError, reason_of, shown
 from onnx_geed.groups import parse_layout
 from onnx_geed.model import Model, known_fingerprint, layout_key, load_model
 from onnx_geed.run.called_layouts import map_layouts_of, note_on_layouts
 from onnx_geed.run.options import Options
 from onnx_geed.run.weights import check_weights_fit
+from onnx_geed.typed import refuse_masked
 
 __all__ = ["OF_A_FUNCTION", "Function", "open_model", "outputs_of", "to_host", "with_outputs"]
 
@@ -90,13 +91,13 @@ class Function:
                 return outputs_of(given)
         except GeedError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise GeedError(
                 f"{self.name}: failed on a batch of shape {batch.shape}: "
                 f"{type(error).__name__}: {reason_of(error)}{self._hint(error)}"
             ) from None
 
-    def _hint(self, error: Exception) -> str:
+    def _hint(self, error: BaseException) -> str:
         """Say what a function gets, where it asks for tensors of a framework."""
         homes = {base.__module__.partition(".")[0] for base in type(self.function).__mro__}
         text = str(error)
@@ -131,6 +132,7 @@ def to_host(value: Any) -> NDArray[Any]:
     GeedError
         If it is on a device, and nothing copies it from there.
     """
+    refuse_masked("an array", value)
     for step in ("detach", "cpu"):
         if not isinstance(value, np.ndarray) and callable(method := getattr(value, step, None)):
             value = method()
@@ -207,6 +209,8 @@ def outputs_of(given: Any) -> dict[str, NDArray[Any]]:
         if array.dtype.kind not in "fiub" or not array.ndim:
             what = f"of {array.dtype}" if array.ndim else "one number"
             raise _no_outputs(f"{shown(name)} is {what}, {shown(value)}")
+        if 0 in array.shape[1:]:
+            raise _no_outputs(f"{shown(name)} holds no values, {shown(value)}")
     if not arrays:
         raise _no_outputs("there is none")
     return arrays
@@ -337,8 +341,9 @@ def _input_of(data: Any, options: Options) -> tuple[int, str]:
     rank = parse_layout(stated).rank if isinstance(stated, str) else 0
     if isinstance(data, str | Path) and is_folder(data):
         return rank or 4, "float32"
-    named = next(iter(data.values()), ()) if isinstance(data, Mapping) else data
-    rows = open_rows(str(data)) if isinstance(data, str | Path) else rows_of(named)
+    with reading("--data array" if not isinstance(data, str | Path) else f"--data {data}"):
+        named = next(iter(data.values()), ()) if isinstance(data, Mapping) else data
+        rows = open_rows(str(data)) if isinstance(data, str | Path) else rows_of(named)
     shape, dtype = rows.shape, rows.dtype
     rows.close()
     whole = dtype.kind in "iu" and dtype != np.uint8  # which are pixels

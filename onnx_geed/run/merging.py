@@ -11,7 +11,7 @@ from typing import Any, TypedDict, cast
 import numpy as np
 
 from onnx_geed.arguments import checked
-from onnx_geed.errors import GeedError, reason_of
+from onnx_geed.errors import GeedError, looking_at, reason_of
 from onnx_geed.results import (
     AnyResult,
     DataPart,
@@ -99,7 +99,10 @@ def merge(
     given = [parts] if isinstance(parts, str | Path | Mapping) else list(parts)
     if not given:
         raise GeedError("merge: no part is given; name the files of all parts")
-    opened = [_opened(i, one) for i, one in enumerate(given, 1)]
+    opened = []
+    for i, one in enumerate(given, 1):
+        with looking_at(f"merge: part {i}", one):
+            opened.append(_opened(i, one))
     opened.sort(key=lambda named: named[1]["part"]["number"])
     _check_all_there(opened)
     _check_one_run(opened)

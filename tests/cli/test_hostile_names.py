@@ -167,6 +167,43 @@ def test_every_command_on_a_model_of_such_names(box):
         expat.ParserCreate().Parse(path.read_bytes(), True)
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_no_name_is_a_command_to_a_build_server(tmp_path, form):
+    """GitHub, Azure and TeamCity read commands from what a step prints."""
+    model = models.random_cnn(0, (8, 8))
+    inner = [name for node in model.graph.node for name in node.output][:-1]
+    new = {name: f"::error::##vso[task.complete]##[group]{i}" for i, name in enumerate(inner)}
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new.get(name, name) for name in names]
+    del model.graph.value_info[:]
+    path, x = models.save(model, tmp_path / "m.onnx"), tmp_path / "x.npy"
+    np.save(x, np.random.default_rng(0).random((4, 3, 8, 8)).astype(np.float32))
+    few = ("--samples", "3", "--provider", "cpu", "--format", form)
+    runs = [
+        invoke("measure", path, "--data", x, "--group", "C4", *few),
+        invoke(
+            "measure",
+            path,
+            "--data",
+            x,
+            "--group",
+            "C4",
+            "--measure",
+            "output-l2@##vso[x]",
+            codes=(2,),
+        ),
+    ]
+    if form != "csv":
+        runs.append(invoke("layers", path, "--format", form))
+    for run in runs:
+        assert "vso" in run.output
+        assert not re.search(r"##\w*\[|^\s*::.*::", run.stdout + run.stderr, re.MULTILINE)
+    if form == "json":
+        layers = {record["layer"] for record in json.loads(runs[0].stdout)["measurements"]}
+        assert layers & set(new.values())
+
+
 def assert_safe_cells(text):
     rows = list(csv.reader(io.StringIO(text)))
     assert len({len(row) for row in rows}) == 1
@@ -245,6 +282,15 @@ def test_one_function_each():
         long = [file_name(letter * 3000 + end, "data" * 60, "C4") for end in "xy"]
         assert len(set(long)) == 2
         assert all(180 < len(name.encode()) <= 200 for name in long)
+    for deed in ("##vso[task.setvariable]x", "a ##[add-mask]x", "##teamcity[x]", "###[error]"):
+        assert not re.search(r"##\w*\[", safe_lines(deed))
+        assert not re.search(r"##\w*\[", json_escaped(json.dumps(deed)))
+        assert json.loads(json_escaped(json.dumps(deed))) == deed
+    assert safe_lines("a\n  ::error file=x::y\n::stop-commands::z") == (
+        "a\n  ?:error file=x::y\n?:stop-commands::z"
+    )
+    for harmless in ("std::vector::size", "## a [b]", "a ::b::", "::b", "#[x]"):
+        assert safe_lines(harmless) == harmless
     assert json_escaped('"\x9b é"') == '"\\u009b é"'
     assert one_line("a\nb  c", 50) == "a b c"
     long = one_line(f"{'x' * 20_000}: is no model; measure again", 390)

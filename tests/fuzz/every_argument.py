@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -54,6 +55,32 @@ class Raising:
     __array__ = __len__ = __iter__ = __getitem__ = __repr__ = __str__ = _none
     __int__ = __index__ = __float__ = __fspath__ = __bool__ = __eq__ = __lt__ = _none
     __hash__ = None  # type: ignore[assignment]
+
+
+def _of(base: type, *methods: str, **more: Any) -> type:
+    """Return a class of one's own whose methods, those named, fail."""
+    return type(f"Failing {base.__name__}", (base,), dict.fromkeys(methods, Raising._none) | more)
+
+
+#: What is a text, number, list, mapping or array by its class, and fails when it is looked at.
+TEXT = _of(str, "__eq__", "__str__", "__repr__", "__len__", "__getitem__", "__hash__", "__iter__")
+WHOLE = _of(int, "__int__", "__index__", "__abs__", "__lt__", "__eq__", "__repr__", "__mul__")
+REAL = _of(float, "__float__", "__lt__", "__eq__", "__repr__", "__mul__")
+LIST = _of(list, "__iter__", "__len__", "__getitem__", "__repr__")
+MAPPING = _of(dict, "__iter__", "__len__", "__getitem__", "__repr__", "get", "items", "keys")
+ARRAY = _of(np.ndarray, "__array_ufunc__", "__array_function__", "__getitem__", "__len__")
+
+
+class Endless(list[Any]):
+    """It says that it has one entry, and has no last one."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.repeat("x")
+
+
+def gone() -> Any:
+    """Return what stands for an object that is no more."""
+    return weakref.proxy(Taking())
 
 
 class Taking:
@@ -142,6 +169,14 @@ HOSTILE: Mapping[str, Callable[[], Any]] = {
     "a structured array": lambda: np.zeros(2, [("x", "f4")]),
     "a masked array": lambda: np.ma.masked_array([1.0, 2.0], [True, False]),
     "a huge array": lambda: np.broadcast_to(np.float32(0), (10**6, 10**6)),
+    "a failing text": lambda: TEXT("C4"),
+    "a failing number": lambda: WHOLE(3),
+    "a failing float": lambda: REAL(0.5),
+    "a failing list": lambda: LIST([1]),
+    "an endless list": lambda: Endless(["x"]),
+    "a failing mapping": lambda: MAPPING(x=1),
+    "a failing array": lambda: np.ones((9, 3, 8, 8), np.float32).view(ARRAY),
+    "no more": gone,
     "an array of many axes": lambda: np.zeros((1,) * 30),
 }
 
@@ -325,7 +360,10 @@ def calls(folder: Path) -> dict[str, Call]:
 
 
 #: Those that found most, for the tests.
-FEW = ("10**5000", "raising", "a deep list", "a huge range", "without end")
+FEW = (
+    *("10**5000", "raising", "a deep list", "a huge range", "without end"),
+    *("a failing number", "a failing list", "an endless list", "a failing mapping"),
+)
 
 #: A function, an argument of it, and a value.
 Case = tuple[str, str, str]
@@ -364,7 +402,7 @@ _CALLED = {
     "f": ("a function must",),
     "input_shape": ("the model takes",),
     "model": ("a function must",),
-    "other": ("b is",),
+    "other": ("b is", "b: "),
     "parts": ("no such file",),
     "run": ("wandb",),
     "source": ("--data",),
@@ -396,8 +434,9 @@ def fault_of(message: str, argument: str, given: object) -> str:
     said = message.lower()
     words = {argument, argument.replace("_", "-"), argument.rstrip("s")}
     phrases = {"out of memory", *_CALLED.get(argument, ())}
-    if isinstance(given, str):
-        phrases |= {shown(given)[:20].lower(), repr(given)[1:7].lower()}
+    if issubclass(type(given), str):
+        text = str.__str__(given)
+        phrases |= {shown(text)[:20].lower(), repr(text)[1:7].lower()}
     named = any(re.search(rf"(?<!\w){word}(?!\w)", said) for word in words)
     named = named or any(phrase in said for phrase in phrases)
     return "refused" if named else f"unnamed: {message[:300]!r}"

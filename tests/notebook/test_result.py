@@ -413,3 +413,30 @@ def test_the_table_of_a_notebook_shows_cosines_and_says_which_way_is_better(plai
         measure = descriptor_of(record["measure"])
         assert f"<td>{number(told(measure, record['value']))}</td>" in row
         assert perfect_words(measure).replace(" is perfect", "") in row
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("ci95", {"x": 1}), ("value", "x"), ("predictions", 3), ("layer", None)]
+)
+def test_a_result_that_was_changed_is_told_by_its_field(plain, tmp_path, field, value):
+    """Whoever holds a result may change it; each use ends in an answer or in one line."""
+    whole, changed = Result(copy.deepcopy(plain)), Result(plain)
+    changed["measurements"][0][field] = value
+    uses = {
+        "compare": lambda: onnx_geed.compare(changed, whole),
+        "aggregate": lambda: onnx_geed.aggregate([whole, changed]),
+        "diagnose": lambda: onnx_geed.diagnose(changed),
+        "write_report": lambda: onnx_geed.write_report([changed], tmp_path / "page.html"),
+        "_repr_html_": changed._repr_html_,
+        "to_dataframe": changed.to_dataframe,
+        "plot": changed.plot,
+    }
+    told = []
+    for use in uses.values():
+        try:
+            use()
+        except GeedError as error:
+            told.append(str(error))
+    assert told
+    assert all(f"measurements[0].{field}" in line for line in told)
+    assert repr(Result({"measurements": 3})) == "<Result of 1 fields>"

@@ -3,6 +3,7 @@
 import functools
 import json
 import pickle
+import sys
 import threading
 from pathlib import Path
 
@@ -333,6 +334,9 @@ def test_a_cache_takes_a_fingerprint(tmp_path):
         (lambda x: x.astype(complex), "output is of complex128"),
         (lambda x: [[1, 2], [3]], "axis 0 is not the batch|is not an array"),
         (lambda x: net(x)["z"] * np.nan, "NaN"),
+        (lambda x: x[:, :0], "holds no values"),
+        (lambda x: np.ma.masked_less(x, 0.5), "values are masked"),
+        (lambda x: sys.exit(3), "failed on a batch .*SystemExit"),
     ],
 )
 def test_a_function_that_is_none_of_a_batch_is_one_line(function, said):
@@ -409,3 +413,24 @@ def test_a_module_of_tensors_is_told_what_functions_get():
         measure(OfTensors(), images(), "C4")
     with pytest.raises(GeedError, match=r"ZeroDivisionError: division by zero$"):
         measure(lambda batch: 1 / 0, images(), "C4")
+
+
+class Uneven:
+    """Samples one of which has another size than the others."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        if i >= 4:
+            raise IndexError
+        return np.zeros((3, 8, 7 + i // 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(Uneven(), "^--data array: cannot be read"), (np.ma.masked_less(images(), 0.5), "masked")],
+)
+def test_data_that_are_no_array_of_samples_are_one_line(data, said):
+    with pytest.raises(GeedError, match=said):
+        measure(lambda x: x.reshape(len(x), -1), data, "C4", **OPTIONS)
