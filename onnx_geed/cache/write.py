@@ -214,14 +214,14 @@ def _announce(
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
     size = format_bytes(manifest.bytes)
     if len(missing) == everything:
-        say(f"cache {folder}: writing {counted(manifest.count, 'orbit')}, {size} in {shards}")
+        say(f"note: cache {folder}: writing {counted(manifest.count, 'orbit')}, {size} in {shards}")
     elif missing:
         say(
-            f"cache {folder}: {everything - len(missing)} of {shards} exist, {left} of "
+            f"note: cache {folder}: {everything - len(missing)} of {shards} exist, {left} of "
             f"{counted(manifest.count, 'orbit')} to go"
         )
     else:
-        say(f"cache {folder}: complete, {shards} ({size})")
+        say(f"note: cache {folder}: complete, {shards} ({size})")
 
 
 def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout, usual_layouts
 
 __all__ = ["Layer"]
@@ -37,6 +38,17 @@ class Layer:
     def bytes(self) -> int:
         """Size of one sample's activation in float32."""
         return 4 * int(np.prod(self.shape, dtype=np.int64))
+
+    def check_filled(self, asked: str) -> None:
+        """Refuse a tensor one of whose axes has length 0, of which nothing can be told.
+
+        Raises
+        ------
+        GeedError
+            If it is one.
+        """
+        if 0 in self.shape:
+            raise GeedError(f"{asked}: {self.name} holds no values, its shape is {self.shape_text}")
 
     @property
     def kept_shape(self) -> tuple[int, ...]:

@@ -302,6 +302,7 @@ def _bind(
 ) -> Measure:
     """Bind a measure to a tensor, or refuse a tensor that does not fit it."""
     name, bound = descriptor.name, f"{descriptor.name}@{layer.name}"
+    layer.check_filled(bound)
     if layer.layout == "?":
         raise GeedError(f"{bound}: {layer.layout_advice}")
     if descriptor.view == "maps":

@@ -80,7 +80,10 @@ def write_report(
     """
     check_installed()
     content = _content(cast(Sequence[Result], results), data, command, explorations)
-    write_text(path, render("report", content), option="page")
+    page = render("report", content)
+    if pictures is not None:  # what refuses it leaves no page behind
+        make_folder(pictures, option="--pictures")
+    write_text(path, page, option="page")
     if pictures is not None:
         first = {"measure": "glance", "pictures": content["glance"]["pictures"]}
         shown = [first, *content["families"], *content["fits"], *content["sections"]]
@@ -90,7 +93,6 @@ def write_report(
 def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: str | Path) -> None:
     from onnx_geed.report.svg import themed
 
-    make_folder(folder, option="--pictures")
     for section in shown:
         for i, picture in enumerate(section["pictures"], 1):
             name = file_name(f"{section['measure']}-{i}-{picture['subject']}")

@@ -228,6 +228,7 @@ def _doubt(
     GeedError
         If it cannot be made at all.
     """
+    layer.check_filled(request.asked)
     action, channels = fit_action(layer, group, options, request.asked)
     bound = f"{request.asked}: {layer.name}"
     if request.kind == "permutation" and channels > MOST_PERMUTED:

@@ -41,7 +41,7 @@ def test_a_cache_in_a_bucket_is_that_of_the_disk(bucket, tmp_path):
     write_cache(MODEL, DIGITS, "C8", tmp_path / "a.geed", **SOME)
     assert info["path"] == f"{root}/a.geed"
     assert info["complete"]
-    assert all(line.startswith(f"cache {root}/a.geed: ") for line in told)
+    assert all(line.startswith(f"note: cache {root}/a.geed: ") for line in told)
     names = {path.name for path in (tmp_path / "a.geed").glob("[!.]*")}
     assert {n.rpartition("/")[2] for n in system.ls(f"{root}/a.geed", detail=False)} == names
     local, there = measure_cache(tmp_path / "a.geed"), measure_cache(f"{root}/a.geed")

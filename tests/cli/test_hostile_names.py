@@ -77,7 +77,6 @@ def invoke(*arguments, codes=(0,)):
             "next: ",
             "onnx-geed: ",
             "over the limit: ",
-            "cache ",
             "[1/1] ",
             "written: ",
         )

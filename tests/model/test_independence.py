@@ -183,6 +183,16 @@ UNPROVEN = {
     "the number of rows": FLAT + "n = Shape <end = 1> (x)\nk = Cast <to = 1> (n)\ny = Div (f, k)",
     "a constant for every row": (FLAT + "h = MatMul (f, fc)\ny = Add (h, c)", {"rows": 4}),
     "noise": FLAT + "n = RandomNormalLike (f)\ny = Add (f, n)",
+    "a branch for many rows": FLAT
+    + "n = Shape <end = 1> (x)\n"
+    + ints("l", 5)
+    + "b0 = Greater (n, l)\nb = Squeeze (b0)\n"
+    "y = If (b) <then_branch = a () => (float[M, K] p) { p = Div (f, three) }, "
+    "else_branch = b () => (float[M, K] q) { q = Identity (f) }>",
+    "at most five rows": FLAT
+    + "n = Shape <end = 1> (x)\n"
+    + ints("l", 5)
+    + "k = Min (n, l)\nc0 = Cast <to = 1> (k)\ny = Div (f, c0)",
     "places in the batch": FLAT + "n = Shape <end = 1> (x)\nz = Constant <value = int64 {0}> ()\n"
     "o = Constant <value = int64 {1}> ()\nk = Squeeze (n)\nr = Range (z, k, o)\n"
     "i = Cast <to = 1> (r)\n" + ints("l", 1) + "j = Unsqueeze (i, l)\ny = Add (f, j)",
@@ -267,6 +277,13 @@ def test_rows_that_mix_are_measured_as_they_are_alone(tmp_path, body):
     np.testing.assert_array_equal(values(result), values(alone))
     assert result["runtime"]["batch_size"] == 1
     assert any(n.startswith("run one by one, since in a batch ") for n in result["notes"])
+
+
+def test_a_model_that_is_another_for_many_rows_is_measured_as_of_one(tmp_path):
+    images = data()
+    result = measured(tmp_path, graph(UNPROVEN["a branch for many rows"]), images, batch_size=16)
+    alone = measured(tmp_path, None, images, batch_size=1)
+    np.testing.assert_array_equal(values(result), values(alone))
 
 
 def test_what_is_proven_is_run_in_batches_without_a_word(tmp_path):
@@ -439,3 +456,15 @@ def test_other_inputs_of_a_fixed_batch_are_filled_up_too(tmp_path):
     np.testing.assert_array_equal(values(result), values(alone))
     spread = np.array([np.linalg.norm(y - y.mean(axis=0), axis=1) for y in wanted])
     np.testing.assert_allclose(values(result)[0], spread, rtol=1e-4)
+
+
+def test_a_tensor_of_no_values_is_refused_by_its_name(tmp_path):
+    body = ints("a", 0) + ints("l", 3) + "z = Slice (x, a, a, l)\ny = Flatten (x)"
+    model = graph(body, outputs="float[M, K] y, float[M, 3, 6, 0] z")
+    options = {"output": "z", "layout": {"z": "NCHW"}, "samples": 2, "norm_samples": 2}
+    for more in (
+        {"measures": ["output-l2@z"]},
+        {"measures": ["unexplained@z"], "output_action": {"z": "fit:linear"}},
+    ):
+        with pytest.raises(GeedError, match="z holds no values, its shape is"):
+            measured(tmp_path, model, data(), **options, **more)

@@ -440,3 +440,11 @@ def test_a_result_that_was_changed_is_told_by_its_field(plain, tmp_path, field, 
     assert told
     assert all(f"measurements[0].{field}" in line for line in told)
     assert repr(Result({"measurements": 3})) == "<Result of 1 fields>"
+
+
+def test_a_folder_of_pictures_that_is_none_leaves_no_page(plain, tmp_path):
+    page, file = tmp_path / "page.html", tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(GeedError, match="pictures .*is a file"):
+        onnx_geed.write_report([plain], page, pictures=file)
+    assert not page.exists()
