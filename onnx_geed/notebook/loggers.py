@@ -122,7 +122,7 @@ def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[st
     """Return what there is to log, by a tag that all of them take, and each another."""
     if step is not None and not -_STEPS <= step < _STEPS:
         raise GeedError(f"{where}: step {shown(step)} is too large; count steps or epochs")
-    named, scalars = values, dict[str, float]()
+    named, scalars, numbers = values, dict[str, float](), dict[str, int]()
     with looking_at(where, values):
         if isinstance(records := values.get("measurements"), list):
             named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}
@@ -132,7 +132,7 @@ def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[st
             raise GeedError(f"{where}: the value of {shown(name)} is not a number: {shown(value)}")
         if value is None or value != value:
             continue
-        tag = _tag(name, scalars)
+        tag = _tag(name, scalars, numbers)
         try:
             scalars[tag] = float(value)
         except OverflowError:
@@ -140,17 +140,19 @@ def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[st
     return scalars
 
 
-def _tag(name: str, taken: Container[str]) -> str:
-    """Return the tag of a value, which is no other's.
+def _tag(name: str, taken: Container[str], numbers: dict[str, int]) -> str:
+    """Return the tag of a value, which is no other's; ``numbers`` has the last of each tag.
 
     MLflow takes a tag for a path, in which nothing may be empty, and has the shortest.
     """
     plain = re.sub(r"[^\w./ -]", "_", name.replace("@", "/", 1))
     parts = (part.strip() for part in plain.split("/"))
     first = _cut("/".join(["equivariance", *(part for part in parts if part.strip("."))]))
-    tag, number = first, 2
+    tag, number = first, numbers.get(first, 1)
     while tag in taken:
-        tag, number = f"{first} {number}", number + 1
+        number += 1
+        tag = f"{first} {number}"
+    numbers[first] = number
     return tag
 
 

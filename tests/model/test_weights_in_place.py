@@ -244,3 +244,11 @@ def test_a_model_that_is_replaced_during_a_run_is_refused(path, tmp_path, monkey
     changes.append(replaced)
     with pytest.raises(GeedError, match="its weights changed while it was measured"):
         geed.measure(path, images((3, 8, 8), 4), "C4", **FEW)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/pagemap"), reason="is a file of Linux")
+def test_what_the_system_makes_up_as_it_is_read_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights_in_place, "_MOST_READ", 1 << 20)
+    (tmp_path / "m.onnx").symlink_to("/proc/self/pagemap")
+    with pytest.raises(GeedError, match="more than 1 MiB of it would have to be read"):
+        model_bytes(tmp_path / "m.onnx")

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_results_are_logged_as_they_are():
 def test_no_value_takes_the_place_of_another():
     values = {"a@x?": 1.0, "a@x*": 2.0, "a@x:": 3.0}
     assert sorted(written(values).values()) == [1.0, 2.0, 3.0]
+
+
+def test_names_without_number_that_are_cut_alike_are_told_apart_at_once():
+    values = {f"{'x' * 300}{i}{'y' * 300}": 1.0 for i in range(30_000)}
+    begun = time.perf_counter()
+    assert len(written(values)) == len(values)
+    assert time.perf_counter() - begun < 20  # it took a minute
+
+
+def test_records_that_lack_something_are_one_line():
+    with pytest.raises(GeedError, match="^log_tensorboard: .*measure is missing"):
+        written({"measurements": [{"layer": "x"}]})
 
 
 HOSTILE = {
