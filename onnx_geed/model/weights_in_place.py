@@ -83,8 +83,8 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
                 return reader.model(), reader.left > 0
             except _StrangeError:
                 file.seek(0)
-        # What really lies on a disk is read, be it a link out of its folder; what the system makes up
-        # as it is read, as in /proc, says that it has no bytes.
+        # What really lies on a disk is read, be it a link out of its folder; what the system makes
+        # up as it is read, as in /proc, says that it has no bytes.
         on_disk = plain and path.stat().st_size > 0 and not is_hollow(path)
         most = _MOST if on_disk else _MOST_READ
         content = file.read(most + 1)

@@ -54,7 +54,7 @@ def test_names_without_number_that_are_cut_alike_are_told_apart_at_once():
 
 
 def test_records_that_lack_something_are_one_line():
-    with pytest.raises(GeedError, match="^log_tensorboard: .*measure is missing"):
+    with pytest.raises(GeedError, match=r"^log_tensorboard: .*measure is missing"):
         written({"measurements": [{"layer": "x"}]})
 
 

@@ -445,6 +445,6 @@ def test_a_result_that_was_changed_is_told_by_its_field(plain, tmp_path, field, 
 def test_a_folder_of_pictures_that_is_none_leaves_no_page(plain, tmp_path):
     page, file = tmp_path / "page.html", tmp_path / "file"
     file.write_text("")
-    with pytest.raises(GeedError, match="pictures .*is a file"):
+    with pytest.raises(GeedError, match=r"pictures .*is a file"):
         onnx_geed.write_report([plain], page, pictures=file)
     assert not page.exists()
