@@ -26,6 +26,10 @@ _LEFT = (
     *("RandomUniform", "RandomUniformLike"),
 )
 
+# From this version of the file format on, a weight that is an input too may be fed, and so the
+# runtime works nothing out with it beforehand.
+_FED_SINCE = 4
+
 # Bytes of a number of a sparse weight.
 _NUMBER = 4
 
@@ -141,7 +145,7 @@ def footprint_of(
     sizes = {tensor.name: tensor.held for tensor in made}
     beside = {tensor.name: tensor.beside for tensor in made}
     nodes = model.proto.graph.node
-    constant = _constants(model.proto.graph)
+    constant = _constants(model.proto)
     ends: dict[str, int] = {}
     for i, node in enumerate(nodes):
         ends |= dict.fromkeys(reads(node), i)
@@ -169,9 +173,11 @@ def footprint_of(
     return footprint
 
 
-def _constants(graph: onnx.GraphProto) -> set[str]:
+def _constants(proto: onnx.ModelProto) -> set[str]:
     """Return what nodes make of weights and constants alone, without these."""
-    fed = {info.name for info in graph.input}
+    graph = proto.graph
+    # Older files list weights among their inputs, where newer ones list what may be fed instead.
+    fed = {info.name for info in graph.input} if proto.ir_version >= _FED_SINCE else set[str]()
     known = {"", *(tensor.name for tensor in graph.initializer if tensor.name not in fed)}
     made: set[str] = set()
     for node in graph.node:
