@@ -13,6 +13,7 @@ from onnx_geed.model import Input, Model, Tensor, reads
 from onnx_geed.run.moving import moving_bytes
 from onnx_geed.run.options import Options
 from onnx_geed.run.room import Room, room_in
+from onnx_geed.run.rows_at_once import rows_at_once
 from onnx_geed.run.source import Source
 from onnx_geed.run.weights import held_weights
 
@@ -56,6 +57,8 @@ class Footprint:
         Bytes of weights and what is made of them alone, whatever the rows.
     moving : int
         Bytes of the tables and orbits by which samples move.
+    best : int
+        Rows of a run that a processor is about the fastest with; 0 where nothing is known.
     """
 
     row: int
@@ -63,6 +66,7 @@ class Footprint:
     largest: str
     fixed: int = 0
     moving: int = 0
+    best: int = 0
 
     @property
     def left(self) -> int:
@@ -167,7 +171,8 @@ def footprint_of(
     room = room_in(options.memory)
     row, moving = -(-most // batch), moving_bytes(source.moved) + others_held
     fixed = _TWICE * fixed + held_weights(model, options)
-    footprint = Footprint(row, room, _largest(made), fixed, moving)
+    best = rows_at_once(model, listed, row)
+    footprint = Footprint(row, room, _largest(made), fixed, moving, best)
     # An output is compared with f̂, another such array.
     footprint.check(outputs=2 * max((sizes.get(name, 0) for name in names), default=0) // batch)
     return footprint
