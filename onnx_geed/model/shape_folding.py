@@ -191,7 +191,7 @@ def _results(
 
         opsets = {o.domain: o.version for o in model.opset_import}
         with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(node, opsets=opsets).run(None, feed)
+            results = ReferenceEvaluator(node, opsets=opsets).run(None, dict(feed))
     return list(results)
 
 
