@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,26 +131,68 @@ def _evaluate(
         return False
     if any(value.dtype.kind not in "biuf" for value in feed.values()):
         return False
-    if not _stays_small(model, node, types, values):
-        return False
-    try:
-        opsets = {o.domain: o.version for o in model.opset_import}
-        results: Any = placed(node, feed)
-        if results is None:
-            # Imported here: only models that reckon with shapes need it.
-            with whole():
-                from onnx.reference import ReferenceEvaluator
-
-            with np.errstate(all="ignore"):
-                results = ReferenceEvaluator(node, opsets=opsets).run(None, feed)
-    except Exception:  # an operator without a reference: its shape stays open
-        return True
+    key = _key(model, node, feed)
+    results = _FOUND.get(key) if key else None
+    if results is None:
+        if not _stays_small(model, node, types, values):
+            return False
+        try:
+            results = _results(model, node, feed)
+        except Exception:  # an operator without a reference: its shape stays open
+            return True
+        if key:
+            _keep(key, results)
     for name, result in zip(node.output, results, strict=False):
         if name and isinstance(result, np.ndarray | np.generic) and result.size <= _SMALL:
             values[name] = np.asarray(result)
             element = onnx.helper.np_dtype_to_tensor_dtype(values[name].dtype)
             types[name] = onnx.helper.make_tensor_type_proto(element, values[name].shape)
     return True
+
+
+# What nodes gave, oldest first: a graph is gone through for several batches, and most of its nodes
+# give the same each time. One that is described in many bytes is no arithmetic on shapes.
+_FOUND: dict[tuple[Any, ...], list[Any]] = {}
+_KEEPING = threading.Lock()
+_MOST_FOUND, _LONGEST_KEY, _LARGEST_FOUND = 1 << 14, 512, 64
+
+
+def _key(
+    model: onnx.ModelProto, node: onnx.NodeProto, feed: Mapping[str, NDArray[Any]]
+) -> tuple[Any, ...] | None:
+    """Return what decides a node's outputs; ``None`` where that is long."""
+    if node.ByteSize() > _LONGEST_KEY or sum(v.nbytes for v in feed.values()) > _LONGEST_KEY:
+        return None
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    given = ((name, v.dtype.str, v.shape, v.tobytes()) for name, v in feed.items())
+    return opset, node.SerializeToString(), *given
+
+
+def _keep(key: tuple[Any, ...], results: list[Any]) -> None:
+    if all(np.size(result) <= _LARGEST_FOUND for result in results):
+        for result in results:
+            if isinstance(result, np.ndarray):
+                result.flags.writeable = False  # others read it too
+        with _KEEPING:
+            while len(_FOUND) >= _MOST_FOUND:
+                del _FOUND[next(iter(_FOUND))]
+            _FOUND[key] = results
+
+
+def _results(
+    model: onnx.ModelProto, node: onnx.NodeProto, feed: Mapping[str, NDArray[Any]]
+) -> list[Any]:
+    """Return what a node makes of values."""
+    results: Any = placed(node, feed)
+    if results is None:
+        # Imported here: only models that reckon with shapes need it.
+        with whole():
+            from onnx.reference import ReferenceEvaluator
+
+        opsets = {o.domain: o.version for o in model.opset_import}
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(node, opsets=opsets).run(None, dict(feed))
+    return list(results)
 
 
 def placed(node: onnx.NodeProto, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]] | None:

@@ -13,6 +13,7 @@ from onnx_geed.model import Input, Model, Tensor, reads
 from onnx_geed.run.moving import moving_bytes
 from onnx_geed.run.options import Options
 from onnx_geed.run.room import Room, room_in
+from onnx_geed.run.rows_at_once import rows_at_once
 from onnx_geed.run.source import Source
 from onnx_geed.run.weights import held_weights
 
@@ -25,6 +26,10 @@ _LEFT = (
     *("Bernoulli", "DequantizeLinear", "Multinomial", "RandomNormal", "RandomNormalLike"),
     *("RandomUniform", "RandomUniformLike"),
 )
+
+# From this version of the file format on, a weight that is an input too may be fed, and so the
+# runtime works nothing out with it beforehand.
+_FED_SINCE = 4
 
 # Bytes of a number of a sparse weight.
 _NUMBER = 4
@@ -52,6 +57,8 @@ class Footprint:
         Bytes of weights and what is made of them alone, whatever the rows.
     moving : int
         Bytes of the tables and orbits by which samples move.
+    best : int
+        Rows of a run that a processor is about the fastest with; 0 where nothing is known.
     """
 
     row: int
@@ -59,6 +66,7 @@ class Footprint:
     largest: str
     fixed: int = 0
     moving: int = 0
+    best: int = 0
 
     @property
     def left(self) -> int:
@@ -141,7 +149,7 @@ def footprint_of(
     sizes = {tensor.name: tensor.held for tensor in made}
     beside = {tensor.name: tensor.beside for tensor in made}
     nodes = model.proto.graph.node
-    constant = _constants(model.proto.graph)
+    constant = _constants(model.proto)
     ends: dict[str, int] = {}
     for i, node in enumerate(nodes):
         ends |= dict.fromkeys(reads(node), i)
@@ -163,15 +171,18 @@ def footprint_of(
     room = room_in(options.memory)
     row, moving = -(-most // batch), moving_bytes(source.moved) + others_held
     fixed = _TWICE * fixed + held_weights(model, options)
-    footprint = Footprint(row, room, _largest(made), fixed, moving)
+    best = rows_at_once(model, listed, row)
+    footprint = Footprint(row, room, _largest(made), fixed, moving, best)
     # An output is compared with f̂, another such array.
     footprint.check(outputs=2 * max((sizes.get(name, 0) for name in names), default=0) // batch)
     return footprint
 
 
-def _constants(graph: onnx.GraphProto) -> set[str]:
+def _constants(proto: onnx.ModelProto) -> set[str]:
     """Return what nodes make of weights and constants alone, without these."""
-    fed = {info.name for info in graph.input}
+    graph = proto.graph
+    # Older files list weights among their inputs, where newer ones list what may be fed instead.
+    fed = {info.name for info in graph.input} if proto.ir_version >= _FED_SINCE else set[str]()
     known = {"", *(tensor.name for tensor in graph.initializer if tensor.name not in fed)}
     made: set[str] = set()
     for node in graph.node:

@@ -48,6 +48,13 @@ class Share:
     workers: int
 
 
+def _even(rows: int, order: int) -> int:
+    """Return the most rows, of so many, that are whole orbits or an even part of one."""
+    if rows >= order:
+        return rows - rows % order
+    return max(size for size in range(1, rows + 1) if order % size == 0)
+
+
 def graph_bytes(plan: Plan, source: Source) -> int:
     """Return the bytes that the nodes of the largest layer hold beside its activations, for a row.
 
@@ -143,9 +150,13 @@ def fit_memory(
     workers = max(1, min(workers, footprint.rows // max(1, trial.session.fixed)))
     row = own + outputs
     most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, _JOB_BYTES // row))
-    if n * row > _PIECE_BYTES and not cuda and not graph:
-        sizes = [size for size in range(1, n) if n % size == 0]
-        most = max(size for size in sizes if size == 1 or size * row <= _PIECE_BYTES)
+    if not cuda and not graph:
+        fitting = most if n * row <= _PIECE_BYTES else max(1, _PIECE_BYTES // row)
+        # Each piece of an orbit resamples maps again, so these are compared in pieces as large as
+        # memory lets them be.
+        if footprint.best and not any(m.descriptor.view == "maps" for m in plan.measures):
+            fitting = min(fitting, footprint.best)
+        most = _even(fitting, n)
     batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
     # What is given counts as long as memory holds it.
     batch = min(batch, max(1, min(footprint.rows, footprint.left // (2 * row)) // workers))

@@ -52,7 +52,8 @@ class Options:
     provider : {"auto", "cuda", "cpu"}
         Where to run.
     batch_size : int, optional
-        Largest number of rows in one run; by default computed from ``memory``.
+        Largest number of rows in one run; by default computed from the sizes of activations and
+        ``memory``.
     memory : str or int
         Budget for weights, activations, orbits and what moves them, such as ``2GiB``, or a number
         of bytes.

@@ -3,10 +3,12 @@
 import models
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnx_geed.model import shape_folding
 from onnx_geed.model.shape_folding import placed
+from onnx_geed.model.shapes import infer_fed
 
 ROW, GRID = np.arange(4, dtype=np.int64), np.arange(6, dtype=np.float32).reshape(2, 3)
 SEVEN = helper.make_tensor("seven", TensorProto.INT32, [1], [7])
@@ -60,3 +62,40 @@ def test_what_lacks_an_input_is_not_worked_out():
     node = models.node("Concat", "x x1", "y", axis=0)
     assert placed(node, {"x": ROW}) is None
     assert placed(helper.make_node("Concat", ["x", ""], ["y"], axis=0), {"x": ROW}) is None
+
+
+def test_what_was_worked_out_for_one_batch_is_not_taken_for_another():
+    nodes = [
+        models.node("Shape", "x", "lengths"),
+        models.node("Gather", "lengths first", "rows"),
+        models.node("Constant", "", "two", value_ints=[2]),
+        models.node("Mul", "rows two", "twice"),
+        models.node("Concat", "twice rest", "target", axis=0),
+        models.node("Reshape", "x target", "y"),
+    ]
+    stored = [
+        numpy_helper.from_array(np.array([0]), "first"),
+        numpy_helper.from_array(np.array([-1]), "rest"),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], stored)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    for batch in (2, 5, 2, 3):
+        fed = infer_fed(proto, {"x": (batch, 6)})
+        np.testing.assert_array_equal(fed.values["target"], [2 * batch, -1])
+        assert fed.shapes["y"] == (2 * batch, 3)
+    # The same name, another operator.
+    nodes[3].op_type = "Add"
+    proto.graph.node[3].op_type = "Add"
+    np.testing.assert_array_equal(infer_fed(proto, {"x": (5, 6)}).values["twice"], [7])
+
+
+def test_what_was_worked_out_is_not_kept_for_ever(monkeypatch):
+    monkeypatch.setattr(shape_folding, "_MOST_FOUND", 4)
+    monkeypatch.setattr(shape_folding, "_FOUND", {})
+    for i in range(9):
+        node = models.node("Constant", "", "y", value_ints=[i])
+        graph = helper.make_graph([node], "g", [], [helper.make_empty_tensor_value_info("y")])
+        known = shape_folding.complete(helper.make_model(graph), values=True)
+        np.testing.assert_array_equal(known["y"], [i])
+    assert len(shape_folding._FOUND) == 4

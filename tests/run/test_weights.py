@@ -141,3 +141,37 @@ def test_weights_leave_less_room_for_rows():
     told = r"one row take 1000\.0 MiB with the model's weights, the largest being tensor a; --mem"
     with pytest.raises(GeedError, match=told):
         Footprint(100 * MIB, room_in("990MiB"), "tensor a", 900 * MIB).check()
+
+
+def test_weights_that_an_older_file_lists_as_inputs_are_of_no_row(tmp_path):
+    model = models.random_cnn(0, (8, 8))
+    graph, (logits,) = model.graph, [o.name for o in model.graph.output]
+    width = graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    stored = [
+        helper.make_tensor("shape", TensorProto.INT64, [2], [width, 12 * MIB // 4 // width]),
+        *graph.initializer,
+    ]
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
+    # Before version 4 of the format every weight is an input too; from then on, what may be fed.
+    graph.input.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer
+    )
+    graph.node.extend(
+        [
+            helper.make_node("ConstantOfShape", ["shape"], ["big"]),
+            helper.make_node("MatMul", [logits, "big"], ["wide"]),
+            helper.make_node("ReduceMean", ["wide"], ["mean"], axes=[1], keepdims=1),
+            helper.make_node("Add", [logits, "mean"], ["sum"]),
+        ]
+    )
+    graph.output[0].name = "sum"
+    rows = {}
+    for version in (3, 8):
+        model.ir_version = version
+        path = models.save(model, tmp_path / "old.onnx")
+        result = geed.measure(
+            path, images((3, 8, 8), 4), "C8", layers=["sum"], memory="320MiB", provider="cpu"
+        )
+        rows[version] = result["runtime"]["batch_size"]
+    assert rows[8] < rows[3]
