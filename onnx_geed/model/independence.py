@@ -95,7 +95,7 @@ def _verdict(tracker: Tracker, names: Sequence[str]) -> Apart | Lost | Mixed:
     for name in names:
         if tracker.place(name) != Located(0, 1, 1):
             return Lost(f"axis 0 of {name!r} is not known to be the batch")
-    return Apart(1)
+    return Apart(1, tracker.by_count)
 
 
 def _after(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:

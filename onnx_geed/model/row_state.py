@@ -61,9 +61,13 @@ class Apart:
     ----------
     stride : int
         Distance of two neighbouring rows' entries, in the flat tensor.
+    by_count : bool
+        Of a whole graph: whether it works something out from how many rows there are. That was
+        looked at for two numbers of rows alone, and a run may have another.
     """
 
     stride: int
+    by_count: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,8 @@ class Tracker:
     states: dict[str, State] = field(default_factory=dict, init=False)
     #: Tensors that do not change along the axis that holds the batch.
     even: set[str] = field(default_factory=set, init=False)
+    #: Whether anything that is made of the number of rows was taken for a constant.
+    by_count: bool = field(default=False, init=False)
     _facts: Fed = field(init=False)
     _others: Fed | None = field(default=None, init=False)
 
@@ -133,6 +139,7 @@ class Tracker:
         self._facts = self._infer(self.count)
         if self._facts.taken and self.rows is None and self._facts.taken != self.others.taken:
             raise ValueError("the number of rows decides which branch of an If is run")
+        self.by_count = bool(self._facts.taken) and self.rows is None
         for name, fed in self.fed.items():
             shape = self.shape(name) or ()
             each = fed[:1] == (None,)
@@ -173,6 +180,7 @@ class Tracker:
         settled = self.rows is not None
         if not settled and value is not None and name in self.others.values:
             settled = np.array_equal(value, self.others.values[name])
+            self.by_count |= settled
         if settled:
             self.states[name] = Still()
         return settled

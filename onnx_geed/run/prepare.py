@@ -306,9 +306,9 @@ def prepare_run(
     check_given_measured(listed, options, plan)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
-    if trial.unproven and share.batch > 1:
+    if (trial.unproven or trial.by_count) and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
-        if not trial.mixes:
+        if trial.unproven and not trial.mixes:
             on_engine.append(
                 "the graph does not prove that rows of a batch are independent "
                 f"({trial.unproven}): some rows are run again alone to check it"
@@ -466,9 +466,9 @@ def _check_family(group: Group, action: Action | None, options: Options) -> None
 
 
 def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:
-    kernels = " --engine kernels" if engine == "graph" else ""
-    cure = f"run them one by one with --batch-size 1{kernels}"
-    return RowCheck(spreads(trial.rows), count, options.seed, trial.mixes, cure)
+    cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
+    of = spreads(trial.rows), count, options.seed, trial.mixes, cure
+    return RowCheck(*of, once=not trial.unproven)
 
 
 def check_inputs(prepared: Prepared) -> None:

@@ -58,6 +58,8 @@ class RowCheck:
         Whether all rows of all jobs are run again alone.
     cure : str
         What to do where they differ.
+    once : bool
+        Whether one row of the first job is enough: a proof says the rest.
 
     Notes
     -----
@@ -72,11 +74,13 @@ class RowCheck:
     seed: int
     every: bool = False
     cure: str = "run them one by one with --batch-size 1"
+    once: bool = False
     _extremes: _Extremes = field(default_factory=_Extremes, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
         # The most extreme rows so far are those of one process.
-        return RowCheck, (self.spreads, self.count, self.seed, self.every, self.cure)
+        given = self.spreads, self.count, self.seed, self.every, self.cure, self.once
+        return RowCheck, given
 
     def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
         """Say whether a job is to be checked.
@@ -90,6 +94,8 @@ class RowCheck:
         rows : ndarray of float32, shape (R, ...)
             Its model inputs.
         """
+        if self.once:
+            return 0 in positions
         chosen = {2**k - 1 for k in range(total.bit_length() + 1)}
         chosen |= {self.count - 1, self.count, total - 1}
         rng = np.random.default_rng([self.seed, total])
@@ -132,7 +138,7 @@ class RowCheck:
         sizes = _row_sizes(rows)
         drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
         extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
-        picks = sorted({int(i) for i in (*extreme, drawn)})
+        picks = [int(drawn)] if self.once else sorted({int(i) for i in (*extreme, drawn)})
         if self.every:
             picks = list(range(len(rows)))
         alone = [run(i) for i in picks]

@@ -89,6 +89,8 @@ class Trial:
         asked for.
     held : int
         Rows whose memory the runtime keeps: those that it ran at once.
+    by_count : bool
+        Whether the proof leans on what the graph makes of two other numbers of rows.
     """
 
     session: Session
@@ -99,6 +101,7 @@ class Trial:
     unproven: str = ""
     mixes: bool = False
     held: int = 1
+    by_count: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,8 @@ def _try_out(
     # True of the graph engine as well, which runs every row again alone.
     notes = [f"run one by one, since in a batch {unproven}"] if mixes else []
     held = 2 if footprint.tight else 3
-    return Trial(best.session, graph, best.rows, False, notes, unproven, mixes, held)
+    by_count = isinstance(best.apart, Apart) and best.apart.by_count
+    return Trial(best.session, graph, best.rows, False, notes, unproven, mixes, held, by_count)
 
 
 def _run_alone(

@@ -286,6 +286,23 @@ def test_a_model_that_is_another_for_many_rows_is_measured_as_of_one(tmp_path):
     np.testing.assert_array_equal(values(result), values(alone))
 
 
+@pytest.mark.parametrize("rows", [4, 16])
+def test_a_proof_that_leans_on_the_number_of_rows_is_tried_in_the_first_run(tmp_path, rows):
+    body = UNPROVEN["a branch for many rows"].replace("Greater", "Equal")
+    model = graph(body.replace("{5}", f"{{{rows}}}"))
+    assert rows_apart(model, ["y"], {"x": (None, *SIZE)}) == Apart(1, by_count=True)
+    with pytest.raises(GeedError, match="rows of a batch are not independent; run them one by"):
+        measured(tmp_path, model, data(), batch_size=rows)
+    other = measured(tmp_path, None, data(), batch_size=rows + 4)
+    alone = measured(tmp_path, None, data(), batch_size=1)
+    np.testing.assert_allclose(values(other), values(alone), rtol=1e-5)
+    assert not any("independent" in note for note in other["notes"])
+
+
+def test_a_proof_without_the_number_of_rows_is_not_tried(tmp_path):
+    assert verdict(FLAT + "y = MatMul (f, fc)") == Apart(1)
+
+
 def test_what_is_proven_is_run_in_batches_without_a_word(tmp_path):
     result = measured(tmp_path, graph(FLAT + "y = MatMul (f, fc)"), data())
     assert result["runtime"]["batch_size"] > 1
