@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,10 +149,10 @@ def _evaluate(
     return True
 
 
-# What nodes gave, oldest first: a graph is gone through for several batches, and most of its nodes
-# give the same each time. One that is described in many bytes is no arithmetic on shapes.
+# What nodes gave: a graph is gone through for several batches, and most of its nodes give the same
+# each time. One that is described in many bytes is no arithmetic on shapes. There is no lock, which
+# a fork could leave taken: two threads at once work out the same.
 _FOUND: dict[tuple[Any, ...], list[Any]] = {}
-_KEEPING = threading.Lock()
 _MOST_FOUND, _LONGEST_KEY, _LARGEST_FOUND = 1 << 14, 512, 64
 
 
@@ -173,10 +172,9 @@ def _keep(key: tuple[Any, ...], results: list[Any]) -> None:
         for result in results:
             if isinstance(result, np.ndarray):
                 result.flags.writeable = False  # others read it too
-        with _KEEPING:
-            while len(_FOUND) >= _MOST_FOUND:
-                del _FOUND[next(iter(_FOUND))]
-            _FOUND[key] = results
+        if len(_FOUND) >= _MOST_FOUND:
+            _FOUND.clear()
+        _FOUND[key] = results
 
 
 def _results(

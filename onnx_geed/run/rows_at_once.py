@@ -54,6 +54,7 @@ def rows_at_once(model: Model, listed: Sequence[Tensor], row: int) -> int:
 
 def _read_again(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> float | None:
     """Return the bytes of weights, those of a product divided by the places where it is taken."""
+    # In float32, as a processor multiplies most of them.
     sizes = {t.name: (len(t.dims), 4 * math.prod(t.dims)) for t in graph.initializer}
     moving = {info.name for info in graph.input} - sizes.keys()
     total = 0.0

@@ -98,4 +98,5 @@ def test_what_was_worked_out_is_not_kept_for_ever(monkeypatch):
         graph = helper.make_graph([node], "g", [], [helper.make_empty_tensor_value_info("y")])
         known = shape_folding.complete(helper.make_model(graph), values=True)
         np.testing.assert_array_equal(known["y"], [i])
-    assert len(shape_folding._FOUND) == 4
+        assert len(shape_folding._FOUND) <= 4
+    assert shape_folding._FOUND
