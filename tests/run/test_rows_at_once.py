@@ -94,3 +94,17 @@ def test_maps_are_compared_in_pieces_as_large_as_memory_lets_them_be(tmp_path):
     x = np.random.default_rng(1).normal(size=(2, 1, 256, 256)).astype(np.float32)
     maps = geed.measure(path, x, "C8", measures=["channel-cos"], provider="cpu")
     assert maps["runtime"]["batch_size"] == 8
+
+
+def test_weights_that_serve_many_places_of_a_row_ask_for_none(tmp_path):
+    square = helper.make_tensor("w", TensorProto.FLOAT, [0], [])
+    square.dims[:] = [2560, 2560 * 4]
+    square.raw_data = bytes(16 * 2560 * 2560)
+    for places, rows in ((1, 5), (4, 2), (200, 1)):
+        proto = models.build(
+            [models.node("MatMul", "x w", "y")],
+            [square],
+            [("x", models.FLOAT, ["N", places, 2560])],
+            [("y", models.FLOAT, ["N", places, 2560 * 4])],
+        )
+        assert best(proto, tmp_path, 100 * MIB) == rows
