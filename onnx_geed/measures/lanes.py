@@ -22,8 +22,10 @@ from onnx_geed.measures.map_memory import LANES
 
 __all__ = [
     "add_tap",
+    "ask_for",
     "blend",
     "doubles_at",
+    "fetch",
     "floats_at",
     "round_lanes",
     "transpose",
@@ -52,6 +54,13 @@ def doubles_at(address: int, size: int) -> F64:
 def whole_numbers_at(address: int, size: int) -> I32:
     """Return a flat array as :func:`floats_at`, of int32."""
     return np.ctypeslib.as_array((ctypes.c_int32 * size).from_address(int(address)))
+
+
+def fetch(numbers: F32, at: int) -> None:
+    """Do nothing; compiled, ask the processor for what lies ``at``, which it will read later.
+
+    It may lie behind all that there is.
+    """
 
 
 def blend(
@@ -143,6 +152,26 @@ def _at(k: int) -> Any:
 
 def _order(entries: list[int]) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(32), LANES), [_at(k) for k in entries])
+
+
+def ask_for(builder: Any, place: Any) -> None:
+    """Have the processor fetch what is at an address."""
+    byte, kind = ir.IntType(8).as_pointer(), ir.IntType(32)
+    prefetch = builder.module.declare_intrinsic(
+        "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, kind, kind, kind])
+    )
+    # To be read, into the nearest cache, as data.
+    builder.call(prefetch, [builder.bitcast(place, byte), _at(0), _at(3), _at(1)])
+
+
+@_instruction
+def _fetch(typing, numbers, at):
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
+        ask_for(builder, builder.gep(data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(numbers, types.intp), build
 
 
 @_instruction
@@ -250,6 +279,11 @@ _doubles = _pointer_to(types.float64, ir.DoubleType())
 
 
 _whole_numbers = _pointer_to(types.int32, ir.IntType(32))
+
+
+@overload(fetch)
+def _(numbers, at):
+    return lambda numbers, at: _fetch(numbers, at)
 
 
 @overload(blend)

@@ -3,7 +3,8 @@
 The unmoved map is read once into interleaved form, eight channels side by side; there it is
 resampled and gathered. What the elements expect lies in rows, a channel of a moved map each, and
 those of some hundred kilobytes of channels are made before any is compared: so the activations are
-read in long stretches, which takes half the time of short ones.
+read in long stretches, which takes half the time of short ones. They are read once for both
+comparisons, with f̂ of their own sample and of the one before.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.jit import compiled
+from onnx_geed.measures.lane_sums import products, products_with_two
 from onnx_geed.measures.lanes import (
     add_tap,
     blend,
     doubles_at,
+    fetch,
     floats_at,
     round_lanes,
     transpose,
@@ -53,11 +56,15 @@ LAYER = np.dtype(
 ROW = 2
 
 
-#: A layer's maps of some orbits: addresses, distances in numbers, and where its sums begin.
+#: A layer's maps of some orbits: addresses (``before`` is 0 where the first sample has none before
+#: it), distances in numbers, and where its sums begin, against their own references and others.
 BATCH = np.dtype(
     [
         (name, np.int64)
-        for name in ("maps", "references", "channels", "of_orbit", "of_element", "out")
+        for name in (
+            *("maps", "references", "before", "channels", "of_orbit", "of_element"),
+            *("out", "between"),
+        )
     ]
 )
 
@@ -71,22 +78,32 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
 
-# These sums the compiler may split into lanes, once and for all when it compiles; the three of them
-# alike, so that equal maps have equal sums and a cosine of exactly 1.
-_summing = compiled("contract", "reassoc")
-
-
 # Rows that are compared together, in numbers: 1 MiB. Twice as many gain nothing on one core, and
 # lose where several are at work.
 _ROOM = 1 << 18
 
 
+# A reference is fetched so many numbers before it is interleaved, or eight channels before.
+_AHEAD = 4096
+
+
+# Maps that an element's are compared with at once: f̂ of its own sample, and of the one before.
+_BOTH = 2
+
+
 @compiled("contract")
 def _interleave(planes: F32, at: int, count: int, area: int, pixels: F32) -> None:
-    """Set ``pixels`` (area, 8) to ``count`` planes that begin ``at``."""
+    """Set ``pixels`` (area, 8) to ``count`` planes that begin ``at``.
+
+    Eight streams at once are more than a processor follows by itself: of the planes behind these, a
+    fourth of a kilobyte is asked for at each step, as much as it reads.
+    """
     whole = area // 8 * 8 if count == 8 else 0
+    ahead = at + max(8 * area, _AHEAD)
     for p in range(0, whole, 8):
         q, r = at + p, at + p + 4 * area
+        for line in range(4):
+            fetch(planes, ahead + 8 * p + 16 * line)
         transpose(
             *(pixels, 8 * p, 8, planes),
             *(q, q + area, q + 2 * area, q + 3 * area, r, r + area, r + 2 * area, r + 3 * area),
@@ -236,12 +253,38 @@ def _fill_rows_of_one(
                     rows[to + p] = source[begins + gathered[by * area + p]]
 
 
-@_summing
+@compiled("contract")
+def _fill_block(
+    references: F32,
+    at: int,
+    count: int,
+    layer: np.void,
+    tables: I32,
+    pixels: F32,
+    moved: F32,
+    rows: F32,
+    begin: int,
+) -> None:
+    """Set the rows of ``count`` channels, the first of which begins ``at``."""
+    area, lanes = layer["area"], layer["lanes"]
+    stride = layer["rows"] * ((area + 7) // 8 * 8)
+    for s in range(0, count if layer["rows"] > 0 else 0, lanes):
+        of, to = at + s * area, begin + s * stride
+        if lanes > 1:
+            some = min(LANES, count - s)
+            _fill_rows(references, of, some, layer, tables, pixels, moved, rows, to)
+        else:
+            _fill_rows_of_one(references, of, layer, tables, moved, rows, to)
+
+
+@compiled("contract")
 def _sums_of_some(
     maps: F32,
     maps_at: int,
     rows: F32,
     rows_at: int,
+    others: F32,
+    others_at: int,
     stride: int,
     first: int,
     count: int,
@@ -253,40 +296,50 @@ def _sums_of_some(
     runs: int,
     out: F64,
     out_at: int,
+    between_at: int,
 ) -> None:
     """Sums of one element's maps and rows, over ``count`` channels from ``first``.
 
     Σ u·v, Σ u², Σ v² over runs of pixels, u in maps that begin at ``maps_at``, v in rows that begin
-    at ``rows_at`` and ``stride`` from each other. A row read from its end is its half turn.
+    at ``rows_at`` and ``stride`` from each other; and the same with w in other rows for v, unless
+    ``between_at`` is negative. A row read from its end is its half turn.
     """
+    step = -1 if backwards else 1
     for k in range(count):
         s = first + k
-        c = s if target < 0 else np.int64(tables[target + s])
-        u_at, v_at, at = maps_at + c * area, rows_at + k * stride, out_at + 3 * c
-        last = v_at + area - 1
+        c = s if target < 0 else int(tables[target + s])
+        u_at, v_at, w_at = maps_at + c * area, rows_at + k * stride, others_at + k * stride
+        if backwards:
+            v_at, w_at = v_at + area - 1, w_at + area - 1
         ab = 0.0
         aa = 0.0
         bb = 0.0
+        ac = 0.0
+        cc = 0.0
         for i in range(runs):
-            start, stop = np.int64(tables[run + 2 * i]), np.int64(tables[run + 2 * i + 1])
-            if backwards:
-                for p in range(start, stop):
-                    # Signed, it would not be made of vectors and take five times as long.
-                    u = np.float64(maps[np.uint64(u_at + p)])
-                    v = np.float64(rows[np.uint64(last - p)])
-                    ab += u * v
-                    aa += u * u
-                    bb += v * v
+            start, stop = int(tables[run + 2 * i]), int(tables[run + 2 * i + 1])
+            u, v, w = u_at + start, v_at + step * start, w_at + step * start
+            if between_at < 0:
+                x = products(maps, u, rows, v, stop - start, step)
+                ab += x[0]
+                aa += x[1]
+                bb += x[2]
             else:
-                for p in range(start, stop):
-                    u = np.float64(maps[np.uint64(u_at + p)])
-                    v = np.float64(rows[np.uint64(v_at + p)])
-                    ab += u * v
-                    aa += u * u
-                    bb += v * v
+                y = products_with_two(maps, u, rows, v, others, w, stop - start, step)
+                ab += y[0]
+                aa += y[1]
+                bb += y[2]
+                ac += y[3]
+                cc += y[4]
+        at = out_at + 3 * c
         out[at] = ab
         out[at + 1] = aa
         out[at + 2] = bb
+        if between_at >= 0:
+            at = between_at + 3 * c
+            out[at] = ac
+            out[at + 1] = aa
+            out[at + 2] = cc
 
 
 @compiled("contract")
@@ -295,6 +348,8 @@ def _sums_of_block(
     maps_at: int,
     references: F32,
     references_at: int,
+    others: F32,
+    others_at: int,
     of_element: int,
     elements: int,
     channels: int,
@@ -303,10 +358,15 @@ def _sums_of_block(
     layer: np.void,
     tables: I32,
     rows: F32,
+    behind: int,
     out: F64,
     out_at: int,
+    between_at: int,
 ) -> None:
-    """Sums of one orbit over ``count`` channels from ``first``, whose rows are filled."""
+    """Sums of one orbit over ``count`` channels from ``first``, whose rows are filled.
+
+    Rows of the others lie ``behind`` those of the orbit's own references.
+    """
     area, number = layer["area"], layer["rows"]
     padded = (area + 7) // 8 * 8
     for g in range(elements):
@@ -314,16 +374,20 @@ def _sums_of_block(
         backwards = tables[layer["backwards"] + g] != 0
         target = layer["target"] if layer["target"] < 0 else layer["target"] + g * channels
         u, to = maps_at + g * channels * area, out_at + 3 * g * channels
+        to_between = between_at if between_at < 0 else between_at + 3 * g * channels
         if r == 0:
-            v = references_at + g * of_element + first * area
+            at = g * of_element + first * area
             _sums_of_some(
-                *(maps, u, references, v, area, first, count, area, backwards),
-                *(tables, target, layer["run"], layer["runs"], out, to),
+                *(maps, u, references, references_at + at, others, others_at + at, area),
+                *(first, count, area, backwards, tables, target, layer["run"], layer["runs"]),
+                *(out, to, to_between),
             )
         else:
+            at = (r - 1) * padded
             _sums_of_some(
-                *(maps, u, rows, (r - 1) * padded, number * padded, first, count, area, backwards),
-                *(tables, target, layer["run"], layer["runs"], out, to),
+                *(maps, u, rows, at, rows, behind + at, number * padded),
+                *(first, count, area, backwards, tables, target, layer["run"], layer["runs"]),
+                *(out, to, to_between),
             )
 
 
@@ -334,12 +398,15 @@ def sums_of_layers(
     batch: NDArray[np.void],
     orbits: int,
     elements: int,
+    following: int,
     out: F64,
 ) -> None:
     """Sums behind eq. (5) of some orbits and layers, from the addresses of their maps.
 
     Of layer l, ``out[batch[l]["out"]:]`` becomes (orbits, elements, C, 3): Σ u·v, Σ u², Σ v² over
-    the compared pixels, where u is channel c of f(gx) and v that of φ_Y(g) f̂(x).
+    the compared pixels, where u is channel c of f(gx) and v that of φ_Y(g) f̂(x). From
+    ``batch[l]["between"]`` on it becomes the same of v of the sample before: of the first orbit
+    where there is one, and of so many ``following``.
     """
     interleaved, resampled, room = 0, 0, 0
     for n in range(len(layers)):
@@ -350,7 +417,8 @@ def sums_of_layers(
             interleaved = max(interleaved, lanes * padded if lanes > 1 else 0)
         if layers[n]["bases"] > 0:
             resampled = max(resampled, lanes * padded)
-        room = max(room, max(together, min(_ROOM, together * groups)))
+        sets = _BOTH if following > 0 or batch[n]["before"] != 0 else 1
+        room = max(room, sets * max(together, min(_ROOM // sets, together * groups)))
     # Of the last pixels, up to the next eighth, nothing is used.
     pixels = np.zeros(interleaved, dtype=np.float32)
     moved = np.zeros(resampled, dtype=np.float32)
@@ -359,27 +427,30 @@ def sums_of_layers(
         layer, area, channels = layers[n], layers[n]["area"], batch[n]["channels"]
         size = channels * area
         padded, number, lanes = (area + 7) // 8 * 8, layer["rows"], layer["lanes"]
+        sets = _BOTH if following > 0 or batch[n]["before"] != 0 else 1
         # The unmoved map is read as often as a row.
-        block = max(1, _ROOM // (lanes * max(1, number) * padded)) * lanes
+        block = max(1, _ROOM // (sets * lanes * max(1, number) * padded)) * lanes
+        behind = min(block, (channels + lanes - 1) // lanes * lanes) * number * padded
         of_orbit, of_element = batch[n]["of_orbit"], batch[n]["of_element"]
         maps = floats_at(batch[n]["maps"], orbits * elements * size)
-        end = (orbits - 1) * of_orbit + (elements - 1) * of_element + size
-        references = floats_at(batch[n]["references"], end)
+        of_one = (elements - 1) * of_element + size
+        references = floats_at(batch[n]["references"], (orbits - 1) * of_orbit + of_one)
         for o in range(orbits):
             u, v = o * elements * size, o * of_orbit
             to = batch[n]["out"] + 3 * o * elements * channels
+            others, w, to_between = references, v, np.int64(-1)
+            if o == 0 and batch[n]["before"] != 0:
+                others, w = floats_at(batch[n]["before"], of_one), 0
+                to_between = batch[n]["between"]
+            elif 0 < o <= following:
+                w -= of_orbit
+                to_between = batch[n]["between"] + 3 * o * elements * channels
             for first in range(0, channels, block):
-                count = min(block, channels - first)
-                for s in range(0, count if number > 0 else 0, lanes):
-                    at, begin = v + (first + s) * area, s * number * padded
-                    if lanes > 1:
-                        _fill_rows(
-                            *(references, at, min(LANES, count - s)),
-                            *(layer, tables, pixels, moved, rows, begin),
-                        )
-                    else:
-                        _fill_rows_of_one(references, at, layer, tables, moved, rows, begin)
+                count, at = min(block, channels - first), first * area
+                _fill_block(references, v + at, count, layer, tables, pixels, moved, rows, 0)
+                if to_between >= 0:
+                    _fill_block(others, w + at, count, layer, tables, pixels, moved, rows, behind)
                 _sums_of_block(
-                    *(maps, u, references, v, of_element, elements, channels, first, count),
-                    *(layer, tables, rows, out, to),
+                    *(maps, u, references, v, others, w, of_element, elements, channels),
+                    *(first, count, layer, tables, rows, behind, out, to, to_between),
                 )

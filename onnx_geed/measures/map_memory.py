@@ -26,7 +26,8 @@ def loop_bytes(action: LayoutAction, elements: int) -> int:
     Returns
     -------
     int
-        Rows, the maps that these are gathered from, and pixels that all elements share.
+        Rows against f̂ of a sample and of the one before, the maps that these are gathered from,
+        and pixels that all elements share.
     """
     moves = action.moves
     gathered = len(moves.rows[1])
@@ -41,5 +42,5 @@ def lanes_of(area: int, rows: int, bases: int) -> int:
 
 
 def _channel_bytes(area: int, rows: int, bases: int) -> int:
-    """Return the bytes of a channel in the loops: as it is, resampled, and in its rows."""
-    return 4 * area * (rows + (1 if rows else 0) + (1 if bases else 0))
+    """Return the bytes of a channel in the loops: as it is, resampled, and in rows of two f̂."""
+    return 4 * area * (2 * rows + (1 if rows else 0) + (1 if bases else 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,49 +82,107 @@ class MapSums:
         GeedError
             If an array's shape is another one.
         """
+        return self.of_both(maps, references)[0]
+
+    def of_both(
+        self,
+        maps: Sequence[F32],
+        references: Sequence[F32],
+        before: Sequence[F32] = (),
+        following: int = 0,
+    ) -> tuple[list[F64], list[F64]]:
+        """Return the sums of :meth:`of`, and those against references of the samples before.
+
+        The maps are read from memory once for both.
+
+        Parameters
+        ----------
+        maps, references : sequence of ndarray of float32
+            As in :meth:`of`.
+        before : sequence of ndarray of float32, shape (1, rows, F)
+            f̂ of the sample before the first one; none where that is not compared.
+        following : int
+            So many of the samples behind the first are compared, each with the one before it.
+
+        Returns
+        -------
+        own : list of ndarray of float64, shape (N, elements, C, 3)
+            Σ u·v, Σ u² and Σ v² of each channel.
+        between : list of ndarray of float64, shape (N, elements, C, 3)
+            The same, v being of the sample before; zero where there is none.
+
+        Raises
+        ------
+        GeedError
+            If an array's shape is another one.
+        """
         # Loaded late, like every loop: numba takes longer to import than all else.
         with whole():
             from onnx_geed.measures.map_kernels import BATCH, sums_of_layers
 
-        held, batch, parts = [], [], []
+        held, batch, parts = [], [], list[tuple[int, int, tuple[int, ...], int]]()
         orbits, elements, out = len(maps[0]) if maps else 0, len(self.elements), 0
+        earlier: Sequence[F32 | None] = before or [None] * len(maps)
         areas = self.layers["area"].tolist()
-        for action, area, u, v in zip(self.actions, areas, maps, references, strict=True):
+        twice = bool(before or following)
+        layers = zip(self.actions, areas, maps, references, earlier, strict=True)
+        for action, area, u, v, w in layers:
             channels = _rows_of(action) or u.shape[2]
             size, begin = channels * area, out
             if u.shape[:3] != (orbits, elements, channels) or u.size != orbits * elements * size:
                 raise GeedError(_misfit("maps", (orbits, elements, channels, area), u.shape))
             if v.shape[:2] != (orbits, channels) or v.size != orbits * size:
                 raise GeedError(_misfit("references", (orbits, channels, area), v.shape))
+            if w is not None and (w.shape[:2] != (1, channels) or w.size != size):
+                raise GeedError(_misfit("a reference before", (1, channels, area), w.shape))
             if u.dtype != np.float32 or not u.flags.c_contiguous:
                 u = np.ascontiguousarray(u, dtype=np.float32)
-            of_element = 0
-            if isinstance(action, PlacedAction):
-                v, of_element = self._moved(action, v), size
-            elif v.dtype != np.float32 or not v[:1].flags.c_contiguous or not _ahead(v):
-                v = np.ascontiguousarray(v, dtype=np.float32)
+            of_element = size if isinstance(action, PlacedAction) else 0
+            v, w = self._readable(action, v), None if w is None else self._readable(action, w)
             # The arrays themselves are held until the loops are done with their memory.
-            held.append((u, v))
-            addresses = u.__array_interface__["data"][0], v.__array_interface__["data"][0]
-            batch.append((*addresses, channels, v.strides[0] // 4, of_element, begin))
-            out += 3 * orbits * elements * channels
-            parts.append((begin, out, (orbits, elements, channels, 3), action.fixed))
-        sums = np.empty(out)
+            held.append((u, v, w))
+            addresses = _address(u), _address(v), 0 if w is None else _address(w)
+            filled = 3 * orbits * elements * channels
+            out += filled
+            between = out if twice else -1
+            out += filled if twice else 0
+            strides = v.strides[0] // 4, of_element
+            batch.append((*addresses, channels, *strides, begin, between))
+            parts.append((begin, between, (orbits, elements, channels, 3), action.fixed))
+        sums = np.zeros(out)
         if out:
             sums_of_layers(
                 *(self.layers, self.tables, np.array(batch, dtype=BATCH)),
-                *(orbits, elements, sums),
+                *(orbits, elements, following, sums),
             )
-        return [
-            _of_channels(sums[begin:end].reshape(shape), fixed)
-            for begin, end, shape, fixed in parts
-        ]
+
+        def found(start: int, shape: tuple[int, ...], fixed: int) -> F64:
+            return _of_channels(sums[start : start + math.prod(shape)].reshape(shape), fixed)
+
+        return (
+            [found(begin, shape, fixed) for begin, _, shape, fixed in parts],
+            [found(between, shape, fixed) for _, between, shape, fixed in parts if twice],
+        )
+
+    def _readable(self, action: LayoutAction | PlacedAction, references: F32) -> F32:
+        """Return references as the loops read them, moved where they cannot do that."""
+        if isinstance(action, PlacedAction):
+            return self._moved(action, references)
+        plain = references.dtype == np.float32 and references[:1].flags.c_contiguous
+        if plain and _ahead(references):
+            return references
+        return np.ascontiguousarray(references, dtype=np.float32)
 
     def _moved(self, action: PlacedAction, references: F32) -> F32:
         """Return references moved by an action of one's own, (N, elements, C, H·W)."""
         flat = references.reshape(-1, *action.shape)
         moved = [action.apply(g, flat).reshape(references.shape) for g in self.elements]
         return np.ascontiguousarray(np.stack(moved, axis=1), dtype=np.float32)
+
+
+def _address(array: F32) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _ahead(references: F32) -> bool:

@@ -214,10 +214,10 @@ def placed(node: onnx.NodeProto, feed: Mapping[str, NDArray[Any]]) -> list[NDArr
             return [np.full(tuple(shape), numpy_helper.to_array(stated["value"].t).reshape(()))]
         case "ConstantOfShape", [shape], [] if shape.ndim == 1:
             return [np.zeros(tuple(shape), dtype=np.float32)]
-        case "Unsqueeze", [x], ["axes"] if len(stated["axes"].ints) == 1:
-            return [np.expand_dims(x, stated["axes"].ints[0])]
-        case "Unsqueeze", [x, axes], [] if axes.size == 1:
-            return [np.expand_dims(x, int(axes.reshape(())))]
+        case "Unsqueeze", [x], ["axes"]:
+            return [np.expand_dims(x, tuple(stated["axes"].ints))]
+        case "Unsqueeze", [x, axes], [] if axes.ndim <= 1:
+            return [np.expand_dims(x, tuple(axes.reshape(-1).tolist()))]
         case "Concat", [_, *_], ["axis"]:
             return [np.concatenate(given, axis=stated["axis"].i)]
     return None

@@ -109,13 +109,15 @@ class Pieces:
                     references = [reference.copy() for reference in references]
                 neighbours.leave(references)
             tables = self._tables_for(plan, measures, part)
-            own.put(part, tables.of(maps, references))
+            before, following = neighbours.compared(part)
+            sums_of_own, between = tables.of_both(maps, references, before, following)
+            own.put(part, sums_of_own)
             for measure, y, sums in zip(measures, maps, own.latest, strict=True):
                 # Outside the disk nothing is compared, and so NaN would not show in the sums.
                 if measure.support == "disk" or not np.isfinite(sums).all():
                     label, first = job.task.source.label, job.positions.start
                     check_orbits(plan, measure.layer, y, label, first, elements=part)
-            neighbours.compare(tables, part, maps, references)
+            neighbours.enter(tables, part, maps, references, between)
             whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
             del arrays, maps
         return own, whole
@@ -248,49 +250,60 @@ class _Neighbours:
             for sides, own in zip(self._open, centre, strict=True):
                 sides[where] = Side(centre=own)
 
-    def compare(
-        self, tables: MapSums, part: range, maps: Sequence[F32], references: Sequence[F32]
-    ) -> None:
-        """Compare the maps of a piece with those of the samples before."""
-        first, last, inner = self._first, self._last, self._inner
-        if inner:
-            later, earlier = range(first + 1, inner + 1), range(first, inner)
-            self._complete_all(later, earlier, tables, maps, references)
-        if (last, first) in self._pairs and first < last:
-            closing = range(first, first + 1), range(last, last + 1)
-            self._complete_all(*closing, tables, maps, references)
-        if self._before < 0:
-            return
-        if not part.start:
+    def compared(self, part: range) -> tuple[Centre, int]:
+        """Return f̂ of the sample before, for a piece, and how many samples follow each other.
+
+        f̂ is empty where no sample before the first one here is compared, or is to be had.
+        """
+        if self._before >= 0 and not part.start:
             # f̂ of the sample before is mostly there, or comes with a piece that is being run; f̂ of
             # the last one here was left before, so that nobody waits in a circle.
             self._centre = self._centre_of(self._job, self._before, self._measures)
-        where, few = (self._before, self._first), [y[:1] for y in maps]
-        if self._centre is None:
-            for sides, y in zip(self._open, few, strict=True):
-                sides[where] = Side(orbit=without_base(y))
+        return self._centre or [], max(0, self._inner - self._first)
+
+    def enter(
+        self,
+        tables: MapSums,
+        part: range,
+        maps: Sequence[F32],
+        references: Sequence[F32],
+        between: Sequence[F64],
+    ) -> None:
+        """Enter the sums of a piece's maps against f̂ of the samples before."""
+        first, last, inner = self._first, self._last, self._inner
+        if inner:
+            later, earlier = range(first + 1, inner + 1), range(first, inner)
+            here = slice(1, inner + 1 - first)
+            self._complete_all(later, earlier, [sums[here] for sums in between], references)
+        if (last, first) in self._pairs and first < last:
+            sums = tables.of([y[:1] for y in maps], [y[-1:] for y in references])
+            self._complete_all(range(first, first + 1), range(last, last + 1), sums, references)
+        if self._before < 0:
             return
-        self._between.put(part, tables.of(few, self._centre))
+        where = self._before, self._first
+        if self._centre is None:
+            for sides, y in zip(self._open, maps, strict=True):
+                sides[where] = Side(orbit=without_base(y[:1]))
+            return
+        self._between.put(part, [sums[:1] for sums in between])
         if self._between.complete:
             for i, measure in enumerate(self._measures):
-                sums = self._between.values[i]
-                (self._complete[i][where],) = pairs_of_sums(measure, sums, self._centre[i])
+                (self._complete[i][where],) = pairs_of_sums(
+                    measure, self._between.values[i], self._centre[i]
+                )
 
     def _complete_all(
         self,
         later: range,
         earlier: range,
-        tables: MapSums,
-        maps: Sequence[F32],
+        sums: Sequence[F64],
         references: Sequence[F32],
     ) -> None:
         """Complete pairs of samples, at some positions, that are both in the job."""
-        here, there = (slice(s.start - self._first, s.stop - self._first) for s in (later, earlier))
-        centres = [reference[there] for reference in references]
-        sums = tables.of([y[here] for y in maps], centres)
+        there = slice(earlier.start - self._first, earlier.stop - self._first)
         where = list(zip(earlier, later, strict=True))
-        for at, measure in enumerate(self._measures):
-            pairs = pairs_of_sums(measure, sums[at], centres[at])
+        for at, (measure, reference) in enumerate(zip(self._measures, references, strict=True)):
+            pairs = pairs_of_sums(measure, sums[at], reference[there])
             self._complete[at] |= dict(zip(where, pairs, strict=True))
 
     def entered(self, entries: Mapping[Key, MeasureStatistics]) -> dict[Key, MeasureStatistics]:

@@ -10,6 +10,7 @@ from onnx_geed.measures.lanes import (
     add_tap,
     blend,
     doubles_at,
+    fetch,
     floats_at,
     round_lanes,
     transpose,
@@ -88,6 +89,18 @@ def test_eight_stretches_are_transposed():
     rows = np.stack([pixels[a : a + 8] for a in (0, 8, 16, 30, 22, 5, 1, 40)])
     np.testing.assert_array_equal(out[1:73].reshape(8, 9)[:, :8], rows.T)
     assert (out == -1).sum() == 80 - 64
+
+
+@compiled("contract")
+def fetched(numbers, at):
+    fetch(numbers, at)
+    return numbers[0]
+
+
+def test_what_is_fetched_may_lie_anywhere_and_changes_nothing():
+    numbers = RNG.random(5, dtype=np.float32)
+    for at in (0, 4, 5, 1 << 20, -(1 << 20)):
+        assert fetched(numbers, at) == fetched.__wrapped__(numbers, at) == numbers[0]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,46 @@ def test_references_may_be_those_of_other_samples():
     assert (others[[0, 2], :, :, 0] != own[[0, 2], :, :, 0]).all()
 
 
+@pytest.mark.parametrize("elements", [None, (0, 2), (1, 3), (3, 1, 0)])
+def test_both_comparisons_at_once_have_the_bits_of_each(elements):
+    group = geed.parse_group("C4")
+    bare = geed.grid_action(group, 9, 9)
+    sizes = [(3, 9), (8, 9), (3, 9), (40, 4), (2, 70), (9, 56)]
+    measures = [
+        Measure("channel-cos", "a", bare),
+        Measure("channel-cos", "b", geed.with_channels(bare, table(group, 8)), "disk"),
+        Measure("channel-cos", "c", own_action(group, 3, 9), "disk"),
+        *[Measure("channel-cos", str(s), geed.grid_action(group, s, s)) for s in (4, 70, 56)],
+    ]
+    some = list(range(4) if elements is None else elements)
+    y = [orbits(group, c, side, side, n=3, seed=c) for c, side in sizes]
+    earlier = [orbits(group, c, side, side, n=1, seed=c + 99)[:, 0] for c, side in sizes]
+    maps, references = [m[:, some] for m in y], [m[:, 0] for m in y]
+    prepared = map_sums(measures, elements)
+    own = prepared.of(maps, references)
+    first = prepared.of([m[:1] for m in maps], earlier)
+    later = prepared.of([m[1:] for m in maps], [r[:-1] for r in references])
+    for before, following in (([], 0), (earlier, 0), ([], 1), ([], 2), (earlier, 2)):
+        got, between = prepared.of_both(maps, references, before, following)
+        for a, b in zip(got, own, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert len(between) == (len(sizes) if before or following else 0)
+        for sums, of_first, of_later in zip(between, first, later, strict=bool(between)):
+            if before:
+                np.testing.assert_array_equal(sums[:1], of_first)
+            np.testing.assert_array_equal(sums[1 : 1 + following], of_later[:following])
+    assert all((a[0] != b[0]).any() for a, b in zip(own, first, strict=True))
+
+
+def test_a_reference_before_of_another_shape_is_refused():
+    group = geed.parse_group("C4")
+    y = orbits(group, 4, 6, 6)
+    prepared = map_sums([Measure("channel-cos", "t", geed.grid_action(group, 6, 6))])
+    for before in (y[:, 0], y[:1, 0, :3], y[:1, 0, ..., :5]):
+        with pytest.raises(GeedError, match="a reference before of another shape"):
+            prepared.of_both([y], [y[:, 0]], [before])
+
+
 @pytest.mark.parametrize("side", [2, 7, 33])
 def test_nan_in_a_map_or_reference_shows_in_its_sums_and_no_others(side):
     group = geed.parse_group("C8")
