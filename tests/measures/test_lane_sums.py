@@ -2,6 +2,7 @@
 
 import os
 
+import numba
 import numpy as np
 import pytest
 
@@ -83,7 +84,8 @@ def test_what_is_not_finite_shows(place, value):
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
 def test_the_compiled_loop_asks_for_what_comes_later():
     """Without that, sums wait for memory for half of their time."""
-    of_one(U, 3, V, 5, 27, 1)
-    (code,) = of_one._dispatcher.inspect_llvm().values()
+    fresh = numba.njit(of_one.__wrapped__)
+    fresh(U, 3, V, 5, 27, 1)
+    (code,) = fresh.inspect_llvm().values()
     assert "llvm.prefetch" in code
     assert "<8 x double>" in code
