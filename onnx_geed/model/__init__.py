@@ -37,6 +37,10 @@ if TYPE_CHECKING:
         load_model as load_model,
         write_model as write_model,
     )
+    from onnx_geed.model.joined import (
+        Joined as Joined,
+        joined_tensors as joined_tensors,
+    )
     from onnx_geed.model.listing import (
         Listing as Listing,
         list_as_stated as list_as_stated,

@@ -42,7 +42,8 @@ class KernelEngine:
         last = job.positions[-1]
         measures = [m for m in job.task.plan.measures if m.layer in job.layers]
         follows = (last, last + 1) in job.pairs
-        with self._centres.promised(last, [(m.name, m.layer) for m in measures if follows]):
+        keys = [(m.name, m.layer) for m in measures] + self._pieces.keys(job) if follows else []
+        with self._centres.promised(last, keys):
             statistics = self._pieces.run(job)
             statistics = self._with_neighbours(job, measures, statistics)
         return statistics if job.points else statistics.without_points()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import MapSums, Measure, Plan, map_sums, view
+from onnx_geed.measures import MapSums, Measure, Plan, map_sums
 from onnx_geed.run.between_samples import (
     Centres,
     Key,
@@ -25,10 +25,11 @@ from onnx_geed.run.between_samples import (
     without_base,
 )
 from onnx_geed.run.job import Job, job_orbits
+from onnx_geed.run.map_terms import Terms, terms_of
 from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, check_shapes, reduce_orbits
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import check_rows, run_rows
-from onnx_geed.run.session import Runner
+from onnx_geed.run.session import Runner, Session
 
 __all__ = ["Pieces", "left_bytes"]
 
@@ -56,6 +57,7 @@ class Pieces:
     def __init__(self, runner: Runner, centres: Centres) -> None:
         self._runner, self._centres = runner, centres
         self._tables: dict[tuple[object, ...], MapSums] = {}
+        self._kept: dict[tuple[Key, ...], Terms] = {}
         self._lock = threading.Lock()
 
     def run(self, job: Job) -> OrbitStatistics:
@@ -71,11 +73,12 @@ class Pieces:
         # Of a sample that is compared with several elsewhere, the whole is kept for each of them.
         several = len(_elsewhere(job)) > 1
         measures = [] if several else _streamed(plan, job.layers, first)
-        neighbours = _Neighbours(job, measures, self._centres, self._centre_of)
-        parts = [self._taken(some, measures, neighbours) for some in _batches(job)]
-        sums = [
-            _joined(of_layer) for of_layer in zip(*(own.values for own, _ in parts), strict=True)
-        ]
+        terms = self._terms(job, measures)
+        neighbours = _Neighbours(job, terms, self._centres, self._centre_of)
+        parts = [self._taken(some, terms, neighbours) for some in _batches(job)]
+        sums = terms.together(
+            [_joined(of_term) for of_term in zip(*(own.values for own, _ in parts), strict=True)]
+        )
         names = parts[0][1].arrays
         statistics = reduce_orbits(
             plan,
@@ -89,50 +92,68 @@ class Pieces:
         )
         return replace(statistics, measures=neighbours.entered(statistics.measures))
 
-    def _taken(
-        self, job: Job, measures: Sequence[Measure], neighbours: _Neighbours
-    ) -> tuple[_Sums, _Whole]:
+    def keys(self, job: Job) -> list[Key]:
+        """Return the keys of parts of layers, whose f̂ is handed on from sample to sample."""
+        terms = self._terms(job, _streamed(job.task.plan, job.layers, job.positions.start))
+        return [term.key for term in terms.all if term.tensor != term.measure.layer]
+
+    def _terms(self, job: Job, measures: Sequence[Measure]) -> Terms:
+        """Return the maps that measures of sums alone are taken from."""
+        plan = job.task.plan
+        key = tuple((m.name, m.layer) for m in measures)
+        with self._lock:
+            if key not in self._kept:
+                # Padding is cleared in whole layers.
+                masked = job.task.source.mask is not None
+                joined = {} if masked else getattr(self._runner, "joined", {})
+                self._kept[key] = terms_of(plan, measures, joined, _let_go(plan, measures))
+            return self._kept[key]
+
+    def _taken(self, job: Job, terms: Terms, neighbours: _Neighbours) -> tuple[_Sums, _Whole]:
         """Run orbits of one batch, or one of several; return what stays of them."""
         plan = job.task.plan
-        streamed = _let_go(plan, measures)
+        streamed = _let_go(plan, terms.measures)
         own, whole = _Sums(plan.group.order), _Whole(plan.group.order)
         references: list[F32] = []
-        for part, arrays in self._arrays(job):
-            maps = [
-                np.ascontiguousarray(view(plan.layers[m.layer], m, arrays[m.layer]))
-                for m in measures
-            ]
+        for part, arrays in self._arrays(job, terms):
+            maps = terms.maps(arrays)
             if not part.start:
                 references = [y[:, 0] for y in maps]
                 if len(part) < plan.group.order:
                     # What goes with the piece is let go; the identity's maps stay.
                     references = [reference.copy() for reference in references]
                 neighbours.leave(references)
-            tables = self._tables_for(plan, measures, part)
+            tables = self._tables_for(terms, part)
             before, following = neighbours.compared(part)
             sums_of_own, between = tables.of_both(maps, references, before, following)
             own.put(part, sums_of_own)
-            for measure, y, sums in zip(measures, maps, own.latest, strict=True):
+            for term, y, sums in zip(terms.all, maps, own.latest, strict=True):
                 # Outside the disk nothing is compared, and so NaN would not show in the sums.
-                if measure.support == "disk" or not np.isfinite(sums).all():
+                if term.measure.support == "disk" or not np.isfinite(sums).all():
                     label, first = job.task.source.label, job.positions.start
-                    check_orbits(plan, measure.layer, y, label, first, elements=part)
+                    check_orbits(plan, term.layer.name, y, label, first, elements=part)
             neighbours.enter(tables, part, maps, references, between)
-            whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
+            kept = (name for name in job.layers if name not in streamed)
+            whole.put(part, {name: arrays[name] for name in kept if name in arrays})
             del arrays, maps
         return own, whole
 
-    def _arrays(self, job: Job) -> Iterator[tuple[range, dict[str, F32]]]:
+    def _arrays(self, job: Job, terms: Terms) -> Iterator[tuple[range, dict[str, F32]]]:
         """Yield elements and their activations (orbits, elements, ...) by tensor."""
         task, n, positions = job.task, job.task.plan.group.order, job.positions
+        runner = self._runner
+        if terms.apart and isinstance(runner, Session):
+            runner = runner.apart(list(terms.apart))
         rows, feeds = task.source.rows(positions), task.source.other_inputs(positions, n)
         for elements in _pieces(n, task.batch) if comes_in_pieces(job) else [range(n)]:
             part = slice(None) if len(elements) == n else _slice(elements)
             some, fed = np.ascontiguousarray(rows[part]), task.source.part_of(feeds, part)
-            arrays = run_rows(task.source, self._runner, some, fed, task.batch)
-            check_shapes(task.plan, arrays, axes=1)
+            arrays = run_rows(task.source, runner, some, fed, task.batch)
+            layers = {name: a for name, a in arrays.items() if name in task.plan.layers}
+            check_shapes(task.plan, layers, axes=1)
+            terms.check(task.plan, arrays)
             check_rows(
-                *(task.source, self._runner, some, fed, arrays, task.batch, positions),
+                *(task.source, runner, some, fed, arrays, task.batch, positions),
                 elements=elements,
             )
             shape = len(positions), len(elements)
@@ -144,24 +165,24 @@ class Pieces:
             # The next piece is run before this name is taken anew, here and by who asked.
             del arrays
 
-    def _tables_for(self, plan: Plan, measures: Sequence[Measure], part: range) -> MapSums:
-        key = (part, *((m.name, m.layer) for m in measures))
+    def _tables_for(self, terms: Terms, part: range) -> MapSums:
+        key = (part, *(term.key for term in terms.all))
         with self._lock:
             if key not in self._tables:
-                self._tables[key] = map_sums(measures, part)
+                self._tables[key] = map_sums([term.measure for term in terms.all], part)
             return self._tables[key]
 
-    def _centre_of(self, job: Job, position: int, measures: Sequence[Measure]) -> Centre | None:
+    def _centre_of(self, job: Job, position: int, terms: Terms) -> Centre | None:
         """Return f̂ of another sample: as its own job leaves it, or run again as that would.
 
         ``None`` where neither is cheap: the pair is completed where statistics are joined.
         """
-        taken = self._centres.take(position, [(m.name, m.layer) for m in measures])
+        taken = self._centres.take(position, [term.key for term in terms.all])
         if taken is not None or not comes_in_pieces(job):
             return taken
-        _, arrays = next(self._arrays(replace(job, positions=range(position, position + 1))))
-        layers = job.task.plan.layers
-        return [without_base(view(layers[m.layer], m, arrays[m.layer])[:, 0]) for m in measures]
+        other = replace(job, positions=range(position, position + 1))
+        _, arrays = next(self._arrays(other, terms))
+        return [without_base(y[:, 0]) for y in terms.maps(arrays)]
 
 
 def _batches(job: Job) -> Iterator[Job]:
@@ -205,25 +226,25 @@ class _Neighbours:
     ----------
     job : Job
         The job.
-    measures : sequence of Measure
-        The measures.
+    terms : Terms
+        The maps that its measures are taken from.
     centres : Centres
         f̂ of other samples, and where that of the last one here goes.
     centre_of : callable
-        Gives f̂ of another sample for a job, its position and the measures, if it is to be had.
+        Gives f̂ of another sample for a job, its position and the terms, if it is to be had.
     """
 
     def __init__(
         self,
         job: Job,
-        measures: Sequence[Measure],
+        terms: Terms,
         centres: Centres,
-        centre_of: Callable[[Job, int, Sequence[Measure]], Centre | None],
+        centre_of: Callable[[Job, int, Terms], Centre | None],
     ) -> None:
-        first, last = job.positions.start, job.positions[-1]
+        first, last, measures = job.positions.start, job.positions[-1], terms.measures
         self._keys = [(m.name, m.layer) for m in measures]
         self._job, self._centre_of = job, centre_of
-        self._measures, self._centres, self._first, self._last = measures, centres, first, last
+        self._terms, self._centres, self._first, self._last = terms, centres, first, last
         self._pairs = set(job.pairs) if measures else set()
         elsewhere = _elsewhere(job) if measures else []
         #: The position of a sample elsewhere, which the first one here is compared with; else −1.
@@ -243,11 +264,12 @@ class _Neighbours:
         if not awaiting:
             return
         centre = [without_base(reference[-1:]) for reference in references]
-        self._centres.give(self._last, dict(zip(self._keys, centre, strict=True)))
+        keys = (term.key for term in self._terms.all)
+        self._centres.give(self._last, dict(zip(keys, centre, strict=True)))
         # A sample that comes in pieces finds f̂ of another here, or runs it again; the first ones
         # are kept whole where a given table is in doubt.
         for where in (w for w in awaiting if not self._in_pieces or w[1] == 0):
-            for sides, own in zip(self._open, centre, strict=True):
+            for sides, own in zip(self._open, self._terms.together(centre), strict=True):
                 sides[where] = Side(centre=own)
 
     def compared(self, part: range) -> tuple[Centre, int]:
@@ -258,7 +280,7 @@ class _Neighbours:
         if self._before >= 0 and not part.start:
             # f̂ of the sample before is mostly there, or comes with a piece that is being run; f̂ of
             # the last one here was left before, so that nobody waits in a circle.
-            self._centre = self._centre_of(self._job, self._before, self._measures)
+            self._centre = self._centre_of(self._job, self._before, self._terms)
         return self._centre or [], max(0, self._inner - self._first)
 
     def enter(
@@ -282,29 +304,40 @@ class _Neighbours:
             return
         where = self._before, self._first
         if self._centre is None:
-            for sides, y in zip(self._open, maps, strict=True):
-                sides[where] = Side(orbit=without_base(y[:1]))
+            orbits = self._terms.together([y[:1] for y in maps])
+            for sides, orbit in zip(self._open, orbits, strict=True):
+                sides[where] = Side(orbit=without_base(orbit))
             return
         self._between.put(part, [sums[:1] for sums in between])
         if self._between.complete:
-            for i, measure in enumerate(self._measures):
-                (self._complete[i][where],) = pairs_of_sums(
-                    measure, self._between.values[i], self._centre[i]
-                )
+            self._complete_at([where], self._between.values, self._centre)
 
     def _complete_all(
-        self,
-        later: range,
-        earlier: range,
-        sums: Sequence[F64],
-        references: Sequence[F32],
+        self, later: range, earlier: range, sums: Sequence[F64], references: Sequence[F32]
     ) -> None:
         """Complete pairs of samples, at some positions, that are both in the job."""
         there = slice(earlier.start - self._first, earlier.stop - self._first)
-        where = list(zip(earlier, later, strict=True))
-        for at, (measure, reference) in enumerate(zip(self._measures, references, strict=True)):
-            pairs = pairs_of_sums(measure, sums[at], reference[there])
-            self._complete[at] |= dict(zip(where, pairs, strict=True))
+        centres = [reference[there] for reference in references]
+        self._complete_at(list(zip(earlier, later, strict=True)), sums, centres)
+
+    def _complete_at(
+        self,
+        where: Sequence[tuple[int, int]],
+        sums: Sequence[F64],
+        centres: Sequence[NDArray[Any]],
+    ) -> None:
+        """Complete some pairs, by the sums and f̂ of each term."""
+        of_measures = zip(
+            self._complete,
+            self._terms.measures,
+            self._terms.together(sums),
+            self._terms.of_measures,
+            strict=True,
+        )
+        for complete, measure, own, terms in of_measures:
+            # Of f̂ in parts nothing is asked: the scale of such a measure is its own.
+            pairs = pairs_of_sums(measure, own, centres[terms[0]])
+            complete |= dict(zip(where, pairs, strict=True))
 
     def entered(self, entries: Mapping[Key, MeasureStatistics]) -> dict[Key, MeasureStatistics]:
         """Return statistics with the pairs."""

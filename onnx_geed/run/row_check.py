@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.run.joining import Rows
 from onnx_geed.run.row_change import change_text, relative_change, spread
 from onnx_geed.run.session import Runner
 
@@ -169,11 +170,12 @@ def spreads(rows: Mapping[str, F32]) -> dict[str, float]:
     Parameters
     ----------
     rows : mapping of str to ndarray of float32, shape (R, ...)
-        By tensor.
+        By tensor; parts of which some are put together are told of too.
 
     Returns
     -------
     dict of str to float
         The largest distance of an entry from that of the first row, in units of the tensor.
     """
-    return {name: spread(array) for name, array in rows.items()}
+    parts = rows.given if isinstance(rows, Rows) else {}
+    return {name: spread(array) for each in (parts, rows) for name, array in each.items()}

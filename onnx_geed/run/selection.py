@@ -21,6 +21,7 @@ from onnx_geed.groups import (
 from onnx_geed.measures import Layer, Request, descriptor_of, judge_of_fits, taken_unasked
 from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, resolve
 from onnx_geed.run.fit_requests import parse_fit
+from onnx_geed.run.joining import shape_of
 from onnx_geed.run.options import Options
 
 __all__ = ["Selection", "given_tables", "layers_of", "select_tensors", "stated_tables"]
@@ -173,7 +174,7 @@ def layers_of(
         If the layout of one that was named is not known.
     """
     layers = {
-        t.name: Layer(t.name, rows[t.name].shape[1:], _layout(t, rows), t.roles)
+        t.name: Layer(t.name, shape_of(t.name, rows)[1:], _layout(t, rows), t.roles)
         for t in selection.tensors
     }
     keys = (*options.layers, *filter(None, [options.latent]))
@@ -189,7 +190,7 @@ def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
 
     Of a rank that is no map's and unknown, it is a vector's, which what is none refuses.
     """
-    shape = rows[tensor.name].shape
+    shape = shape_of(tensor.name, rows)
     layout = None if tensor.layout == "?" else parse_layout(tensor.layout)
     if layout is not None and layout.rank == len(shape) and tensor.layout != "NTD":
         return tensor.layout

@@ -18,8 +18,9 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.model import Model, expose_tensors, has_loops
+from onnx_geed.model import Joined, Model, expose_tensors, has_loops, joined_tensors
 from onnx_geed.overrun import opening, watched
+from onnx_geed.run.joining import in_parts, whole_of
 from onnx_geed.text import counted
 from onnx_geed.whole import awaited, whole
 
@@ -107,6 +108,8 @@ class Session:
         up with copies of its last row. 0 where the number is free.
     endless : threading.Event or None
         Where the model has loops, which may have no end: set once a run was ended for that.
+    joined : mapping of str to Joined
+        Tensors that the runtime gives in parts, which are put together here.
     """
 
     runtime: ort.InferenceSession = field(repr=False)
@@ -116,6 +119,7 @@ class Session:
     provider: Literal["cuda", "cpu"]
     fixed: int = 0
     endless: threading.Event | None = field(default=None, repr=False)
+    joined: Mapping[str, Joined] = field(default_factory=dict, repr=False)
 
     def run(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
@@ -149,6 +153,11 @@ class Session:
         """Return the same session, whose runs return no more than these tensors."""
         return replace(self, outputs=tuple(names))
 
+    def apart(self, names: Sequence[str]) -> Session:
+        """Return the same session, whose runs leave the parts of these tensors apart."""
+        joined = {name: one for name, one in self.joined.items() if name not in names}
+        return replace(self, outputs=in_parts(self.outputs, self.joined, names), joined=joined)
+
     def run_as_given(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
     ) -> dict[str, NDArray[Any]]:
@@ -156,10 +165,11 @@ class Session:
         feed = {self.input: batch.astype(self.dtype, copy=False), **(feeds or {})}
         if self.fixed:
             feed = self._filled_up(feed, len(batch))
+        names = in_parts(self.outputs, self.joined)
         try:
             rows = self.fixed or len(batch)
             with awaited(), watched(rows), _ended_in_time(self.endless) as ending:
-                arrays = self.runtime.run(list(self.outputs), feed, ending)
+                arrays = self.runtime.run(list(names), feed, ending)
         except Exception as error:  # onnxruntime's exceptions share no public parent
             shape = feed[self.input].shape
             if self.endless is not None and self.endless.is_set():
@@ -170,7 +180,7 @@ class Session:
             raise GeedError(
                 f"the model failed on a batch of shape {shape}: {_first_line(error)}"
             ) from None
-        for name, array in zip(self.outputs, arrays, strict=True):
+        for name, array in zip(names, arrays, strict=True):
             if not isinstance(array, np.ndarray):
                 raise GeedError(
                     f"tensor {name!r} came back as {type(array).__name__}, not as an array: name "
@@ -186,7 +196,8 @@ class Session:
         # A number for all rows has no axis to cut.
         if self.fixed:
             arrays = [array[: len(batch)] if array.ndim else array for array in arrays]
-        return dict(zip(self.outputs, arrays, strict=True))
+        given = dict(zip(names, arrays, strict=True))
+        return {name: whole_of(name, self.joined, given) for name in self.outputs}
 
     def _filled_up(self, feed: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
         """Repeat the last row of what has one row a sample."""
@@ -453,8 +464,9 @@ def open_exposed(
         kind = graph.proto.graph.input[0].type.tensor_type.elem_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
         return _Called(graph.function, input, dtype, tuple(names), "cpu")
-    exposed = expose_tensors(graph, names)
-    return open_session(
+    joined = joined_tensors(graph.proto, names)
+    exposed = expose_tensors(graph, in_parts(names, joined))
+    session = open_session(
         exposed.SerializeToString(),
         graph.path.parent,
         input=input,
@@ -462,3 +474,4 @@ def open_exposed(
         provider=cast(Provider, provider),
         loops=has_loops(exposed.graph),
     )
+    return replace(session, joined=joined)

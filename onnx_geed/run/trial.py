@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.executor import cores
 from onnx_geed.run.footprint import Footprint
+from onnx_geed.run.joining import Rows
 from onnx_geed.run.options import Options
 from onnx_geed.run.probe import (
     TrialRows,
@@ -76,7 +77,7 @@ class Trial:
         The session in which they were run.
     graph : Model
         The model in it.
-    rows : dict of str to ndarray
+    rows : mapping of str to ndarray
         Their activations, by tensor.
     one_by_one : bool
         Whether a row depends on the others of its batch, so that it must be run alone.
@@ -95,7 +96,7 @@ class Trial:
 
     session: Session
     graph: Model
-    rows: dict[str, NDArray[np.float32]]
+    rows: Mapping[str, NDArray[np.float32]]
     one_by_one: bool
     notes: list[str]
     unproven: str = ""
@@ -110,7 +111,7 @@ class _Attempt:
 
     session: Session | None
     reason: str
-    rows: dict[str, NDArray[np.float32]]
+    rows: Mapping[str, NDArray[np.float32]]
     apart: Apart | Lost | Mixed
 
 
@@ -184,9 +185,13 @@ def _try_out(
             # What the graph engine measures cannot be run one by one: every row is then checked.
             if isinstance(apart, Mixed) and options.engine != "graph":
                 return _Attempt(session, apart.reason, {}, apart)
+            # Rows are held several times, and of large maps no more than their shapes is asked.
+            runner = session.apart(session.outputs)
             if isinstance(apart, Apart):
-                return _Attempt(session, *probe_pair(session, rows), apart)
-            return _Attempt(session, *probe_batch(session, rows, batch), apart)
+                reason, parts = probe_pair(runner, rows)
+            else:
+                reason, parts = probe_batch(runner, rows, batch)
+            return _Attempt(session, reason, Rows(session.outputs, session.joined, parts), apart)
         except EndlessError:
             raise
         except GeedError as error:
@@ -231,10 +236,12 @@ def _run_alone(
         session, model, acted, reason, rows, fed, footprint
     )
     with Threads(rows.threads) as pool:
-        others = run_alone(session, rows.inputs[1:], rows.feeds, pool, only=small_names(first))
+        apart = session.apart(session.outputs)
+        others = run_alone(apart, rows.inputs[1:], rows.feeds, pool, only=small_names(first))
     for name in small_names(first):
         first[name] = np.concatenate([first[name], *(row[name] for row in others)])
-    return Trial(session, model, first, one_by_one, [note])
+    whole = Rows(session.outputs, session.joined, first)
+    return Trial(session, model, whole, one_by_one, [note])
 
 
 def _fed_shapes(acted: Input, source: Source) -> dict[str, tuple[int | None, ...]]:
@@ -267,7 +274,7 @@ def _single_rows(
     note : str
         A note on what is done.
     first : dict of str to ndarray
-        The first row's activations.
+        The first row's activations, of parts apart.
 
     Notes
     -----
@@ -304,7 +311,7 @@ def _single_rows(
     takes = f"the model takes exactly {counted(session.fixed, 'row')}"
     apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
     if isinstance(apart, Apart):
-        reason = probe_places(session, rows)
+        reason = probe_places(session.apart(session.outputs), rows)
         if not reason:
             note = f"{takes}: smaller batches are filled up with copies of one row"
             return session, False, note, once
@@ -321,8 +328,9 @@ def _same_row_twice(
     session: Session, rows: TrialRows
 ) -> tuple[list[dict[str, NDArray[np.float32]]], str]:
     """Run one row alone, twice; also say what is wrong with that."""
+    apart = session.apart(session.outputs)
     try:
-        alone = [session.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
+        alone = [apart.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
     except EndlessError:
         raise
     except GeedError as error:
