@@ -73,7 +73,7 @@ class Rows(Mapping[str, NDArray[Any]]):
     joined : mapping of str to Joined
         Those that have parts.
     given : mapping of str to ndarray, shape (B, ...)
-        Rows of all parts, and of what has none.
+        Rows of all parts, and of what has none; of large tensors there may be fewer.
     """
 
     def __init__(
@@ -85,8 +85,10 @@ class Rows(Mapping[str, NDArray[Any]]):
         self._names, self._joined, self.given = tuple(dict.fromkeys(names)), joined, given
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return rows of a tensor."""
-        return whole_of(name, self._joined, self.given)
+        """Return rows of a tensor: as many as there are of each of its parts."""
+        parts = in_parts([name], self._joined)
+        count = min(len(self.given[part]) for part in parts)
+        return whole_of(name, self._joined, {part: self.given[part][:count] for part in parts})
 
     def __iter__(self) -> Iterator[str]:
         """Go through the tensors."""
@@ -102,5 +104,5 @@ class Rows(Mapping[str, NDArray[Any]]):
             return self.given[name].shape
         one = self._joined[name]
         parts = [self.given[part].shape for part in one.parts]
-        length = sum(part[one.axis] for part in parts)
-        return (*parts[0][: one.axis], length, *parts[0][one.axis + 1 :])
+        count, length = min(part[0] for part in parts), sum(part[one.axis] for part in parts)
+        return (count, *parts[0][1 : one.axis], length, *parts[0][one.axis + 1 :])
