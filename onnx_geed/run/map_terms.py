@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import LayoutAction, parse_layout
-from onnx_geed.measures import Layer, Measure, Plan, view
+from onnx_geed.measures import Layer, MapSums, Measure, Plan, map_sums, view
 from onnx_geed.model import Joined
 from onnx_geed.run.between_samples import Key
 from onnx_geed.run.orbit_reduction import check_shapes
@@ -68,6 +68,14 @@ class Terms:
     all: tuple[Term, ...]
     of_measures: tuple[tuple[int, ...], ...]
     apart: Mapping[str, Joined]
+    _tables: dict[range, MapSums] = field(default_factory=dict, init=False, repr=False)
+
+    def tables(self, elements: range) -> MapSums:
+        """Return what the sums of all terms need, of some elements; worked out once."""
+        found = self._tables.get(elements)
+        if found is None:
+            found = self._tables[elements] = map_sums([t.measure for t in self.all], elements)
+        return found
 
     def maps(self, arrays: Mapping[str, F32]) -> list[F32]:
         """Return the maps (N, n, rows, F) of each term."""
@@ -91,11 +99,12 @@ class Terms:
             If there are any.
         """
         for name, one in self.apart.items():
-            parts = [arrays[part] for part in one.parts]
-            length = sum(part.shape[one.axis] for part in parts)
-            for part in parts:
-                shape = (*part.shape[: one.axis], length, *part.shape[one.axis + 1 :])
-                check_shapes(plan, {name: np.broadcast_to(np.float32(0), shape)}, axes=1)
+            shapes = [arrays[part].shape for part in one.parts]
+            length = sum(shape[one.axis] for shape in shapes)
+            for shape in shapes:
+                whole = (*shape[: one.axis], length, *shape[one.axis + 1 :])
+                if whole[1:] != plan.layers[name].shape:
+                    check_shapes(plan, {name: np.broadcast_to(np.float32(0), whole)}, axes=1)
 
 
 def terms_of(

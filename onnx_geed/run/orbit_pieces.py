@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import MapSums, Measure, Plan, map_sums
+from onnx_geed.measures import MapSums, Measure, Plan
 from onnx_geed.run.between_samples import (
     Centres,
     Key,
@@ -56,7 +56,6 @@ class Pieces:
 
     def __init__(self, runner: Runner, centres: Centres) -> None:
         self._runner, self._centres = runner, centres
-        self._tables: dict[tuple[object, ...], MapSums] = {}
         self._kept: dict[tuple[Key, ...], Terms] = {}
         self._lock = threading.Lock()
 
@@ -102,12 +101,17 @@ class Pieces:
         plan = job.task.plan
         key = tuple((m.name, m.layer) for m in measures)
         with self._lock:
-            if key not in self._kept:
+            kept = self._kept.get(key)
+            # Measures of one name may be bound to another action meanwhile, such as a fitted one.
+            if kept is None or any(
+                a is not b for a, b in zip(kept.measures, measures, strict=True)
+            ):
                 # Padding is cleared in whole layers.
                 masked = job.task.source.mask is not None
                 joined = {} if masked else getattr(self._runner, "joined", {})
-                self._kept[key] = terms_of(plan, measures, joined, _let_go(plan, measures))
-            return self._kept[key]
+                kept = terms_of(plan, measures, joined, _let_go(plan, measures))
+                self._kept[key] = kept
+            return kept
 
     def _taken(self, job: Job, terms: Terms, neighbours: _Neighbours) -> tuple[_Sums, _Whole]:
         """Run orbits of one batch, or one of several; return what stays of them."""
@@ -123,7 +127,7 @@ class Pieces:
                     # What goes with the piece is let go; the identity's maps stay.
                     references = [reference.copy() for reference in references]
                 neighbours.leave(references)
-            tables = self._tables_for(terms, part)
+            tables = terms.tables(part)
             before, following = neighbours.compared(part)
             sums_of_own, between = tables.of_both(maps, references, before, following)
             own.put(part, sums_of_own)
@@ -164,13 +168,6 @@ class Pieces:
             yield elements, arrays
             # The next piece is run before this name is taken anew, here and by who asked.
             del arrays
-
-    def _tables_for(self, terms: Terms, part: range) -> MapSums:
-        key = (part, *(term.key for term in terms.all))
-        with self._lock:
-            if key not in self._tables:
-                self._tables[key] = map_sums([term.measure for term in terms.all], part)
-            return self._tables[key]
 
     def _centre_of(self, job: Job, position: int, terms: Terms) -> Centre | None:
         """Return f̂ of another sample: as its own job leaves it, or run again as that would.
