@@ -1,5 +1,7 @@
 """Maps that several layers share are compared once, and every layer has its own numbers."""
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ from running import images, orbits
 import onnx_geed as geed
 from onnx_geed import GeedError
 from onnx_geed.cache import write_cache
-from onnx_geed.measures import Layer
+from onnx_geed.groups import parse_layout, still_action
+from onnx_geed.measures import Layer, Measure
 from onnx_geed.model import Joined, load_model
 from onnx_geed.run import make_options, map_terms, prepare_run, session
 from onnx_geed.run.joining import Rows, shape_of, whole_of
-from onnx_geed.run.map_terms import Terms
+from onnx_geed.run.map_terms import Terms, terms_of
 from onnx_geed.run.session import open_exposed
 
 SHARED = ("grown", "all")
@@ -144,6 +147,28 @@ def test_where_channels_move_too_a_layer_is_compared_whole(tmp_path, monkeypatch
     plain = geed.measure(path, data, "C4", norm_samples=4, **LAYERS)
     for a, b in zip(mine["measurements"], plain["measurements"], strict=True):
         np.testing.assert_allclose(a["deviations"], b["deviations"], atol=1e-6)
+
+
+def test_only_channels_that_are_moved_and_compared_alike_are_shared():
+    group = geed.parse_group("C4")
+    action, still = geed.grid_action(group, 4, 4), still_action(group, parse_layout("NCHW"), (4, 4))
+    joined = {"a": Joined(("p", "q"), 1), "b": Joined(("p", "r"), 1)}
+
+    class Planned:
+        layers = {name: Layer(name, (5, 4, 4), "NCHW") for name in "abp"}  # noqa: RUF012
+
+    def tensors(*measures, alone=("a", "b", "p")):
+        terms = terms_of(Planned, measures, joined, alone)
+        assert len({term.key for term in terms.all}) == len(terms.all)
+        return [[terms.all[t].tensor for t in own] for own in terms.of_measures], len(terms.all)
+
+    first, second = Measure("channel-cos", "a", action), Measure("channel-cos", "b", action)
+    both = [["p", "q"], ["p", "r"]]
+    assert tensors(first, second) == (both, 3)
+    assert tensors(first, replace(second, action=still)) == (both, 4)
+    assert tensors(first, replace(second, support="disk")) == (both, 4)
+    assert tensors(Measure("channel-cos", "p", action), first) == ([["p"], ["p", "q"]], 2)
+    assert tensors(first, second, alone=("b",)) == ([["a"], ["p", "r"]], 3)
 
 
 def test_a_network_of_a_fixed_batch_is_run_in_parts_too(tmp_path, taken):
