@@ -98,10 +98,10 @@ class _Sums:
 
     def add(self, numbers: Sequence[Any]) -> None:
         """Add the products of some vectors, or some numbers."""
+        builder = self._builder
         for place, (i, j) in zip(self.places, self._pairs, strict=True):
-            product = self._builder.fmul(numbers[i], numbers[j], flags=_FLAGS)
-            grown = self._builder.fadd(self._builder.load(place), product, flags=_FLAGS)
-            self._builder.store(grown, place)
+            product = builder.fmul(numbers[i], numbers[j], flags=_FLAGS)
+            builder.store(builder.fadd(builder.load(place), product, flags=_FLAGS), place)
 
 
 def _sum_of_lanes(builder: Any, lanes: Any) -> Any:
@@ -158,11 +158,9 @@ class _Stretch:
 
     def singles(self, p: Any) -> list[Any]:
         """Return the p-th number of each array."""
-        numbers = []
-        for k, array in enumerate(self._arrays):
-            place = self._builder.gep(array, [self._at(k, p)])
-            numbers.append(self._builder.fpext(self._builder.load(place), _DOUBLE))
-        return numbers
+        builder = self._builder
+        places = [builder.gep(array, [self._at(k, p)]) for k, array in enumerate(self._arrays)]
+        return [builder.fpext(builder.load(place), _DOUBLE) for place in places]
 
     def _at(self, k: int, p: Any) -> Any:
         moved = self._builder.sub if k and self._backwards else self._builder.add

@@ -24,6 +24,9 @@ HALF = helper.make_tensor("half", TensorProto.FLOAT16, [1], [0.5])
         ("ConstantOfShape", [np.zeros(0, dtype=np.int64)], {"value": SEVEN}),
         ("Unsqueeze", [GRID, np.array([1])], {}),
         ("Unsqueeze", [np.int64(3), np.array(0)], {}),
+        ("Unsqueeze", [GRID, np.array([0, 1])], {}),
+        ("Unsqueeze", [GRID, np.array([-1, 0, 2])], {}),
+        ("Unsqueeze", [ROW, np.array([2, 1])], {}),
         ("Concat", [ROW, ROW[:1]], {"axis": 0}),
         ("Concat", [GRID, GRID[:, 1:], GRID], {"axis": -1}),
     ],
@@ -37,17 +40,23 @@ def test_what_is_placed_is_what_the_reference_gives(op, inputs, attributes):
     np.testing.assert_array_equal(own, expected)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_an_axis_may_be_an_attribute_as_before_opset_13(axis):
-    (own,) = placed(models.node("Unsqueeze", "x", "y", axes=[axis]), {"x": GRID})
-    np.testing.assert_array_equal(own, np.expand_dims(GRID, axis))
+@pytest.mark.parametrize("axes", [[0], [1], [-1], [1, 2], [-1, 0], [2, 3]])
+def test_axes_may_be_an_attribute_as_before_opset_13(axes):
+    node = models.node("Unsqueeze", "x", "y", axes=axes)
+    (own,) = placed(node, {"x": GRID})
+    (expected,) = ReferenceEvaluator(node, opsets={"": 11}).run(None, {"x": GRID})
+    np.testing.assert_array_equal(own, expected)
+
+
+def test_an_axis_that_is_named_twice_is_refused():
+    with pytest.raises(ValueError, match="repeated axis"):
+        placed(models.node("Unsqueeze", "x", "y", axes=[1, 1]), {"x": GRID})
 
 
 @pytest.mark.parametrize(
     ("op", "inputs", "attributes"),
     [
-        ("Unsqueeze", [GRID], {"axes": [0, 1]}),
-        ("Unsqueeze", [GRID, np.array([0, 1])], {}),
+        ("Unsqueeze", [GRID, np.array([[0, 1]])], {}),
         ("Concat", [ROW, ROW], {}),
         ("Add", [ROW, ROW], {}),
         ("ConstantOfShape", [np.array(2)], {}),
