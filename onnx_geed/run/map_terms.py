@@ -91,13 +91,14 @@ class Terms:
         ]
 
     def check(self, plan: Plan, arrays: Mapping[str, F32]) -> None:
-        """Refuse parts (rows, ...) that make a layer of another shape than when it was tried out.
+        """Refuse arrays (rows, ...) of another shape than when the model was tried out.
 
         Raises
         ------
         GeedError
-            If there are any.
+            If there is one, or parts make a layer of another shape.
         """
+        check_shapes(plan, {n: a for n, a in arrays.items() if n in plan.layers}, axes=1)
         for name, one in self.apart.items():
             shapes = [arrays[part].shape for part in one.parts]
             length = sum(shape[one.axis] for shape in shapes)

@@ -26,7 +26,7 @@ from onnx_geed.run.between_samples import (
 )
 from onnx_geed.run.job import Job, job_orbits
 from onnx_geed.run.map_terms import Terms, terms_of
-from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, check_shapes, reduce_orbits
+from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, reduce_orbits
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.session import Runner, Session
@@ -153,8 +153,6 @@ class Pieces:
             part = slice(None) if len(elements) == n else _slice(elements)
             some, fed = np.ascontiguousarray(rows[part]), task.source.part_of(feeds, part)
             arrays = run_rows(task.source, runner, some, fed, task.batch)
-            layers = {name: a for name, a in arrays.items() if name in task.plan.layers}
-            check_shapes(task.plan, layers, axes=1)
             terms.check(task.plan, arrays)
             check_rows(
                 *(task.source, runner, some, fed, arrays, task.batch, positions),

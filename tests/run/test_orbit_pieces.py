@@ -1,6 +1,7 @@
 """An orbit in pieces gives the bits of the orbit as a whole, and waits for nobody in vain."""
 
 import threading
+import weakref
 
 import models
 import numpy as np
@@ -13,6 +14,7 @@ from onnx_geed.cache import write_cache
 from onnx_geed.run import join, make_options, memory, prepare_run
 from onnx_geed.run.between_samples import Centres
 from onnx_geed.run.job import orbit_jobs
+from onnx_geed.run.session import Session
 from onnx_geed.run.worker import Worker
 
 KEY = ("channel-cos", "map")
@@ -52,6 +54,25 @@ def test_pieces_give_the_bits_of_whole_orbits(tmp_path, path, group, batch, supp
     assert live["measurements"] == whole(path, data, group, tmp_path / "a.geed", options)
     apart = [m["between_samples"] is None for m in live["measurements"]]
     assert apart == [samples == 1] * len(apart)
+
+
+def test_a_piece_is_let_go_before_the_next_is_run(path, monkeypatch):
+    options = make_options({"measures": ["channel-cos"], "batch_size": 2, "provider": "cpu"})
+    prepared = prepare_run(path, images((3, 9, 9), 1), "C8", options)
+    given, maps, runs = Session.run_as_given, [], []
+
+    def watched(self, batch, feeds=None):
+        runs.append(sum(map_() is not None for map_ in maps))
+        arrays = given(self, batch, feeds)
+        maps[:] = [weakref.ref(array) for array in arrays.values() if array.ndim == 4]
+        return arrays
+
+    monkeypatch.setattr(Session, "run_as_given", watched)
+    (job,) = orbit_jobs(prepared.task, prepared.passes[0], 1)
+    prepared.worker.run(job)
+    assert len(runs) == 4
+    # The last map that was looked at has a name yet.
+    assert max(runs) <= 1 < len(maps)
 
 
 def test_given_channel_tables_and_their_inverse_go_in_pieces(tmp_path):
