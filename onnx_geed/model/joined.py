@@ -50,26 +50,26 @@ def joined_tensors(proto: onnx.ModelProto, names: Sequence[str]) -> dict[str, Jo
     In a dense block each tensor is the one before and a few channels more, so that the same
     channels would be brought out again and again.
     """
-    makers = {name: node for node in proto.graph.node for name in node.output if name}
+    makers = {name for node in proto.graph.node for name in node.output if name}
     wanted, found = set(names), dict[str, Joined]()
     # As nodes are sorted, what lies inside another comes first.
     for node in proto.graph.node:
+        if node.op_type != "Concat" or node.domain not in ("", "ai.onnx"):
+            continue
         axis = attribute(node, "axis", 0)
+        inner = [found.get(part) for part in node.input]
         if (
-            node.op_type == "Concat"
-            and node.domain in ("", "ai.onnx")
-            and wanted.intersection(node.output)
+            wanted.intersection(node.output)
             and axis >= 1
             and all(part in makers for part in node.input)
+            and all(one is None or one.axis == axis for one in inner)
         ):
-            inner = [found.get(part) for part in node.input]
-            if all(one is None or one.axis == axis for one in inner):
-                parts = [
-                    name
-                    for part, one in zip(node.input, inner, strict=True)
-                    for name in ((part,) if one is None else one.parts)
-                ]
-                found[node.output[0]] = Joined(tuple(parts), axis)
+            parts = [
+                name
+                for part, one in zip(node.input, inner, strict=True)
+                for name in ((part,) if one is None else one.parts)
+            ]
+            found[node.output[0]] = Joined(tuple(parts), axis)
     uses = Counter(part for one in found.values() for part in set(one.parts))
     uses.update(wanted - found.keys())
     return {name: one for name, one in found.items() if any(uses[part] > 1 for part in one.parts)}
