@@ -44,7 +44,11 @@ def test_what_is_placed_is_what_the_reference_gives(op, inputs, attributes):
 def test_axes_may_be_an_attribute_as_before_opset_13(axes):
     node = models.node("Unsqueeze", "x", "y", axes=axes)
     (own,) = placed(node, {"x": GRID})
-    (expected,) = ReferenceEvaluator(node, opsets={"": 11}).run(None, {"x": GRID})
+    value = helper.make_tensor_value_info
+    x, y = value("x", TensorProto.FLOAT, [2, 3]), value("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": GRID})
     np.testing.assert_array_equal(own, expected)
 
 
