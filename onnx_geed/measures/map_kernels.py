@@ -95,8 +95,8 @@ _BOTH = 2
 def _interleave(planes: F32, at: int, count: int, area: int, pixels: F32) -> None:
     """Set ``pixels`` (area, 8) to ``count`` planes that begin ``at``.
 
-    Eight streams at once are more than a processor follows by itself: of the planes behind these, a
-    fourth of a kilobyte is asked for at each step, as much as it reads.
+    Eight streams at once are more than a processor follows by itself: at each step it is asked for
+    256 bytes of the planes behind these, as much as the step reads.
     """
     whole = area // 8 * 8 if count == 8 else 0
     ahead = at + max(8 * area, _AHEAD)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.measures import MapSums, Measure, Plan
+from onnx_geed.model import Joined
 from onnx_geed.run.between_samples import (
     Centres,
     Key,
@@ -107,8 +108,9 @@ class Pieces:
                 a is not b for a, b in zip(kept.measures, measures, strict=True)
             ):
                 # Padding is cleared in whole layers.
-                masked = job.task.source.mask is not None
-                joined = {} if masked else getattr(self._runner, "joined", {})
+                joined: Mapping[str, Joined] = {}
+                if job.task.source.mask is None and isinstance(self._runner, Session):
+                    joined = self._runner.joined
                 kept = terms_of(plan, measures, joined, _let_go(plan, measures))
                 self._kept[key] = kept
             return kept

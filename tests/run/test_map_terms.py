@@ -11,13 +11,15 @@ from running import images, orbits
 import onnx_geed as geed
 from onnx_geed import GeedError
 from onnx_geed.cache import write_cache
-from onnx_geed.groups import parse_layout, still_action
+from onnx_geed.groups import layout_action, parse_layout, still_action
 from onnx_geed.measures import Layer, Measure
 from onnx_geed.model import Joined, load_model
 from onnx_geed.run import make_options, map_terms, prepare_run, session
+from onnx_geed.run.job import orbit_jobs
 from onnx_geed.run.joining import Rows, shape_of, whole_of
 from onnx_geed.run.map_terms import Terms, terms_of
 from onnx_geed.run.session import open_exposed
+from onnx_geed.run.worker import Worker
 
 SHARED = ("grown", "all")
 
@@ -259,3 +261,20 @@ def test_a_session_of_named_tensors_is_in_parts_only_where_they_share_one(tmp_pa
     model = load_model(save(dense_block(), tmp_path / "m.onnx"))
     assert not open_exposed(model, "x", ["all", "logits"], "cpu").joined
     assert set(open_exposed(model, "x", ["all", "two"], "cpu").joined) == {"all"}
+
+
+def test_another_plan_of_the_same_names_is_measured_by_its_own_actions(tmp_path):
+    path, data = save(dense_block(), tmp_path / "m.onnx"), images((3, 9, 9), 2)
+    prepared = prepare_run(path, data, "C8", make_options({**LAYERS, "provider": "cpu"}))
+    plan = prepared.task.plan
+    nearest = [
+        replace(m, action=layout_action(plan.group, m.action.layout, m.action.lengths, "nearest"))
+        for m in plan.measures
+    ]
+    tasks = prepared.task, replace(prepared.task, plan=replace(plan, measures=tuple(nearest)))
+    jobs = [orbit_jobs(task, prepared.passes[0], 2)[0] for task in tasks]
+    key, worker = ("channel-cos", "all"), Worker()
+    smooth, coarse = (worker.run(job).measures[key].deviations for job in jobs)
+    assert (smooth != coarse).any()
+    for job, got in zip(jobs, (smooth, coarse), strict=True):
+        np.testing.assert_array_equal(Worker().run(job).measures[key].deviations, got)
