@@ -12,7 +12,7 @@ def main() -> None:
     try:
         cli(prog_name="onnx-geed")
     except SystemExit as end:
-        finish(end.code if isinstance(end.code, int) else 0)
+        finish(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
 
 

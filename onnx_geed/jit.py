@@ -148,7 +148,7 @@ def _numba() -> Any:
     """
     settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
     try:
-        with _warnings_raised() if settings else contextlib.nullcontext():
+        with _warnings_raised() if settings else contextlib.nullcontext(), _without(*_unneeded()):
             import numba
     except Exception as error:
         reason, _, _ = str(error).partition("\n")
@@ -157,6 +157,12 @@ def _numba() -> Any:
             + (f"look at {', '.join(settings)}" if settings else "install it again")
         ) from None
     return numba
+
+
+def _unneeded() -> tuple[str, ...]:
+    """Return what numba loads beside itself for nothing: a version to look at, and a reader."""
+    settings = Path(".numba_config.yaml")  # of this folder, which numba reads its settings from
+    return ("scipy",) if settings.exists() else ("scipy", "yaml")
 
 
 @contextlib.contextmanager
@@ -191,7 +197,9 @@ def _take_from_disk(kernel: Any) -> None:
             with contextlib.suppress(Exception):
                 cache.flush()
         if found is None:
-            with _without_linear_algebra():
+            # It takes as long as the rest of numba, and no loop here calls it. Whoever compiles
+            # others has it nevertheless: numba looks for it again where it is called.
+            with _without("scipy.linalg"):
                 target.refresh()
         return found
 
@@ -205,13 +213,9 @@ def _take_from_disk(kernel: Any) -> None:
 
 
 @contextlib.contextmanager
-def _without_linear_algebra() -> Iterator[None]:
-    """Let this thread import numba as if SciPy's linear algebra were not installed.
-
-    It takes as long as the rest of numba, and no loop here calls it. Whoever else compiles loops in
-    this process has it nevertheless, since numba looks for it again where it is called.
-    """
-    finder = _Missing(threading.get_ident())
+def _without(*modules: str) -> Iterator[None]:
+    """Let this thread import numba as if some modules that it can do without were not installed."""
+    finder = _Missing(frozenset(modules), threading.get_ident())
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -220,14 +224,14 @@ def _without_linear_algebra() -> Iterator[None]:
 
 
 class _Missing(importlib.abc.MetaPathFinder):
-    """Finds no linear algebra for one thread."""
+    """Finds no such modules for one thread."""
 
-    def __init__(self, thread: int) -> None:
-        self._thread = thread
+    def __init__(self, modules: frozenset[str], thread: int) -> None:
+        self._modules, self._thread = modules, thread
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Refuse the one module; leave others to other finders."""
-        if fullname == "scipy.linalg" and threading.get_ident() == self._thread:
+        """Refuse these modules; leave others to other finders."""
+        if fullname in self._modules and threading.get_ident() == self._thread:
             raise ModuleNotFoundError(f"{fullname} is not needed", name=fullname)
 
 

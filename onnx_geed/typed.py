@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
@@ -143,7 +144,11 @@ def refuse_masked(name: str, value: object) -> None:
     GeedError
         If some are.
     """
-    if isinstance(value, np.ma.MaskedArray) and (hidden := np.count_nonzero(value.mask)):
+    # Of a module that is not loaded there are no arrays; asked for, NumPy would load it now.
+    masked = sys.modules.get("numpy.ma")
+    if masked is None or not isinstance(value, masked.MaskedArray):
+        return
+    if hidden := np.count_nonzero(value.mask):
         raise GeedError(
             f"{name}: {hidden} values are masked, and would be taken for others; fill them, or "
             "give .data"

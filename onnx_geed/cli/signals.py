@@ -92,6 +92,8 @@ def install() -> Callable[[], None]:
         if h is signal.SIG_DFL or (n.name in _WORDS and h not in (signal.SIG_IGN, None))
     }
     _state["handled"] = 1
+    # Nothing is registered yet: whatever will be, is called before.
+    atexit.register(_leave)
     for number in before:
         signal.signal(number, _stop)
     shown = sys.unraisablehook
@@ -101,6 +103,7 @@ def install() -> Callable[[], None]:
         sys.unraisablehook = shown
         for number, handler in before.items():
             signal.signal(number, handler)
+        atexit.unregister(_leave)
         _state.clear()
 
     return restore
@@ -109,8 +112,8 @@ def install() -> Callable[[], None]:
 def finish(status: int) -> None:
     """Keep a finished command's status: no signal changes it while the process ends.
 
-    Python ends threads and libraries for some hundredths of a second yet, and gives signals their
-    default back before it is done.
+    Python ends threads and calls what was registered yet, and gives signals their default back
+    before it is done.
     """
     if "handled" in _state:
         _state["finished"] = status
@@ -121,6 +124,29 @@ def _ignore() -> None:
     for number in ENDING:
         if signal.getsignal(number) is _stop:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _leave() -> None:
+    """End a finished process here, when all that was registered has been called.
+
+    Python would take half a million objects apart, one by one, for the system to take all memory
+    back after that.
+    """
+    if "finished" not in _state or _is_watched():
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):
+        return  # Python finds the same, and says so
+    os._exit(_state["finished"])
+
+
+def _is_watched() -> bool:
+    """Whether a tracer or profiler is at work, which may keep what it saw as the very last."""
+    monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+    tools = [] if monitoring is None else [monitoring.get_tool(i) for i in range(6)]
+    return any(tools) or sys.gettrace() is not None or sys.getprofile() is not None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

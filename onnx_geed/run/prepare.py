@@ -55,11 +55,10 @@ from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.place_labels import bind_background
-from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import Session, open_exposed, runtime_conflict
 from onnx_geed.run.source import Source, layouts_of_inputs, make_source
-from onnx_geed.run.trial import Opener, Trial, further_rows, try_out
+from onnx_geed.run.trial import Opener, Trial, check_of, further_rows, try_out
 from onnx_geed.run.truths import targeted, with_truths
 from onnx_geed.run.worker import Worker
 from onnx_geed.text import counted
@@ -139,7 +138,7 @@ class Prepared:
         """Return the same with only the first so many orbits, and the points that M needs."""
         source = self.task.source
         indices = source.indices[: max(count, self.options.norm_samples)]
-        check = source.check and replace(source.check, count=count)
+        check = source.check and source.check.over(count)
         source = source.over(indices, check)
         return replace(self, task=replace(self.task, source=source), count=count)
 
@@ -306,8 +305,8 @@ def prepare_run(
     check_given_measured(listed, options, plan)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
-    if (trial.unproven or trial.by_count) and share.batch > 1:
-        source = replace(source, check=_row_check(trial, count, options, engine))
+    if share.batch > 1:
+        source = replace(source, check=check_of(trial, count, options, engine))
         if trial.unproven and not trial.mixes:
             on_engine.append(
                 "the graph does not prove that rows of a batch are independent "
@@ -463,12 +462,6 @@ def _check_family(group: Group, action: Action | None, options: Options) -> None
                 "a family, without compositions to check it by: fit it instead, as with "
                 f"--output-action {layer}=fit:linear"
             )
-
-
-def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:
-    cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
-    of = spreads(trial.rows), count, options.seed, trial.mixes, cure
-    return RowCheck(*of, once=not trial.unproven)
 
 
 def check_inputs(prepared: Prepared) -> None:

@@ -18,6 +18,7 @@ from onnx_geed.threads import Threads
 
 __all__ = [
     "TrialRows",
+    "probe_alone",
     "probe_batch",
     "probe_pair",
     "probe_places",
@@ -57,6 +58,32 @@ def trial_rows(source: Source, threads: int) -> TrialRows:
     count = min(3, len(source.indices))
     inputs = source.rows([0])[:3] if count == 1 else source.rows(range(count), orbits=False)
     return TrialRows(inputs, source.trial_inputs, threads)
+
+
+def probe_alone(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
+    """Run two rows alone: a proof that rows are independent is held against data later.
+
+    Parameters
+    ----------
+    runner : Runner
+        The opened model.
+    rows : TrialRows
+        Some different inputs.
+
+    Returns
+    -------
+    reason : str
+        Empty where all is well; else what goes wrong, naming the tensor.
+    arrays : dict of str to ndarray of float32, shape (rows, ...)
+        Activations by tensor; of maps, those of the first row alone.
+    """
+    with Threads(min(2, rows.threads)) as pool:
+        first, *others = run_alone(runner, rows.inputs[:2], rows.feeds, pool)
+    if reason := _misshapen(first, {}, 1):
+        return reason, {}
+    for name in small_names(first):
+        first[name] = np.concatenate([first[name], *(row[name] for row in others)])
+    return "", first
 
 
 def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:

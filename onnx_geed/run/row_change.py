@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["change_text", "relative_change", "spread"]
+from onnx_geed.errors import GeedError
+
+__all__ = ["change_text", "dependent", "most_change", "relative_change", "spread"]
 
 
 def change_text(change: float) -> str:
     """Say by how much a tensor changes with its batch."""
     much = f"{change:.1e} of" if change < 10 else "far more than"
     return f"changes with its batch by {much} its spread"
+
+
+def most_change(dtype: np.dtype[Any]) -> float:
+    """Return by how much of their spread rows of a model's precision may change with their batch.
+
+    Kernels for other batch sizes add up in another order.
+    """
+    return 2e-2 if dtype == np.float16 else 1e-3
+
+
+def dependent(row: str, name: str, change: float, cure: str) -> GeedError:
+    """Say that a row of a tensor changes with its batch, and what to do."""
+    return GeedError(
+        f"{row}: tensor {name!r} {change_text(change)}, so rows of a batch are not independent; "
+        f"{cure}"
+    )
 
 
 def relative_change(

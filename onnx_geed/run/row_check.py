@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
 from onnx_geed.run.joining import Rows
-from onnx_geed.run.row_change import change_text, relative_change, spread
+from onnx_geed.run.row_change import dependent, most_change, relative_change, spread
 from onnx_geed.run.session import Runner
 
 __all__ = ["RowCheck", "spreads"]
@@ -83,6 +82,10 @@ class RowCheck:
         given = self.spreads, self.count, self.seed, self.every, self.cure, self.once
         return RowCheck, given
 
+    def over(self, count: int) -> RowCheck:
+        """Return what checks so many orbits of D."""
+        return replace(self, count=count)
+
     def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
         """Say whether a job is to be checked.
 
@@ -143,7 +146,7 @@ class RowCheck:
         if self.every:
             picks = list(range(len(rows)))
         alone = [run(i) for i in picks]
-        limit = 2e-2 if runner.dtype == np.float16 else 1e-3
+        limit = most_change(runner.dtype)
         for name, together in arrays.items():
             expected = np.concatenate([row[name] for row in alone])
             for j, i in enumerate(picks):
@@ -152,10 +155,7 @@ class RowCheck:
                 swapped[j] = together[i]
                 change = relative_change(swapped, expected, self.spreads.get(name, 0.0))
                 if change > limit:
-                    raise GeedError(
-                        f"{label(i)}: tensor {name!r} {change_text(change)}, so rows of a batch "
-                        f"are not independent; {self.cure}"
-                    )
+                    raise dependent(label(i), name, change, self.cure)
 
 
 def _row_sizes(rows: F32) -> NDArray[np.float64]:

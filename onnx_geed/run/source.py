@@ -49,6 +49,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.backdrop import BackdropOpening
 from onnx_geed.run.feeds import Feed, feeds_of
+from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.mask import Mask, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
 from onnx_geed.run.moving import check_input
@@ -71,8 +72,9 @@ class Source:
         Other inputs that the group moves along with it.
     feeds : mapping of str to Feed
         The inputs that it does not move.
-    check : RowCheck, optional
-        Which rows are run again alone, where nothing proves that those of a batch are independent.
+    check : RowCheck or FirstRow, optional
+        Which rows of a batch are compared with the same ones alone: some, where nothing proves that
+        they are independent, else the first.
     mask : Mask, optional
         Which entries are padding.
     place_labels : ndarray of int32, shape (available, ...), optional
@@ -82,7 +84,7 @@ class Source:
     main: MovedInput
     partners: Mapping[str, MovedInput] = field(default_factory=dict, repr=False)
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
-    check: RowCheck | None = None
+    check: RowCheck | FirstRow | None = None
     mask: Mask | None = None
     place_labels: NDArray[np.int32] | None = field(default=None, repr=False)
 
@@ -127,7 +129,7 @@ class Source:
         each = zip(*(moved.action.exact() for moved in self.moved), strict=True)
         return tuple(max(of_inputs, key=kinds.index) for of_inputs in each)
 
-    def over(self, indices: tuple[int, ...], check: RowCheck | None) -> Source:
+    def over(self, indices: tuple[int, ...], check: RowCheck | FirstRow | None) -> Source:
         """Return the same with a smaller D, and what is checked on it."""
         partners = {k: replace(moved, indices=indices) for k, moved in self.partners.items()}
         main = replace(self.main, indices=indices)

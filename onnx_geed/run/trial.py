@@ -20,11 +20,14 @@ from onnx_geed.model import (
     rows_apart,
 )
 from onnx_geed.run.executor import cores
+from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.footprint import Footprint
+from onnx_geed.run.job import EngineName
 from onnx_geed.run.joining import Rows
 from onnx_geed.run.options import Options
 from onnx_geed.run.probe import (
     TrialRows,
+    probe_alone,
     probe_batch,
     probe_pair,
     probe_places,
@@ -32,12 +35,13 @@ from onnx_geed.run.probe import (
     small_names,
     trial_rows,
 )
+from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.session import EndlessError, Session, open_exposed
 from onnx_geed.run.source import Source
 from onnx_geed.text import counted
 from onnx_geed.threads import Threads
 
-__all__ = ["Opener", "Trial", "further_rows", "try_out"]
+__all__ = ["Opener", "Trial", "check_of", "further_rows", "try_out"]
 
 # Opens a session on a model, by its input, the tensors that it returns, and the provider.
 Opener = Callable[[Model, str, Sequence[str], str], Session]
@@ -92,6 +96,9 @@ class Trial:
         Rows whose memory the runtime keeps: those that it ran at once.
     by_count : bool
         Whether the proof leans on what the graph makes of two other numbers of rows.
+    first : ndarray of float32, shape (1, ...), optional
+        The model input of the first row, where rows were run alone and no batch was: the first real
+        one is to be looked at.
     """
 
     session: Session
@@ -103,16 +110,21 @@ class Trial:
     mixes: bool = False
     held: int = 1
     by_count: bool = False
+    first: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A model run in batches: its session, what spoke against it, what was run, what is proven."""
+    """A model run in batches: its session, what spoke against it, what was run, what is proven.
+
+    Of a proof that needs no batch to be tried, rows were run ``alone``.
+    """
 
     session: Session | None
     reason: str
     rows: Mapping[str, NDArray[np.float32]]
     apart: Apart | Lost | Mixed
+    alone: bool = False
 
 
 def try_out(
@@ -187,11 +199,16 @@ def _try_out(
                 return _Attempt(session, apart.reason, {}, apart)
             # Rows are held several times, and of large maps no more than their shapes is asked.
             runner = session.apart(session.outputs)
-            if isinstance(apart, Apart):
-                reason, parts = probe_pair(runner, rows)
-            else:
+            alone = False
+            if not isinstance(apart, Apart):
                 reason, parts = probe_batch(runner, rows, batch)
-            return _Attempt(session, reason, Rows(session.outputs, session.joined, parts), apart)
+            # Of what is computed inside the graph no row can be looked at later.
+            elif alone := not apart.by_count and _by_kernels(session, options):
+                reason, parts = probe_alone(runner, rows)
+            else:
+                reason, parts = probe_pair(runner, rows)
+            found = Rows(session.outputs, session.joined, parts)
+            return _Attempt(session, reason, found, apart, alone)
         except EndlessError:
             raise
         except GeedError as error:
@@ -217,9 +234,17 @@ def _try_out(
     mixes = isinstance(best.apart, Mixed)
     # True of the graph engine as well, which runs every row again alone.
     notes = [f"run one by one, since in a batch {unproven}"] if mixes else []
-    held = 2 if footprint.tight else 3
+    held = (1 if best.alone else 2) + (not footprint.tight)
     by_count = isinstance(best.apart, Apart) and best.apart.by_count
-    return Trial(best.session, graph, best.rows, False, notes, unproven, mixes, held, by_count)
+    first = rows.inputs[:1] if best.alone else None
+    return Trial(
+        *(best.session, graph, best.rows, False, notes, unproven, mixes, held, by_count), first
+    )
+
+
+def _by_kernels(session: Session, options: Options) -> bool:
+    """Whether deviations are computed by compiled loops, whatever is measured."""
+    return options.engine == "kernels" or (options.engine == "auto" and session.provider == "cpu")
 
 
 def _run_alone(
@@ -353,6 +378,31 @@ def _likely_row_counts(model: Model, acted: Input) -> list[int]:
     leads |= {values[0] for values in constants(model.proto.graph).values() if len(values) > 1}
     likely = sorted(n for n in leads if 1 < n <= _MOST_FIXED)[:_MOST_TRIED]
     return list(dict.fromkeys([*likely, *_OFTEN]))
+
+
+def check_of(
+    trial: Trial, count: int, options: Options, engine: EngineName
+) -> RowCheck | FirstRow | None:
+    """Return what is looked at in real jobs of several rows, so that the trial need not.
+
+    Parameters
+    ----------
+    trial : Trial
+        What is proven, and what was tried.
+    count : int
+        Size of D.
+    options : Options
+        The seed.
+    engine : {"kernels", "graph"}
+        Where deviations are computed.
+    """
+    cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
+    if trial.first is not None:
+        return FirstRow(trial.first, trial.rows, trial.session.runtime, cure)
+    if not (trial.unproven or trial.by_count):
+        return None
+    of = spreads(trial.rows), count, options.seed, trial.mixes, cure
+    return RowCheck(*of, once=not trial.unproven)
 
 
 def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]:

@@ -309,15 +309,15 @@ def test_what_is_proven_is_run_in_batches_without_a_word(tmp_path):
     assert not any("rows" in note for note in result["notes"])
 
 
-def test_the_probe_alone_would_not_have_seen_it(tmp_path, monkeypatch):
+def test_a_proof_that_is_wrong_is_seen_in_the_first_run(tmp_path, monkeypatch):
     from onnx_geed.run import trial
 
-    images = data(bright=(5, 11))
-    alone = measured(tmp_path, graph(GLOBAL), images, batch_size=1)
+    model, images = graph(GLOBAL), data(bright=(5, 11))
     monkeypatch.setattr(trial, "rows_apart", lambda *a, **k: Apart(1))
-    wrong = measured(tmp_path, None, images)
-    assert wrong["runtime"]["batch_size"] > 1
-    assert np.abs(values(wrong) - values(alone)).max() > 0.1
+    with pytest.raises(GeedError, match="rows of a batch are not independent; run them one by"):
+        measured(tmp_path, model, images)
+    alone = measured(tmp_path, None, images, batch_size=1)
+    assert np.isfinite(values(alone)).all()
 
 
 def test_an_unproven_model_whose_trial_shows_it_is_run_one_by_one(tmp_path):

@@ -1,0 +1,88 @@
+"""The first row of a run, in its batch and alone: a proof of independence, held against data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.run.joining import Rows
+from onnx_geed.run.row_change import dependent, most_change, relative_change, spread
+from onnx_geed.run.row_check import RowCheck, spreads
+from onnx_geed.run.session import Runner, Session
+
+__all__ = ["FirstRow"]
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class FirstRow:
+    """Compares the first row of the first job with the same row of the trial, once.
+
+    The trial ran it alone, so nothing is run again. Its activations are let go then.
+
+    Parameters
+    ----------
+    row : ndarray of float32, shape (1, ...)
+        The model input.
+    tried : mapping of str to ndarray of float32, or None
+        Activations of some rows that were run alone, by tensor, this one being the first. ``None``
+        once they were compared.
+    runtime : object
+        What ran it: another network's row is another one.
+    cure : str
+        What to do where they differ.
+    """
+
+    row: F32
+    tried: Mapping[str, F32] | None
+    runtime: object
+    cure: str
+
+    def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
+        # Elsewhere, to run a row again is less than to send its activations there.
+        return RowCheck, (spreads(self.tried or {}), 1, 0, False, self.cure, True)
+
+    def over(self, count: int) -> FirstRow:
+        """Return what checks so many orbits of D: the same."""
+        return self
+
+    def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
+        """Say whether a job is to be checked, as :meth:`RowCheck.wants` does."""
+        return 0 in positions and self.tried is not None
+
+    def compare(
+        self,
+        runner: Runner,
+        rows: F32,
+        arrays: Mapping[str, F32],
+        run: Callable[[int], Mapping[str, F32]],
+        label: Callable[[int], str],
+    ) -> None:
+        """Compare a job's first row with the same one alone, as :meth:`RowCheck.compare` does.
+
+        Raises
+        ------
+        GeedError
+            If it differs by more than a thousandth of the spread between rows (a fiftieth in half
+            precision), naming its sample.
+        """
+        tried, self.tried = self.tried, None
+        same = isinstance(runner, Session) and runner.runtime is self.runtime
+        # A family may begin with an element that moves the sample.
+        if tried is None or not same or not np.array_equal(rows[:1], self.row):
+            tried = run(0)
+        for name, together in arrays.items():
+            parts = tried.given if isinstance(tried, Rows) else tried
+            alone = parts[name] if name in parts else tried[name]
+            # Nearly always they are equal to the last bit, which is seen at once.
+            if np.array_equal(together[:1], alone[:1]):
+                continue
+            # How far rows are apart, the rows of the job tell; of maps the trial kept this one.
+            known = max(spread(alone), spread(together))
+            change = relative_change(together[:1], alone[:1], known)
+            if change > most_change(runner.dtype):
+                raise dependent(label(0), name, change, self.cure)

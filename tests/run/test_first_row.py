@@ -1,0 +1,139 @@
+"""The first row of a run, in its batch and alone."""
+
+import pickle
+from types import SimpleNamespace
+
+import models
+import numpy as np
+import pytest
+
+import onnx_geed as geed
+from onnx_geed.run.first_row import FirstRow
+from onnx_geed.run.options import make_options
+from onnx_geed.run.prepare import prepare_run
+from onnx_geed.run.row_check import RowCheck
+from onnx_geed.run.session import Session
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.random((4, 3), dtype=np.float32)
+FEW = {"samples": 3, "norm_samples": 3, "provider": "cpu"}
+
+
+def session(runtime, dtype=np.float32):
+    return Session(runtime, "x", np.dtype(dtype), ("y",), "cpu")
+
+
+def compared(first, runner, arrays, rows=ROWS):
+    """The rows that were run again; an error where they differ."""
+    again = []
+
+    def run(i):
+        again.append(i)
+        return {"y": rows[i : i + 1] * 2}
+
+    first.compare(runner, rows, arrays, run, lambda i: f"row {i}")
+    return again
+
+
+@pytest.fixture
+def runtime():
+    return SimpleNamespace()
+
+
+@pytest.fixture
+def first(runtime):
+    return FirstRow(ROWS[:1], {"y": ROWS[:1] * 2}, runtime, "give --batch-size 1")
+
+
+def test_the_row_of_the_trial_is_taken_once_and_let_go(first, runtime):
+    assert first.wants(range(2), 8, ROWS)
+    assert not first.wants(range(2, 4), 8, ROWS)
+    assert compared(first, session(runtime), {"y": ROWS * 2}) == []
+    assert first.tried is None
+    assert not first.wants(range(2), 8, ROWS)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_row_that_changes_with_its_batch_is_named(first, runtime, rows):
+    mixed = ROWS * 2 + ROWS.mean(axis=0)
+    with pytest.raises(geed.GeedError, match=r"row 0: tensor 'y' changes .*; give --batch-size 1"):
+        compared(first, session(runtime), {"y": mixed[:rows]}, ROWS[:rows])
+
+
+def test_rounding_in_another_order_is_no_change(first, runtime):
+    rounded = ROWS * 2 * (1 + np.float32(3e-7))
+    assert not np.array_equal(rounded, ROWS * 2)
+    assert compared(first, session(runtime), {"y": rounded}) == []
+
+
+@pytest.mark.parametrize(("dtype", "passes"), [(np.float16, True), (np.float32, False)])
+def test_half_precision_may_change_by_more(first, runtime, dtype, passes):
+    changed = {"y": ROWS * 2 + np.float32(5e-3)}
+    if passes:
+        assert compared(first, session(runtime, dtype), changed) == []
+    else:
+        with pytest.raises(geed.GeedError):
+            compared(first, session(runtime, dtype), changed)
+
+
+def test_a_row_of_another_network_or_another_row_is_run_alone(runtime):
+    for runner, rows in ((SimpleNamespace(), ROWS), (runtime, ROWS[::-1])):
+        first = FirstRow(ROWS[:1], {"y": ROWS[:1] * 5}, runtime, "")
+        assert compared(first, session(runner), {"y": rows * 2}, rows) == [0]
+
+
+def test_elsewhere_a_row_is_run_alone(first):
+    check = pickle.loads(pickle.dumps(first))
+    assert isinstance(check, RowCheck)
+    assert check.once
+    assert check.spreads == {"y": 0.0}
+    assert check.cure == "give --batch-size 1"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
+
+
+def counted(monkeypatch):
+    """The rows of each run of any session."""
+    runs, run = [], Session.run_as_given
+
+    def counting(self, batch, feeds=None):
+        runs.append(len(batch))
+        return run(self, batch, feeds)
+
+    monkeypatch.setattr(Session, "run_as_given", counting)
+    return runs
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(4, [4, 4, 4]), (None, [12])])
+def test_a_proven_model_runs_two_rows_more_than_it_measures(path, monkeypatch, batch, rows):
+    images = RNG.random((3, 3, 8, 8), dtype=np.float32)
+    runs = counted(monkeypatch)
+    geed.measure(path, images, "C4", batch_size=batch, **FEW)
+    assert runs == [1, 1, *rows]
+
+
+def test_what_the_trial_has_run_is_compared_with_the_first_job(path, monkeypatch):
+    images = RNG.random((3, 3, 8, 8), dtype=np.float32)
+    compared, compare = [], FirstRow.compare
+
+    def comparing(self, runner, rows, arrays, run, label):
+        compared.append(np.array_equal(rows[:1], self.row) and set(arrays) <= set(self.tried))
+        for name, array in arrays.items():
+            np.testing.assert_allclose(array[:1], self.tried[name][:1], rtol=1e-5, atol=1e-6)
+        compare(self, runner, rows, arrays, run, label)
+
+    monkeypatch.setattr(FirstRow, "compare", comparing)
+    geed.measure(path, images, "C4", **FEW)
+    assert compared == [True]
+
+
+def test_a_run_row_by_row_compares_nothing(path):
+    images = RNG.random((3, 3, 8, 8), dtype=np.float32)
+    one = prepare_run(path, images, "C4", make_options({"batch_size": 1, **FEW}))
+    several = prepare_run(path, images, "C4", make_options(FEW))
+    assert one.task.source.check is None
+    assert isinstance(several.task.source.check, FirstRow)
+    assert several.first(2).task.source.check is several.task.source.check
