@@ -9,9 +9,11 @@ says what it holds, and a seal that it holds all of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +86,27 @@ def named_by_content(loop: Any) -> Any:
     """
     kept = loop._cache
     # Time and size, as numba has it, and the text: an installer may give every file one time.
-    source = kept._impl.locator.get_source_stamp(), _digest_of(loop.py_func.__code__.co_filename)
+    file = loop.py_func.__code__.co_filename
+    source = kept._impl.locator.get_source_stamp(), _digest_of(file, loop.py_func.__module__)
     kept._cache_file = _Files(kept.cache_path, kept._impl.filename_base, source)
     return loop
 
 
-def _digest_of(file: str) -> str:
-    with contextlib.suppress(OSError):
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return ""  # in a zip file, whose time is its own
+@functools.cache
+def _digest_of(file: str, module: str) -> str:
+    """Return a digest of a module's text, and of those that it takes loops and constants from.
+
+    They become part of its own machine code. Looked for are modules of the same package.
+    """
+    package, texts, to_read = module.rpartition(".")[0], dict[str, bytes](), [Path(file).name]
+    with contextlib.suppress(OSError):  # in a zip file, whose time is its own
+        while to_read:
+            name = to_read.pop()
+            if name not in texts:
+                texts[name] = Path(file).with_name(name).read_bytes()
+                taken = rf"^ *from {re.escape(package)}\.(\w+) import ".encode()
+                to_read += [f"{m.decode()}.py" for m in re.findall(taken, texts[name], re.M)]
+    whole = hashlib.sha256()
+    for name in sorted(texts):
+        whole.update(hashlib.sha256(texts[name]).digest())
+    return whole.hexdigest()

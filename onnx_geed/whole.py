@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 from onnx_geed.errors import GeedError
 
-__all__ = ["awaited", "whole"]
+__all__ = ["awaited", "let_come_back", "whole"]
 
 # Steps that each thread is inside, by its number; a thread changes its own alone.
 _INSIDE: dict[int, int] = {}
@@ -71,7 +71,7 @@ def _stay_at_the_end(me: int) -> None:
 
 
 @atexit.register
-def _let_come_back() -> None:
+def let_come_back() -> None:
     """Wait for threads that are inside a library; those that are no daemons have ended already."""
     _ENDING.set()
     until = time.monotonic() + _LONGEST

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-DEMO = Path(__file__).resolve().parents[1] / "onnx_geed" / "demo"
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "onnx_geed" / "demo"
 PYTHON = "import onnx_geed; print(onnx_geed.normaliser('latent-l2', [[0.0, 3.0], [4.0, 0.0]]))"
 
 pytestmark = pytest.mark.skipif(
@@ -149,3 +150,62 @@ def test_loops_on_the_disk_are_run_without_what_compiles_them(tmp_path):
     values, loaded = first.stdout.rsplit(maxsplit=1)
     assert loaded == "True"
     assert again.stdout.rsplit(maxsplit=1) == [values, "False"]
+
+
+LOADED = """
+import sys
+import onnx_geed
+
+onnx_geed.normaliser("latent-l2", [[0.0, 3.0], [4.0, 0.0]])
+import numba
+
+print(*(name in sys.modules for name in ("scipy", "yaml")), numba.config.DEBUG_CACHE)
+"""
+
+
+def test_numba_is_loaded_without_what_it_can_do_without(tmp_path):
+    assert start("-c", LOADED).stdout == "False False 0\n"
+
+
+def test_a_file_of_settings_for_numba_is_still_read(tmp_path, monkeypatch):
+    pytest.importorskip("yaml")
+    monkeypatch.chdir(tmp_path)
+    Path(".numba_config.yaml").write_text("debug_cache: 1\n")
+    assert start("-c", LOADED, PYTHONPATH=ROOT).stdout.splitlines()[-1] == "False True 1"
+
+
+def test_numpy_loads_no_masked_arrays_for_us(tmp_path):
+    code = "import sys, numpy\nbefore = 'numpy.ma' in sys.modules\nimport onnx_geed\n"
+    code += "onnx_geed.parse_group('C8')\nprint(before == ('numpy.ma' in sys.modules))"
+    assert start("-c", code).stdout == "True\n"
+
+
+SOURCES = {
+    "loops.py": "from tools.parts import add\nfrom elsewhere import no\n",
+    "parts.py": "def f():\n    from tools.sizes import SIZE\n",
+    "sizes.py": "SIZE = 8\n",
+    "others.py": "from tools.loops import all\n",
+}
+
+
+@pytest.mark.parametrize("changed", SOURCES)
+def test_machine_code_is_of_all_texts_that_went_into_it(tmp_path, changed):
+    from onnx_geed.machine_code import _digest_of
+
+    for folder in ("before", "after", "same"):
+        (tmp_path / folder).mkdir()
+        for name, text in SOURCES.items():
+            more = "#" if (folder, name) == ("after", changed) else ""
+            (tmp_path / folder / name).write_text(text + more)
+    before, after, same = (
+        _digest_of(str(tmp_path / folder / "loops.py"), "tools.loops")
+        for folder in ("before", "after", "same")
+    )
+    assert before == same
+    assert (before == after) == (changed == "others.py")
+
+
+def test_a_text_that_cannot_be_read_has_a_digest_too(tmp_path):
+    from onnx_geed.machine_code import _digest_of
+
+    assert _digest_of(str(tmp_path / "none.zip" / "loops.py"), "tools.loops")

@@ -48,6 +48,10 @@ _LOADING = "<frozen importlib._bootstrap>"
 _LATER = 0.02
 
 
+# What registers a call for the end as the package is imported.
+_WHOLE = "onnx_geed.whole"
+
+
 # The signal that came first, whether signals are handled, and the status of a finished command.
 _state: dict[str, int] = {}
 
@@ -92,8 +96,9 @@ def install() -> Callable[[], None]:
         if h is signal.SIG_DFL or (n.name in _WORDS and h not in (signal.SIG_IGN, None))
     }
     _state["handled"] = 1
-    # Nothing is registered yet: whatever will be, is called before.
-    atexit.register(_leave)
+    # What is registered later is called before.
+    if not _registered_by_others():
+        atexit.register(_leave)
     for number in before:
         signal.signal(number, _stop)
     shown = sys.unraisablehook
@@ -134,12 +139,20 @@ def _leave() -> None:
     """
     if "finished" not in _state or _is_watched():
         return
+    if steps := sys.modules.get(_WHOLE):
+        steps.let_come_back()  # which is called after this one
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):
         return  # Python finds the same, and says so
     os._exit(_state["finished"])
+
+
+def _registered_by_others() -> bool:
+    """Whether calls are registered for the end but the package's own one, or may be."""
+    count = getattr(atexit, "_ncallbacks", None)
+    return count is None or count() > (_WHOLE in sys.modules)
 
 
 def _is_watched() -> bool:

@@ -378,3 +378,54 @@ def test_a_signal_does_not_change_the_status_of_a_finished_command(number):
         ending.send_signal(number)
         _, told = ending.communicate(timeout=60)
         assert (ending.returncode, told) == (0, b""), delay
+
+
+ENDING = """
+import atexit, os, sys
+class Kept:
+    def __del__(self, write=os.write):
+        write(1, b"taken apart")
+kept = Kept()
+{first}
+from onnx_geed.cli.signals import install
+install()
+atexit.register(print, "registered")
+sys.argv = ["onnx-geed", {word!r}]
+from onnx_geed.__main__ import main
+main()
+"""
+
+
+def ended(word, first=""):
+    code = ENDING.format(word=word, first=first)
+    run = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
+    assert "Traceback" not in run.stderr
+    return run.returncode, [line for line in run.stdout.splitlines() if not line.startswith("0.")]
+
+
+@pytest.mark.parametrize(("word", "status"), [("--version", 0), ("no-such-command", 2)])
+def test_a_finished_process_is_not_taken_apart(word, status):
+    assert ended(word) == (status, ["registered"])
+
+
+def test_a_watched_process_ends_as_python_ends_it():
+    watched = "sys.setprofile(lambda *a: None)"
+    assert ended("--version", watched) == (0, ["registered", "taken apart"])
+
+
+def test_what_another_registered_first_is_called():
+    first = "atexit.register(print, 'first')"
+    assert ended("--version", first) == (0, ["registered", "first", "taken apart"])
+
+
+@pytest.mark.parametrize(("code", "status"), [("'words'", 1), ("None", 0), ("7", 7)])
+def test_a_status_of_any_kind_is_kept(code, status):
+    script = (
+        "import sys\n"
+        "from onnx_geed import __main__ as program, cli\n"
+        "cli.cli = lambda **_: sys.exit(CODE)\n"
+        "program.main()\n"
+    )
+    words = [sys.executable, "-c", script.replace("CODE", code)]
+    run = subprocess.run(words, env=ENV, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (status, "words\n" * (status == 1))
