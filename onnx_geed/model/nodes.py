@@ -55,6 +55,10 @@ FLOATS: dict[int, str] = {
 }
 
 
+# Operators of ONNX itself that have bodies; every node is asked for them many times.
+_BODIED = ("If", "Loop", "Scan", "SequenceMap")
+
+
 def constants(graph: onnx.GraphProto) -> dict[str, list[int]]:
     """Return the short integer constants of a graph, flattened: shapes, axes, indices."""
     values_of = {}
@@ -119,6 +123,8 @@ def data_reads(node: onnx.NodeProto) -> list[str]:
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """Return the bodies of a node such as If or Loop."""
+    if node.op_type not in _BODIED and node.domain in ("", "ai.onnx"):
+        return []
     bodies = []
     for attribute in node.attribute:
         if attribute.HasField("g"):

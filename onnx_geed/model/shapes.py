@@ -126,7 +126,7 @@ def _inferred(
     try:
         plain = onnx.shape_inference.infer_shapes(light)
         if is_complete(plain):
-            return plain, complete(plain, values=values)
+            return plain, complete(plain, values=True) if values else {}
         few = _propagated(light.graph, {}) <= _MOST_PROPAGATED and _few(_shapes(plain))
         short = _short(light, plain) if few else False
         if short is None:  # only the nodes' own arithmetic tells
