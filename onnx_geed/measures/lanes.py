@@ -27,6 +27,7 @@ __all__ = [
     "doubles_at",
     "fetch",
     "floats_at",
+    "gather",
     "round_lanes",
     "transpose",
     "whole_numbers_at",
@@ -63,22 +64,15 @@ def fetch(numbers: F32, at: int) -> None:
     """
 
 
-def blend(
-    out: F32,
-    at: int,
-    pixels: F32,
-    h: int,
-    i: int,
-    j: int,
-    m: int,
-    w: float,
-    x: float,
-    y: float,
-    z: float,
-) -> None:
-    """Set ``out[at:]`` to the sum of four pixels' lanes, those at ``h``, ``i``, ``j`` and ``m``."""
+def blend(out: F32, at: int, pixels: F32, index: I32, weights: F64, i: int) -> None:
+    """Set ``out[at:]`` to the sum of four pixels' lanes, each times its weight.
+
+    Pixels and weights are those from entry i of ``index`` and ``weights`` on.
+    """
+    h, j, m, n = (LANES * int(pixel) for pixel in index[i : i + 4])
+    w, x, y, z = weights[i : i + 4]
     for k in range(LANES):
-        out[at + k] = w * pixels[h + k] + x * pixels[i + k] + y * pixels[j + k] + z * pixels[m + k]
+        out[at + k] = w * pixels[h + k] + x * pixels[j + k] + y * pixels[m + k] + z * pixels[n + k]
 
 
 def add_tap(total: F64, pixels: F32, h: int, w: float) -> None:
@@ -112,6 +106,13 @@ def transpose(
     for i, start in enumerate((a, b, c, d, e, f, g, h)):
         for k in range(LANES):
             out[at + k * stride + i] = source[start + k]
+
+
+def gather(out: F32, at: int, stride: int, source: F32, pixels: I32, q: int) -> None:
+    """Set ``out[at + k * stride + i]`` to lane k of pixel ``pixels[q + i]`` of ``source``."""
+    for i, pixel in enumerate(pixels[q : q + LANES]):
+        for k in range(LANES):
+            out[at + k * stride + i] = source[LANES * int(pixel) + k]
 
 
 _SINGLES = ir.VectorType(ir.FloatType(), LANES)
@@ -174,21 +175,36 @@ def _fetch(typing, numbers, at):
     return types.void(numbers, types.intp), build
 
 
+def _entry(context: Any, builder: Any, of: Any, array: Any, at: Any) -> Any:
+    """Return an entry of a flat array. Numba's own way asks whether ``at`` counts from the end."""
+    data = context.make_array(of)(context, builder, value=array).data
+    return builder.load(builder.gep(data, [at]))
+
+
+def _lanes_of(context: Any, builder: Any, kinds: Any, source: Any, pixels: Any, at: Any) -> Any:
+    """Return the lanes of the pixel that entry ``at`` of a table names."""
+    pixel = builder.sext(_entry(context, builder, kinds[1], pixels, at), ir.IntType(64))
+    start = builder.mul(pixel, ir.Constant(ir.IntType(64), LANES))
+    return builder.load(_place(context, builder, kinds[0], source, start), align=4)
+
+
 @_instruction
-def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):
+def _blend(typing, out, at, pixels, index, weights, i):
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        out, at, pixels, h, i, j, m, *weights = arguments
-        total = None
-        for start, weight in zip((h, i, j, m), weights, strict=True):
-            place = _place(context, builder, signature.args[2], pixels, start)
-            lanes = builder.fpext(builder.load(place, align=4), _DOUBLES)
+        out, at, pixels, index, weights, i = arguments
+        kinds, total = signature.args[2:4], None
+        for t in range(4):
+            tap = builder.add(i, context.get_constant(types.intp, t))
+            lanes = _lanes_of(context, builder, kinds, pixels, index, tap)
+            weight = _entry(context, builder, signature.args[4], weights, tap)
+            lanes = builder.fpext(lanes, _DOUBLES)
             part = builder.fmul(_spread(builder, weight), lanes, flags=_FLAGS)
             total = part if total is None else builder.fadd(total, part, flags=_FLAGS)
         place = _place(context, builder, signature.args[0], out, at)
         builder.store(builder.fptrunc(total, _SINGLES), place, align=4)
         return context.get_dummy_value()
 
-    return types.void(out, types.intp, pixels, *[types.intp] * 4, *[types.float64] * 4), build
+    return types.void(out, types.intp, pixels, index, weights, types.intp), build
 
 
 @_instruction
@@ -250,13 +266,31 @@ def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):
             builder.load(_place(context, builder, signature.args[3], source, start), align=4)
             for start in starts
         ]
-        for lanes in _transposed(builder, loaded):
-            place = _place(context, builder, signature.args[0], out, at)
-            builder.store(lanes, place, align=4)
-            at = builder.add(at, stride)
+        _store_rows(context, builder, signature.args[0], (out, at, stride), loaded)
         return context.get_dummy_value()
 
     return types.void(out, types.intp, types.intp, source, *[types.intp] * 8), build
+
+
+@_instruction
+def _gather(typing, out, at, stride, source, pixels, q):
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, at, stride, source, pixels, q = arguments
+        kinds = signature.args[3:5]
+        ats = [builder.add(q, context.get_constant(types.intp, i)) for i in range(LANES)]
+        loaded = [_lanes_of(context, builder, kinds, source, pixels, a) for a in ats]
+        _store_rows(context, builder, signature.args[0], (out, at, stride), loaded)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, types.intp, source, pixels, types.intp), build
+
+
+def _store_rows(context: Any, builder: Any, kind: Any, rows: Any, loaded: list[Any]) -> None:
+    """Write the transposed vectors, a stride from each other."""
+    out, at, stride = rows
+    for lanes in _transposed(builder, loaded):
+        builder.store(lanes, _place(context, builder, kind, out, at), align=4)
+        at = builder.add(at, stride)
 
 
 def _pointer_to(kind: Any, single: Any) -> Any:
@@ -287,10 +321,13 @@ def _(numbers, at):
 
 
 @overload(blend)
-def _(out, at, pixels, h, i, j, m, w, x, y, z):
-    return lambda out, at, pixels, h, i, j, m, w, x, y, z: _blend(
-        out, at, pixels, h, i, j, m, w, x, y, z
-    )
+def _(out, at, pixels, index, weights, i):
+    return lambda out, at, pixels, index, weights, i: _blend(out, at, pixels, index, weights, i)
+
+
+@overload(gather)
+def _(out, at, stride, source, pixels, q):
+    return lambda out, at, stride, source, pixels, q: _gather(out, at, stride, source, pixels, q)
 
 
 @overload(add_tap)

@@ -20,6 +20,7 @@ from onnx_geed.measures.lanes import (
     doubles_at,
     fetch,
     floats_at,
+    gather,
     round_lanes,
     transpose,
     whole_numbers_at,
@@ -120,12 +121,7 @@ def _resample(
     """Set pixel p of ``out`` (area, 8) to Σ_t weight[p, t] pixels[index[p, t]]."""
     if taps == 4:  # bilinear
         for p in range(area):
-            i = begin + 4 * p
-            blend(
-                *(out, 8 * p, pixels),
-                *(8 * index[i], 8 * index[i + 1], 8 * index[i + 2], 8 * index[i + 3]),
-                *(weights[i], weights[i + 1], weights[i + 2], weights[i + 3]),
-            )
+            blend(out, 8 * p, pixels, index, weights, begin + 4 * p)
         return
     total = np.zeros(8)
     for p in range(area):
@@ -150,12 +146,7 @@ def _rows_gathered(
     """Set eight rows to ``pixels`` as ``gathered[by + p]`` gathers them."""
     whole = area // 8 * 8
     for p in range(0, whole, 8):
-        q = by + p
-        transpose(
-            *(rows, at + p, stride, pixels),
-            *(8 * gathered[q], 8 * gathered[q + 1], 8 * gathered[q + 2], 8 * gathered[q + 3]),
-            *(8 * gathered[q + 4], 8 * gathered[q + 5], 8 * gathered[q + 6], 8 * gathered[q + 7]),
-        )
+        gather(rows, at + p, stride, pixels, gathered, by + p)
     for p in range(whole, area):
         for k in range(8):
             rows[at + k * stride + p] = pixels[8 * gathered[by + p] + k]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.run.joining import Rows
 from onnx_geed.run.row_change import dependent, most_change, relative_change, spread
-from onnx_geed.run.row_check import RowCheck, spreads
+from onnx_geed.run.row_check import RowCheck
 from onnx_geed.run.session import Runner, Session
 
 __all__ = ["FirstRow"]
@@ -44,7 +44,7 @@ class FirstRow:
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
         # Elsewhere, to run a row again is less than to send its activations there.
-        return RowCheck, (spreads(self.tried or {}), 1, 0, False, self.cure, True)
+        return RowCheck, ({}, 1, 0, False, self.cure, True)
 
     def over(self, count: int) -> FirstRow:
         """Return what checks so many orbits of D: the same."""

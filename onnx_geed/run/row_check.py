@@ -49,7 +49,8 @@ class RowCheck:
     Parameters
     ----------
     spreads : mapping of str to float
-        By tensor, how far apart rows were when the model was tried out.
+        By tensor, how far apart rows were when the model was tried out; where that is not known,
+        the rows of a job tell.
     count : int
         Orbits of D.
     seed : int
@@ -153,7 +154,8 @@ class RowCheck:
                 # The row that differs is named, by the scale of all of them.
                 swapped = expected.copy()
                 swapped[j] = together[i]
-                change = relative_change(swapped, expected, self.spreads.get(name, 0.0))
+                known = self.spreads.get(name) or spread(together)
+                change = relative_change(swapped, expected, known)
                 if change > limit:
                     raise dependent(label(i), name, change, self.cure)
 

@@ -66,6 +66,9 @@ _OFTEN = (2, 3, 4, 5, 6, 8, 10, 16, 32)
 _REMEDY = "; export it with a free batch axis, or for a batch of 1"
 
 
+# Bytes of a row that are kept until the first job; where they are more, it is rather run again.
+_KEPT_BYTES = 64 << 20
+
 # Samples on which a doubt about what an output is must hold.
 _FURTHER = 16
 _FURTHER_BYTES = 64 << 20
@@ -398,11 +401,18 @@ def check_of(
     """
     cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
     if trial.first is not None:
-        return FirstRow(trial.first, trial.rows, trial.session.runtime, cure)
+        if sum(array.nbytes for array in _parts(trial.rows).values()) <= _KEPT_BYTES:
+            return FirstRow(trial.first, trial.rows, trial.session.runtime, cure)
+        return RowCheck({}, count, options.seed, cure=cure, once=True)
     if not (trial.unproven or trial.by_count):
         return None
     of = spreads(trial.rows), count, options.seed, trial.mixes, cure
     return RowCheck(*of, once=not trial.unproven)
+
+
+def _parts(rows: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+    """Return rows as they lie in memory."""
+    return rows.given if isinstance(rows, Rows) else rows
 
 
 def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]:

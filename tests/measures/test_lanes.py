@@ -12,6 +12,7 @@ from onnx_geed.measures.lanes import (
     doubles_at,
     fetch,
     floats_at,
+    gather,
     round_lanes,
     transpose,
     whole_numbers_at,
@@ -35,8 +36,8 @@ def both(function, *arguments):
 
 
 @compiled("contract")
-def blended(out, pixels, weights):
-    blend(out, 3, pixels, 0, 17, 5, 9, weights[0], weights[1], weights[2], weights[3])
+def blended(out, pixels, index, weights):
+    blend(out, 3, pixels, index, weights, 1)
 
 
 @compiled("contract")
@@ -49,6 +50,11 @@ def tapped(out, pixels, weights, total):
 @compiled("contract")
 def transposed(out, pixels):
     transpose(out, 1, 9, pixels, 0, 8, 16, 30, 22, 5, 1, 40)
+
+
+@compiled("contract")
+def gathered(out, source, pixels):
+    gather(out, 1, 9, source, pixels, 2)
 
 
 @compiled("contract")
@@ -67,15 +73,18 @@ def whole_numbers_summed(address, size):
 
 
 def test_an_interpolated_pixel_is_the_sum_of_its_taps():
-    pixels, weights = RNG.random(64, dtype=np.float32), RNG.random(4)
-    (out, *_), (want, *_) = both(blended, np.zeros(16, np.float32), pixels, weights)
+    pixels, weights = RNG.random(64, dtype=np.float32), RNG.random(6)
+    index = np.array([1, 0, 7, 5, 2, 6], np.int32)
+    (out, *_), (want, *_) = both(blended, np.zeros(16, np.float32), pixels, index, weights)
     np.testing.assert_allclose(out, want, rtol=1e-7)
-    by_hand = sum(w * pixels[a : a + 8] for w, a in zip(weights, (0, 17, 5, 9), strict=True))
+    lanes = pixels.reshape(8, LANES)
+    by_hand = sum(w * lanes[i] for w, i in zip(weights[1:5], (0, 7, 5, 2), strict=True))
     np.testing.assert_allclose(out[3 : 3 + LANES], by_hand, rtol=1e-6)
     assert not out[:3].any()
     assert not out[11:].any()
     sums = np.zeros(8)
-    (out, *_, left), (want, *_) = both(tapped, np.zeros(16, np.float32), pixels, weights, sums)
+    taps = weights[:4]
+    (out, *_, left), (want, *_) = both(tapped, np.zeros(16, np.float32), pixels, taps, sums)
     np.testing.assert_allclose(out, want, rtol=1e-7)
     assert out[2:10].all()
     assert not out[10:].any()
@@ -87,6 +96,15 @@ def test_eight_stretches_are_transposed():
     (out, _), (want, _) = both(transposed, np.full(80, -1, np.float32), pixels)
     np.testing.assert_array_equal(out, want)
     rows = np.stack([pixels[a : a + 8] for a in (0, 8, 16, 30, 22, 5, 1, 40)])
+    np.testing.assert_array_equal(out[1:73].reshape(8, 9)[:, :8], rows.T)
+    assert (out == -1).sum() == 80 - 64
+
+
+def test_eight_pixels_of_a_table_are_transposed():
+    source, places = np.arange(80, dtype=np.float32), RNG.integers(0, 10, 12).astype(np.int32)
+    (out, *_), (want, *_) = both(gathered, np.full(80, -1, np.float32), source, places)
+    np.testing.assert_array_equal(out, want)
+    rows = source.reshape(10, LANES)[places[2:10]]
     np.testing.assert_array_equal(out[1:73].reshape(8, 9)[:, :8], rows.T)
     assert (out == -1).sum() == 80 - 64
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import onnx_geed as geed
+from onnx_geed.run import trial
 from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.options import make_options
 from onnx_geed.run.prepare import prepare_run
@@ -82,14 +83,6 @@ def test_a_row_of_another_network_or_another_row_is_run_alone(runtime):
         assert compared(first, session(runner), {"y": rows * 2}, rows) == [0]
 
 
-def test_elsewhere_a_row_is_run_alone(first):
-    check = pickle.loads(pickle.dumps(first))
-    assert isinstance(check, RowCheck)
-    assert check.once
-    assert check.spreads == {"y": 0.0}
-    assert check.cure == "give --batch-size 1"
-
-
 @pytest.fixture
 def path(tmp_path):
     return models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
@@ -105,6 +98,29 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(Session, "run_as_given", counting)
     return runs
+
+
+def test_elsewhere_a_row_is_run_alone(first):
+    check = pickle.loads(pickle.dumps(first))
+    assert isinstance(check, RowCheck)
+    assert check.once
+    assert check.cure == "give --batch-size 1"
+    assert check.wants(range(2), 4, ROWS)
+    assert not check.wants(range(1, 4), 4, ROWS)
+    rounded = ROWS * 2 * (1 + np.float32(3e-6))
+    assert len(compared(check, session(None), {"y": rounded})) == 1
+    with pytest.raises(geed.GeedError, match="give --batch-size 1"):
+        compared(check, session(None), {"y": ROWS * 2 + ROWS.mean(axis=0)})
+
+
+def test_what_is_large_is_rather_run_again_than_kept(path, monkeypatch):
+    images = RNG.random((3, 3, 8, 8), dtype=np.float32)
+    kept = geed.measure(path, images, "C4", **FEW)
+    monkeypatch.setattr(trial, "_KEPT_BYTES", 1000)
+    runs = counted(monkeypatch)
+    again = geed.measure(path, images, "C4", **FEW)
+    assert runs == [1, 1, 12, 1]
+    assert again["measurements"] == kept["measurements"]
 
 
 @pytest.mark.parametrize(("batch", "rows"), [(4, [4, 4, 4]), (None, [12])])
