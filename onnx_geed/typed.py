@@ -144,9 +144,10 @@ def refuse_masked(name: str, value: object) -> None:
     GeedError
         If some are.
     """
-    # Of a module that is not loaded there are no arrays; asked for, NumPy would load it now.
-    masked = sys.modules.get("numpy.ma")
-    if masked is None or not isinstance(value, masked.MaskedArray):
+    # Of a module that is not loaded there are no arrays; asked for, NumPy would load it now. Where
+    # another thread is loading it, its class is not there yet.
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    if masked is None or not isinstance(value, masked):
         return
     if hidden := np.count_nonzero(value.mask):
         raise GeedError(

@@ -1,5 +1,7 @@
 """Arguments of public functions are looked at by their annotations, and come in that form."""
 
+import sys
+import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,3 +157,15 @@ def test_what_fails_when_it_is_looked_at_is_one_line_that_names_the_argument():
     for name, value in {"n": made(), "names": gone, "path": gone, "box": gone}.items():
         with pytest.raises(GeedError, match=f"^{name}: the .* fails when it is looked at"):
             given(**{name: value})
+
+
+def test_masked_arrays_are_not_asked_for_while_another_thread_loads_them(monkeypatch):
+    from onnx_geed.typed import refuse_masked
+
+    hidden = np.ma.masked_array([1.0, 2.0], mask=[True, False])
+    with pytest.raises(GeedError, match="x: 1 values are masked"):
+        refuse_masked("x", hidden)
+    monkeypatch.setitem(sys.modules, "numpy.ma", types.ModuleType("numpy.ma"))
+    refuse_masked("x", np.ones(2))
+    monkeypatch.delitem(sys.modules, "numpy.ma")
+    refuse_masked("x", np.ones(2))

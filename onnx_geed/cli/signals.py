@@ -208,9 +208,9 @@ def end_at_once(line: str, status: int) -> NoReturn:
     """End this process with a line, whatever its threads are at; leave no file unfinished."""
     with contextlib.suppress(OSError):
         os.write(2, f"{line}\n".encode())
-    # Only where it is loaded already is anything unfinished.
-    if files := sys.modules.get("onnx_geed.files"):
-        files.remove_unfinished()
+    # Only where it is loaded already, to its end, is anything unfinished.
+    if remove := getattr(sys.modules.get("onnx_geed.files"), "remove_unfinished", None):
+        remove()
     os._exit(status)
 
 
