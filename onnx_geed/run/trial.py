@@ -384,7 +384,7 @@ def _likely_row_counts(model: Model, acted: Input) -> list[int]:
 
 
 def check_of(
-    trial: Trial, count: int, options: Options, engine: EngineName
+    trial: Trial, count: int, options: Options, engine: EngineName, *, again: bool = False
 ) -> RowCheck | FirstRow | None:
     """Return what is looked at in real jobs of several rows, so that the trial need not.
 
@@ -398,8 +398,12 @@ def check_of(
         The seed.
     engine : {"kernels", "graph"}
         Where deviations are computed.
+    again : bool
+        Whether another run of the same model goes before, in which a proof is looked at.
     """
     cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
+    if trial.first is not None and again:
+        return None
     if trial.first is not None:
         if sum(array.nbytes for array in _parts(trial.rows).values()) <= _KEPT_BYTES:
             return FirstRow(trial.first, trial.rows, trial.session.runtime, cure)

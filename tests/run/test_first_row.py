@@ -153,3 +153,11 @@ def test_a_run_row_by_row_compares_nothing(path):
     assert one.task.source.check is None
     assert isinstance(several.task.source.check, FirstRow)
     assert several.first(2).task.source.check is several.task.source.check
+
+
+def test_of_several_groups_the_first_is_looked_at(path):
+    images = RNG.random((3, 3, 8, 8), dtype=np.float32)
+    first = prepare_run(path, images, "C4", make_options(FEW))
+    second = prepare_run(path, images, "flip-h", make_options(FEW), beside=[first])
+    assert isinstance(first.task.source.check, FirstRow)
+    assert second.task.source.check is None
