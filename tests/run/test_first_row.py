@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import models
 import numpy as np
+import onnx
 import pytest
 
 import onnx_geed as geed
@@ -161,3 +162,26 @@ def test_of_several_groups_the_first_is_looked_at(path):
     second = prepare_run(path, images, "flip-h", make_options(FEW), beside=[first])
     assert isinstance(first.task.source.check, FirstRow)
     assert second.task.source.check is None
+
+
+@pytest.mark.parametrize("op", ["Squeeze", "Split", "Gather"])
+@pytest.mark.parametrize("rows", ["N", 1])
+def test_what_the_runtime_refuses_in_batches_is_not_proven(tmp_path, op, rows):
+    make = onnx.helper.make_node
+    last = {
+        "Squeeze": [make("Squeeze", ["m", "i"], ["s"]), make("Unsqueeze", ["s", "i"], ["y"])],
+        "Split": [make("Split", ["m", "one"], ["y"], axis=0)],
+        "Gather": [make("Gather", ["m", "i"], ["y"], axis=0)],
+    }[op]
+    nodes = [make("ReduceMean", ["x"], ["m"], axes=[3], keepdims=0), *last]
+    shape = [rows, 3, 8, 8]
+    stored = [models.weights(name, [i], np.int64) for name, i in (("i", 0), ("one", 1))]
+    model = models.build(nodes, stored, [("x", models.FLOAT, shape)], [("y", models.FLOAT, None)])
+    onnx.save(model, tmp_path / "m.onnx")
+    images = RNG.random((3, 3, 8, 8), dtype=np.float32)
+    result = geed.measure(tmp_path / "m.onnx", images, "C4", measures=["output-l2@y"], **FEW)
+    alone = geed.measure(
+        tmp_path / "m.onnx", images, "C4", measures=["output-l2@y"], batch_size=1, **FEW
+    )
+    assert result["measurements"] == alone["measurements"]
+    assert any(n.startswith("run one by one, since in a batch ") for n in result["notes"])
