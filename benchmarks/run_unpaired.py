@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from onnx_geed.__main__ import main
+from onnx_geed.__main__ import program
 
 
 def none(count: int) -> list[tuple[int, int]]:
@@ -20,4 +20,4 @@ if __name__ == "__main__":
     if sys.argv.pop(1) == "unpaired":
         for room in ("job", "measurements"):
             vars(import_module(f"onnx_geed.run.{room}"))["neighbours"] = none
-    sys.exit(main())
+    program()

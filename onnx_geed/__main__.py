@@ -1,10 +1,15 @@
 """``python -m onnx_geed`` is ``onnx-geed``."""
 
-from onnx_geed.cli import finish, install, open_streams
+import sys
+
+from onnx_geed.cli import finish, install, leave_at_the_end, open_streams
 
 
 def main() -> None:
-    """Run the command line, signals being handled from before its libraries are loaded."""
+    """Run the command line, signals being handled from before its libraries are loaded.
+
+    It ends in ``SystemExit``.
+    """
     open_streams()
     install()
     from onnx_geed.cli import cli
@@ -16,5 +21,13 @@ def main() -> None:
         raise
 
 
+def program() -> None:
+    """Be the program: as :func:`main`, but whoever called it has nothing more to do."""
+    try:
+        main()
+    finally:
+        leave_at_the_end(sys._getframe(1))
+
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.abc
+import importlib.util
 import logging
 import os
 import sys
@@ -150,6 +151,7 @@ def _numba() -> Any:
     try:
         with _warnings_raised() if settings else contextlib.nullcontext(), _without(*_unneeded()):
             import numba
+        _read_settings_later(numba.config)
     except Exception as error:
         reason, _, _ = str(error).partition("\n")
         raise GeedError(
@@ -163,6 +165,19 @@ def _unneeded() -> tuple[str, ...]:
     """Return what numba loads beside itself for nothing: a version to look at, and a reader."""
     settings = Path(".numba_config.yaml")  # of this folder, which numba reads its settings from
     return ("scipy",) if settings.exists() else ("scipy", "yaml")
+
+
+def _read_settings_later(config: Any) -> None:
+    """Load what reads numba's settings where a folder has some: this process may go to another."""
+    if not getattr(config, "_HAVE_YAML", True) and importlib.util.find_spec("yaml") is not None:
+        config._HAVE_YAML, config.yaml = True, _Yaml()
+
+
+class _Yaml:
+    """PyYAML, which is loaded when it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("yaml"), name)
 
 
 @contextlib.contextmanager

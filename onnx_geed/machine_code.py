@@ -96,7 +96,8 @@ def named_by_content(loop: Any) -> Any:
 def _digest_of(file: str, module: str) -> str:
     """Return a digest of a module's text, and of those that it takes loops and constants from.
 
-    They become part of its own machine code. Looked for are modules of the same package.
+    They become part of its own machine code. Looked for are modules of the same package, and what
+    tells the compiler how to make it.
     """
     package, texts, to_read = module.rpartition(".")[0], dict[str, bytes](), [Path(file).name]
     with contextlib.suppress(OSError):  # in a zip file, whose time is its own
@@ -106,6 +107,7 @@ def _digest_of(file: str, module: str) -> str:
                 texts[name] = Path(file).with_name(name).read_bytes()
                 taken = rf"^ *from {re.escape(package)}\.(\w+) import ".encode()
                 to_read += [f"{m.decode()}.py" for m in re.findall(taken, texts[name], re.M)]
+        texts["/jit"] = Path(__file__).with_name("jit.py").read_bytes()
     whole = hashlib.sha256()
     for name in sorted(texts):
         whole.update(hashlib.sha256(texts[name]).digest())

@@ -11,7 +11,11 @@ from typing import Any
 
 from onnx_geed.errors import GeedError, nearest
 
-__all__ = ["importable", "imported"]
+__all__ = ["USED", "importable", "imported"]
+
+
+# The user's modules that were imported in this process.
+USED: list[str] = []
 
 
 def imported(module: str, name: str, where: str) -> Any:
@@ -22,6 +26,7 @@ def imported(module: str, name: str, where: str) -> Any:
     GeedError
         If the module has no such name.
     """
+    USED.append(module)
     part: Any = importlib.import_module(module)
     for step in name.split("."):
         if not hasattr(part, step):

@@ -174,6 +174,19 @@ def test_a_file_of_settings_for_numba_is_still_read(tmp_path, monkeypatch):
     assert start("-c", LOADED, PYTHONPATH=ROOT).stdout.splitlines()[-1] == "False True 1"
 
 
+def test_settings_for_numba_are_read_in_another_folder_too(tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / ".numba_config.yaml").write_text("debug_cache: 1\n")
+    code = (
+        f"{LOADED}\nimport os\nos.chdir({str(tmp_path)!r})\n"
+        "numba.njit(lambda x: x + 1)(1)\n"
+        "print('yaml' in sys.modules, numba.config.DEBUG_CACHE)\n"
+    )
+    run = start("-W", "error", "-c", code, PYTHONPATH=ROOT)
+    assert run.stdout.splitlines()[0] == "False False 0"
+    assert run.stdout.splitlines()[-1] == "True 1"
+
+
 def test_numpy_loads_no_masked_arrays_for_us(tmp_path):
     code = "import sys, numpy\nbefore = 'numpy.ma' in sys.modules\nimport onnx_geed\n"
     code += "onnx_geed.parse_group('C8')\nprint(before == ('numpy.ma' in sys.modules))"

@@ -34,6 +34,7 @@ ALLOWED = {
     ("onnx_geed/extras.py", "importlib.import_module"): "packages of our own extras",
     ("onnx_geed/faces.py", "importlib.import_module"): "our own modules",
     ("onnx_geed/machine_code.py", "pickle.loads"): "loops that numba compiled on this machine",
+    ("onnx_geed/jit.py", "importlib.import_module"): "PyYAML, for settings of numba's",
     ("onnx_geed/measures/catalogue.py", "importlib.import_module"): "our own modules",
     ("onnx_geed/measures/lanes.py", "from_address"): "an array of a compiled loop",
     ("onnx_geed/own_code.py", "importlib.import_module"): "module:function, the user's own",

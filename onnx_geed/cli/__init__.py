@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from onnx_geed.cli.signals import (
         finish as finish,
         install as install,
+        leave_at_the_end as leave_at_the_end,
         open_streams as open_streams,
     )
 

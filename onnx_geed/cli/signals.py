@@ -24,6 +24,7 @@ __all__ = [
     "end_at_once",
     "finish",
     "install",
+    "leave_at_the_end",
     "line_of",
     "open_streams",
 ]
@@ -52,7 +53,16 @@ _LATER = 0.02
 _WHOLE = "onnx_geed.whole"
 
 
-# The signal that came first, whether signals are handled, and the status of a finished command.
+# What tells which modules of the user's own were imported.
+_OWN = "onnx_geed.own_code"
+
+
+# What runs a module as the program, for ``python -m``.
+_RUNNING = [("runpy", "_run_code"), ("runpy", "_run_module_as_main")]
+
+
+# The signal that came first, whether signals are handled, the status of a finished command, and
+# whether the process may leave with it.
 _state: dict[str, int] = {}
 
 
@@ -125,6 +135,23 @@ def finish(status: int) -> None:
         atexit.register(_ignore)
 
 
+def leave_at_the_end(caller: FrameType) -> None:
+    """Let a finished command be the end of the process, where nothing else is to come.
+
+    Parameters
+    ----------
+    caller : FrameType
+        What called the program: the console script, or ``python -m``. Of anything else, such as a
+        debugger or a script that runs the command in between, Python ends the process.
+    """
+    within = []
+    while caller.f_back is not None:
+        caller = caller.f_back
+        within.append((caller.f_globals.get("__name__"), caller.f_code.co_name))
+    if within in ([], _RUNNING):
+        _state["last"] = 1
+
+
 def _ignore() -> None:
     for number in ENDING:
         if signal.getsignal(number) is _stop:
@@ -137,13 +164,15 @@ def _leave() -> None:
     Python would take half a million objects apart, one by one, for the system to take all memory
     back after that.
     """
-    if "finished" not in _state or _is_watched():
+    if not {"finished", "last"} <= _state.keys() or _is_watched():
         return
+    if getattr(sys.modules.get(_OWN), "USED", ()):
+        return  # they may have left files for Python to close
     if steps := sys.modules.get(_WHOLE):
         steps.let_come_back()  # which is called after this one
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            stream.flush()  # type: ignore[union-attr]
     except (AttributeError, OSError, ValueError):
         return  # Python finds the same, and says so
     os._exit(_state["finished"])
@@ -156,7 +185,12 @@ def _registered_by_others() -> bool:
 
 
 def _is_watched() -> bool:
-    """Whether a tracer or profiler is at work, which may keep what it saw as the very last."""
+    """Whether a tracer or profiler is at work, which may keep what it saw as the very last.
+
+    One in C is a library that is loaded before all others.
+    """
+    if os.environ.get("LD_PRELOAD"):
+        return True
     monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
     tools = [] if monitoring is None else [monitoring.get_tool(i) for i in range(6)]
     return any(tools) or sys.gettrace() is not None or sys.getprofile() is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,17 @@ from onnx_geed.run.row_change import dependent, most_change, relative_change, sp
 from onnx_geed.run.row_check import RowCheck
 from onnx_geed.run.session import Runner, Session
 
-__all__ = ["FirstRow"]
+__all__ = ["FirstRow", "any_differ"]
 
 F32 = NDArray[np.float32]
 
 
 @dataclass(eq=False)
 class FirstRow:
-    """Compares the first row of the first job with the same row of the trial, once.
+    """Compares the first row of the first job with the same row of the trial, once a tensor.
 
-    The trial ran it alone, so nothing is run again. Its activations are let go then.
+    The trial ran it alone, so nothing is run again. Its activations are let go then; what is
+    exposed in a later pass is run alone once more.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ class FirstRow:
         The model input.
     tried : mapping of str to ndarray of float32, or None
         Activations of some rows that were run alone, by tensor, this one being the first. ``None``
-        once they were compared.
+        once some were compared.
     runtime : object
         What ran it: another network's row is another one.
     cure : str
@@ -41,6 +42,7 @@ class FirstRow:
     tried: Mapping[str, F32] | None
     runtime: object
     cure: str
+    _seen: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
         # Elsewhere, to run a row again is less than to send its activations there.
@@ -52,7 +54,7 @@ class FirstRow:
 
     def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
         """Say whether a job is to be checked, as :meth:`RowCheck.wants` does."""
-        return 0 in positions and self.tried is not None
+        return 0 in positions
 
     def compare(
         self,
@@ -64,18 +66,23 @@ class FirstRow:
     ) -> None:
         """Compare a job's first row with the same one alone, as :meth:`RowCheck.compare` does.
 
+        Rows that are all the same would hide whether they are mixed: such a job is passed over.
+
         Raises
         ------
         GeedError
             If it differs by more than a thousandth of the spread between rows (a fiftieth in half
             precision), naming its sample.
         """
+        if self._seen.issuperset(arrays) or not any_differ(rows):
+            return
         tried, self.tried = self.tried, None
         same = isinstance(runner, Session) and runner.runtime is self.runtime
-        # A family may begin with an element that moves the sample.
+        # A job may begin with another sample, or in the midst of an orbit.
         if tried is None or not same or not np.array_equal(rows[:1], self.row):
             tried = run(0)
-        for name, together in arrays.items():
+        for name in arrays.keys() - self._seen:
+            together = arrays[name]
             parts = tried.given if isinstance(tried, Rows) else tried
             alone = parts[name] if name in parts else tried[name]
             # Nearly always they are equal to the last bit, which is seen at once.
@@ -86,3 +93,9 @@ class FirstRow:
             change = relative_change(together[:1], alone[:1], known)
             if change > most_change(runner.dtype):
                 raise dependent(label(0), name, change, self.cure)
+        self._seen.update(arrays)
+
+
+def any_differ(rows: F32) -> bool:
+    """Whether any row differs from the first."""
+    return any(not np.array_equal(row, rows[0]) for row in rows[1:])

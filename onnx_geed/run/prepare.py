@@ -306,7 +306,8 @@ def prepare_run(
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if share.batch > 1:
-        source = replace(source, check=check_of(trial, count, options, engine, again=bool(beside)))
+        checks = [other.task.source.check for other in beside]
+        source = replace(source, check=check_of(trial, count, options, engine, checks))
         if trial.unproven and not trial.mixes:
             on_engine.append(
                 "the graph does not prove that rows of a batch are independent "

@@ -20,7 +20,7 @@ from onnx_geed.model import (
     rows_apart,
 )
 from onnx_geed.run.executor import cores
-from onnx_geed.run.first_row import FirstRow
+from onnx_geed.run.first_row import FirstRow, any_differ
 from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.job import EngineName
 from onnx_geed.run.joining import Rows
@@ -171,7 +171,10 @@ def try_out(
         # Loading compiled loops takes as long as opening a session, and goes on beside it.
         loops = pool.submit(source.rows, [0])
         trial = _try_out(model, acted, names, source, options, footprint, opener)
-        loops.result()
+        orbit = loops.result()
+    if trial.first is not None and not any_differ(orbit):
+        # The group leaves the sample as it is: its first batch would not tell what is mixed.
+        trial = _try_out(model, acted, names, source, options, footprint, opener, together=True)
     return trial
 
 
@@ -183,6 +186,8 @@ def _try_out(
     options: Options,
     footprint: Footprint,
     opener: Opener,
+    *,
+    together: bool = False,
 ) -> Trial:
     rows = trial_rows(source, 1 if footprint.tight else cores())
     fed = _fed_shapes(acted, source)
@@ -206,7 +211,7 @@ def _try_out(
             if not isinstance(apart, Apart):
                 reason, parts = probe_batch(runner, rows, batch)
             # Of what is computed inside the graph no row can be looked at later.
-            elif alone := not apart.by_count and _by_kernels(session, options):
+            elif alone := not (together or apart.by_count) and _on_cpu(session, options):
                 reason, parts = probe_alone(runner, rows)
             else:
                 reason, parts = probe_pair(runner, rows)
@@ -245,9 +250,9 @@ def _try_out(
     )
 
 
-def _by_kernels(session: Session, options: Options) -> bool:
-    """Whether deviations are computed by compiled loops, whatever is measured."""
-    return options.engine == "kernels" or (options.engine == "auto" and session.provider == "cpu")
+def _on_cpu(session: Session, options: Options) -> bool:
+    """Whether a processor runs the model, and compiled loops its measures, whatever they are."""
+    return session.provider == "cpu" and options.engine != "graph"
 
 
 def _run_alone(
@@ -384,7 +389,11 @@ def _likely_row_counts(model: Model, acted: Input) -> list[int]:
 
 
 def check_of(
-    trial: Trial, count: int, options: Options, engine: EngineName, *, again: bool = False
+    trial: Trial,
+    count: int,
+    options: Options,
+    engine: EngineName,
+    beside: Sequence[RowCheck | FirstRow | None] = (),
 ) -> RowCheck | FirstRow | None:
     """Return what is looked at in real jobs of several rows, so that the trial need not.
 
@@ -398,13 +407,14 @@ def check_of(
         The seed.
     engine : {"kernels", "graph"}
         Where deviations are computed.
-    again : bool
-        Whether another run of the same model goes before, in which a proof is looked at.
+    beside : sequence of RowCheck, FirstRow or None
+        What is looked at in other runs: of the same network, a row is looked at once.
     """
     cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
-    if trial.first is not None and again:
-        return None
     if trial.first is not None:
+        for other in beside:
+            if isinstance(other, FirstRow) and other.runtime is trial.session.runtime:
+                return other
         if sum(array.nbytes for array in _parts(trial.rows).values()) <= _KEPT_BYTES:
             return FirstRow(trial.first, trial.rows, trial.session.runtime, cure)
         return RowCheck({}, count, options.seed, cure=cure, once=True)

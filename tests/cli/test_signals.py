@@ -380,7 +380,7 @@ def test_a_signal_does_not_change_the_status_of_a_finished_command(number):
         assert (ending.returncode, told) == (0, b""), delay
 
 
-ENDING = """
+KEPT = """
 import atexit, os, sys
 class Kept:
     def __del__(self, write=os.write):
@@ -391,31 +391,89 @@ from onnx_geed.cli.signals import install
 install()
 atexit.register(print, "registered")
 sys.argv = ["onnx-geed", {word!r}]
-from onnx_geed.__main__ import main
-main()
 """
 
 
-def ended(word, first=""):
-    code = ENDING.format(word=word, first=first)
-    run = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
+PROGRAM = "from onnx_geed.__main__ import program; program()"
+
+
+def ended(script, **env):
+    words, env = [sys.executable, "-c", script], {**ENV, **env}
+    return subprocess.run(words, env=env, capture_output=True, text=True)
+
+
+def told(word, first="", **env):
+    run = ended(KEPT.format(word=word, first=first) + PROGRAM, **env)
     assert "Traceback" not in run.stderr
     return run.returncode, [line for line in run.stdout.splitlines() if not line.startswith("0.")]
 
 
 @pytest.mark.parametrize(("word", "status"), [("--version", 0), ("no-such-command", 2)])
 def test_a_finished_process_is_not_taken_apart(word, status):
-    assert ended(word) == (status, ["registered"])
+    assert told(word) == (status, ["registered"])
 
 
 def test_a_watched_process_ends_as_python_ends_it():
     watched = "sys.setprofile(lambda *a: None)"
-    assert ended("--version", watched) == (0, ["registered", "taken apart"])
+    assert told("--version", watched) == (0, ["registered", "taken apart"])
+    assert told("--version", LD_PRELOAD="libm.so.6") == (0, ["registered", "taken apart"])
 
 
 def test_what_another_registered_first_is_called():
     first = "atexit.register(print, 'first')"
-    assert ended("--version", first) == (0, ["registered", "first", "taken apart"])
+    assert told("--version", first) == (0, ["registered", "first", "taken apart"])
+
+
+def test_what_a_users_own_module_leaves_open_is_written(tmp_path):
+    (tmp_path / "mine.py").write_text("file = open('log.txt', 'w')\nfile.write('kept')\nX = 1\n")
+    first = (
+        f"os.chdir({str(tmp_path)!r})\n"
+        "from onnx_geed.own_code import imported, importable\n"
+        "with importable():\n"
+        "    imported('mine', 'X', '')\n"
+    )
+    assert told("--version", first) == (0, ["registered", "taken apart"])
+    assert (tmp_path / "log.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("start", ["module", "program"])
+def test_the_program_leaves_and_shows_what_was_put_aside(start, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(KEPT.format(word="--version", first=""))
+    words = ["-m", "onnx_geed", "--version"] if start == "module" else ["-c", PROGRAM]
+    env = {**ENV, "PYTHONPATH": os.pathsep.join([str(tmp_path), ENV.get("PYTHONPATH", "")])}
+    run = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "registered" in run.stdout
+    assert "taken apart" not in run.stdout
+    aside = "import io; print('before'); sys.stdout = io.StringIO()\n"
+    run = ended(KEPT.format(word="--version", first="") + aside + PROGRAM, PYTHONUNBUFFERED="")
+    assert run.stdout == "before\n"
+
+
+IN_A_SCRIPT = {
+    "main": "from onnx_geed.__main__ import main as run",
+    "program": "from onnx_geed.__main__ import program\ndef run(): program()",
+    "module": (
+        "import runpy\ndef run(): "
+        "runpy.run_module('onnx_geed', run_name='__main__', alter_sys=True)"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", IN_A_SCRIPT)
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [("sys.exit(5)", 5), ("assert 0", 1), ("kept.write('words')", 0), ("pass", 0)],
+)
+def test_a_script_that_runs_a_command_ends_with_its_own_status(way, last, status, tmp_path):
+    script = (
+        f"import sys\n{IN_A_SCRIPT[way]}\n"
+        f"kept = open({str(tmp_path / 'kept')!r}, 'w')\n"
+        "sys.argv = ['onnx-geed', '--version']\n"
+        f"try:\n    run()\nexcept SystemExit:\n    pass\n{last}\n"
+    )
+    assert ended(script).returncode == status
+    assert (tmp_path / "kept").read_text() == ("words" if "write" in last else "")
 
 
 @pytest.mark.parametrize(("code", "status"), [("'words'", 1), ("None", 0), ("7", 7)])

@@ -1,6 +1,7 @@
 """The first row of a run, in its batch and alone."""
 
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import models
@@ -9,8 +10,10 @@ import onnx
 import pytest
 
 import onnx_geed as geed
-from onnx_geed.run import trial
+from onnx_geed.model import Apart
+from onnx_geed.run import prepare, trial
 from onnx_geed.run.first_row import FirstRow
+from onnx_geed.run.memory import fit_memory
 from onnx_geed.run.options import make_options
 from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.row_check import RowCheck
@@ -52,10 +55,28 @@ def test_the_row_of_the_trial_is_taken_once_and_let_go(first, runtime):
     assert not first.wants(range(2, 4), 8, ROWS)
     assert compared(first, session(runtime), {"y": ROWS * 2}) == []
     assert first.tried is None
-    assert not first.wants(range(2), 8, ROWS)
+    assert compared(first, session(runtime), {"y": ROWS * 3}) == []
 
 
-@pytest.mark.parametrize("rows", [1, 4])
+def test_what_a_later_pass_exposes_is_run_alone(first, runtime):
+    compared(first, session(runtime), {"y": ROWS * 2})
+
+    def run(i):
+        return {"z": ROWS[i : i + 1] * 3}
+
+    with pytest.raises(geed.GeedError, match="'z'"):
+        first.compare(session(None), ROWS, {"z": ROWS * 3 + 1}, run, str)
+    first.compare(session(None), ROWS, {"z": ROWS * 3}, run, str)
+
+
+def test_rows_that_are_all_the_same_tell_nothing(first, runtime):
+    same = np.repeat(ROWS[:1], 4, axis=0)
+    assert compared(first, session(runtime), {"y": same * 2}, same) == []
+    with pytest.raises(geed.GeedError, match="'y'"):
+        compared(first, session(runtime), {"y": ROWS * 2 + ROWS.mean(axis=0)})
+
+
+@pytest.mark.parametrize("rows", [2, 4])
 def test_a_row_that_changes_with_its_batch_is_named(first, runtime, rows):
     mixed = ROWS * 2 + ROWS.mean(axis=0)
     with pytest.raises(geed.GeedError, match=r"row 0: tensor 'y' changes .*; give --batch-size 1"):
@@ -156,12 +177,86 @@ def test_a_run_row_by_row_compares_nothing(path):
     assert several.first(2).task.source.check is several.task.source.check
 
 
-def test_of_several_groups_the_first_is_looked_at(path):
+def test_of_several_groups_the_first_batch_is_looked_at(path):
     images = RNG.random((3, 3, 8, 8), dtype=np.float32)
-    first = prepare_run(path, images, "C4", make_options(FEW))
-    second = prepare_run(path, images, "flip-h", make_options(FEW), beside=[first])
+
+    def prepared(group, beside=(), **more):
+        return prepare_run(path, images, group, make_options({**FEW, **more}), beside=beside)
+
+    first = prepared("C4")
+    second = prepared("flip-h", [first])
     assert isinstance(first.task.source.check, FirstRow)
-    assert second.task.source.check is None
+    assert second.task.source.check is first.task.source.check
+    alone = prepared("C4", batch_size=1)
+    assert isinstance(prepared("flip-h", [alone]).task.source.check, FirstRow)
+
+
+MIXING = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 3, 16, 16] x) => (float[N, 4] y) {
+a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w)
+r = Relu (a)
+m = ReduceMean <axes = [0], keepdims = 1> (r)
+d = Sub (r, m)
+b = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (d, v)
+r2 = Relu (b)
+p = GlobalAveragePool (r2)
+y = Flatten (p)
+}"""
+
+
+@pytest.fixture
+def mixing(tmp_path, monkeypatch):
+    """A model that takes away the mean of its batch, which is held to be proven."""
+    model = onnx.parser.parse_model(MIXING)
+    stored = [
+        models.weights("w", RNG.normal(size=(4, 3, 3, 3))),
+        models.weights("v", RNG.normal(size=(4, 4, 3, 3))),
+    ]
+    model.graph.initializer.extend(stored)
+    onnx.save(model, tmp_path / "mixing.onnx")
+    monkeypatch.setattr(trial, "rows_apart", lambda *a, **k: Apart(1))
+    return tmp_path / "mixing.onnx"
+
+
+IMAGES = np.random.default_rng(1).random((3, 3, 16, 16), dtype=np.float32)
+MEASURES = {"measures": ["latent-l2@r", "latent-l2@r2", "output-l2@y"], **FEW}
+
+
+@pytest.mark.parametrize("layers", [["r"], ["r", "r2"], ["r2"]])
+def test_every_pass_is_looked_at(mixing, monkeypatch, layers):
+    asked = {"measures": [f"latent-l2@{name}" for name in layers], **FEW}
+    monkeypatch.setattr(prepare, "fit_memory", in_passes)
+    if layers == ["r"]:
+        geed.measure(mixing, IMAGES, "C4", **asked)
+    else:
+        with pytest.raises(geed.GeedError, match=r"'r2'.*rows of a batch are not independent"):
+            geed.measure(mixing, IMAGES, "C4", **asked)
+
+
+def in_passes(plan, *given, **named):
+    """Each tensor in a pass of its own."""
+    share = fit_memory(plan, *given, **named)
+    return replace(share, passes=tuple((name,) for names in share.passes for name in names))
+
+
+def test_a_group_after_one_that_runs_row_by_row_is_looked_at(mixing, monkeypatch):
+    def one_row(plan, *given, **named):
+        share = fit_memory(plan, *given, **named)
+        return replace(share, batch=1) if plan.group.name == "C5" else share
+
+    monkeypatch.setattr(prepare, "fit_memory", one_row)
+    with pytest.raises(geed.GeedError, match="rows of a batch are not independent"):
+        geed.measure_groups(mixing, IMAGES, ["C5", "C8"], **MEASURES)
+
+
+def test_where_the_group_leaves_the_first_sample_as_it_is_two_samples_are_run_together(mixing):
+    images = IMAGES.copy()
+    first = prepare_run(mixing, images, "C4", make_options(FEW)).task.source.indices[0]
+    images[first] = 0.5
+    result = geed.measure(mixing, images, "C4", batch_size=4, **MEASURES)
+    alone = geed.measure(mixing, images, "C4", batch_size=1, **MEASURES)
+    assert result["measurements"] == alone["measurements"]
+    assert any("run one by one" in note for note in result["notes"])
 
 
 @pytest.mark.parametrize("op", ["Squeeze", "Split", "Gather"])
