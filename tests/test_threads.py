@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info
 
 import onnx_geed
 from onnx_geed import GeedError
-from onnx_geed.threads import Threads
+from onnx_geed.threads import Threads, with_idle
 from onnx_geed.whole import whole
 
 DEMO = Path(str(files("onnx_geed.demo")))
@@ -521,3 +521,58 @@ def test_a_pool_that_the_end_of_a_process_has_closed_leaves_work_to_who_asks(mon
     monkeypatch.undo()
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.submit(print)
+
+
+def by_thread(pool, items, together=1):
+    """Who does each item, so many side by side at first."""
+    done, barrier = {}, threading.Barrier(together)
+
+    def work(item):
+        if item < together:
+            barrier.wait(10)
+        assert item not in done
+        done[item] = threading.get_ident()
+
+    pool.submit(with_idle, work, range(items)).result()
+    return done
+
+
+@pytest.mark.parametrize(("count", "helping"), [(1, 1), (2, 2), (4, 4), (4, 3)])
+def test_idle_threads_of_a_pool_take_part(count, helping):
+    with Threads(count) as pool:
+        blocked, go = [], threading.Event()
+        blocked = [pool.submit(go.wait, 60) for _ in range(count - helping)]
+        done = by_thread(pool, 50, helping)
+        assert not go.is_set()
+        go.set()
+        assert all(future.result() for future in blocked)
+        assert sorted(done) == list(range(50))
+        assert len(set(done.values())) <= helping
+        assert len({done[i] for i in range(helping)}) == helping
+        assert pool._idle == count
+
+
+def test_outside_a_pool_items_are_done_in_order_by_who_asks():
+    done = []
+    with_idle(lambda item: done.append((item, threading.get_ident())), range(5))
+    assert done == [(item, threading.get_ident()) for item in range(5)]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_item_that_fails_ends_all(failing):
+    done, barrier = [], threading.Barrier(2)
+
+    def work(item):
+        done.append(item)
+        if item < 2:
+            barrier.wait(10)
+        if item == failing:
+            raise ValueError(f"item {item}")
+        time.sleep(0.002)
+
+    with Threads(2) as pool:
+        with pytest.raises(ValueError, match=f"item {failing}"):
+            pool.submit(with_idle, work, range(1000)).result()
+        if failing == 0:
+            assert len(done) < 1000
+        assert pool.submit(int, "3").result() == 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, reduce_orbits
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.session import Runner, Session
+from onnx_geed.threads import with_idle
 
 __all__ = ["Pieces", "left_bytes"]
 
@@ -116,58 +118,74 @@ class Pieces:
             return kept
 
     def _taken(self, job: Job, terms: Terms, neighbours: _Neighbours) -> tuple[_Sums, _Whole]:
-        """Run orbits of one batch, or one of several; return what stays of them."""
-        plan = job.task.plan
+        """Run orbits of one batch, or one of several; return what stays of them.
+
+        Pieces are run side by side where other threads have nothing to do.
+        """
+        plan, n = job.task.plan, job.task.plan.group.order
         streamed = _let_go(plan, terms.measures)
-        own, whole = _Sums(plan.group.order), _Whole(plan.group.order)
-        references: list[F32] = []
-        for part, arrays in self._arrays(job, terms):
-            maps = terms.maps(arrays)
-            if not part.start:
-                references = [y[:, 0] for y in maps]
-                if len(part) < plan.group.order:
-                    # What goes with the piece is let go; the identity's maps stay.
-                    references = [reference.copy() for reference in references]
-                neighbours.leave(references)
+        own, whole = _Sums(n), _Whole(n)
+        # The identity's maps, f̂ of the sample before, and how many samples follow each other.
+        known: Future[tuple[list[F32], Centre, int]] = Future()
+        putting = threading.Lock()
+        rows, feeds = _moved(job)
+
+        def first(maps: list[F32], part: range) -> tuple[list[F32], Centre, int]:
+            references = [y[:, 0] for y in maps]
+            if len(part) < n:
+                # What goes with the piece is let go; the identity's maps stay.
+                references = [reference.copy() for reference in references]
+            neighbours.leave(references)
+            return references, *neighbours.compared()
+
+        def take(part: range) -> None:
+            try:
+                arrays = self._arrays(job, terms, rows, feeds, part)
+                maps = terms.maps(arrays)
+                if not part.start:
+                    known.set_result(first(maps, part))
+            except BaseException as error:
+                if not part.start:
+                    known.set_exception(error)  # nobody is to wait for it
+                raise
+            references, before, following = known.result()
             tables = terms.tables(part)
-            before, following = neighbours.compared(part)
             sums_of_own, between = tables.of_both(maps, references, before, following)
-            own.put(part, sums_of_own)
-            for term, y, sums in zip(terms.all, maps, own.latest, strict=True):
+            for term, y, sums in zip(terms.all, maps, sums_of_own, strict=True):
                 # Outside the disk nothing is compared, and so NaN would not show in the sums.
                 if term.measure.support == "disk" or not np.isfinite(sums).all():
-                    label, first = job.task.source.label, job.positions.start
-                    check_orbits(plan, term.layer.name, y, label, first, elements=part)
-            neighbours.enter(tables, part, maps, references, between)
+                    label, position = job.task.source.label, job.positions.start
+                    check_orbits(plan, term.layer.name, y, label, position, elements=part)
             kept = (name for name in job.layers if name not in streamed)
-            whole.put(part, {name: arrays[name] for name in kept if name in arrays})
-            del arrays, maps
+            with putting:
+                own.put(part, sums_of_own)
+                neighbours.enter(tables, part, maps, references, between)
+                whole.put(part, {name: arrays[name] for name in kept if name in arrays})
+
+        with_idle(take, _parts(job))
         return own, whole
 
-    def _arrays(self, job: Job, terms: Terms) -> Iterator[tuple[range, dict[str, F32]]]:
-        """Yield elements and their activations (orbits, elements, ...) by tensor."""
-        task, n, positions = job.task, job.task.plan.group.order, job.positions
-        runner = self._runner
+    def _arrays(
+        self, job: Job, terms: Terms, rows: F32, feeds: Mapping[str, NDArray[Any]], elements: range
+    ) -> dict[str, F32]:
+        """Run some elements of a job's orbits; return activations (orbits, elements, ...)."""
+        task, positions, runner = job.task, job.positions, self._runner
         if terms.apart and isinstance(runner, Session):
             runner = runner.apart(list(terms.apart))
-        rows, feeds = task.source.rows(positions), task.source.other_inputs(positions, n)
-        for elements in _pieces(n, task.batch) if comes_in_pieces(job) else [range(n)]:
-            part = slice(None) if len(elements) == n else _slice(elements)
-            some, fed = np.ascontiguousarray(rows[part]), task.source.part_of(feeds, part)
-            arrays = run_rows(task.source, runner, some, fed, task.batch)
-            terms.check(task.plan, arrays)
-            check_rows(
-                *(task.source, runner, some, fed, arrays, task.batch, positions),
-                elements=elements,
-            )
-            shape = len(positions), len(elements)
-            arrays = {name: a.reshape(*shape, *a.shape[1:]) for name, a in arrays.items()}
-            if task.source.mask is not None:
-                indices = [task.source.indices[p] for p in positions]
-                arrays = task.source.mask.clear(task.plan.layers, arrays, indices, elements)
-            yield elements, arrays
-            # The next piece is run before this name is taken anew, here and by who asked.
-            del arrays
+        part = slice(None) if len(elements) == task.plan.group.order else _slice(elements)
+        some, fed = np.ascontiguousarray(rows[part]), task.source.part_of(feeds, part)
+        arrays = run_rows(task.source, runner, some, fed, task.batch)
+        terms.check(task.plan, arrays)
+        check_rows(
+            *(task.source, runner, some, fed, arrays, task.batch, positions),
+            elements=elements,
+        )
+        shape = len(positions), len(elements)
+        arrays = {name: a.reshape(*shape, *a.shape[1:]) for name, a in arrays.items()}
+        if task.source.mask is not None:
+            indices = [task.source.indices[p] for p in positions]
+            arrays = task.source.mask.clear(task.plan.layers, arrays, indices, elements)
+        return arrays
 
     def _centre_of(self, job: Job, position: int, terms: Terms) -> Centre | None:
         """Return f̂ of another sample: as its own job leaves it, or run again as that would.
@@ -178,7 +196,8 @@ class Pieces:
         if taken is not None or not comes_in_pieces(job):
             return taken
         other = replace(job, positions=range(position, position + 1))
-        _, arrays = next(self._arrays(other, terms))
+        rows, feeds = _moved(other)
+        arrays = self._arrays(other, terms, rows, feeds, _parts(other)[0])
         return [without_base(y[:, 0]) for y in terms.maps(arrays)]
 
 
@@ -195,9 +214,21 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def _moved(job: Job) -> tuple[F32, Mapping[str, NDArray[Any]]]:
+    """Return the model inputs of a job's orbits, and the other inputs."""
+    source, positions = job.task.source, job.positions
+    return source.rows(positions), source.other_inputs(positions, job.task.plan.group.order)
+
+
 def comes_in_pieces(job: Job) -> bool:
     """Say whether a job is one orbit of several batches."""
     return job.task.batch < job.task.plan.group.order
+
+
+def _parts(job: Job) -> list[range]:
+    """Return the elements of each run of a job's orbits, the identity's first."""
+    order = job.task.plan.group.order
+    return _pieces(order, job.task.batch) if comes_in_pieces(job) else [range(order)]
 
 
 def _pieces(order: int, batch: int) -> list[range]:
@@ -269,12 +300,12 @@ class _Neighbours:
             for sides, own in zip(self._open, self._terms.together(centre), strict=True):
                 sides[where] = Side(centre=own)
 
-    def compared(self, part: range) -> tuple[Centre, int]:
-        """Return f̂ of the sample before, for a piece, and how many samples follow each other.
+    def compared(self) -> tuple[Centre, int]:
+        """Return f̂ of the sample before, and how many samples follow each other.
 
         f̂ is empty where no sample before the first one here is compared, or is to be had.
         """
-        if self._before >= 0 and not part.start:
+        if self._before >= 0:
             # f̂ of the sample before is mostly there, or comes with a piece that is being run; f̂ of
             # the last one here was left before, so that nobody waits in a circle.
             self._centre = self._centre_of(self._job, self._before, self._terms)
@@ -356,7 +387,6 @@ class _Sums:
     def __init__(self, order: int) -> None:
         self.order = order
         self.values: list[F64] = []
-        self.latest: list[F64] = []
         self._filled = 0
 
     @property
@@ -366,7 +396,6 @@ class _Sums:
 
     def put(self, part: range, sums: list[F64]) -> None:
         """Fill in the sums of some elements (N, elements, C, 3)."""
-        self.latest = sums
         self._filled += len(part)
         if len(part) == self.order:
             self.values = sums

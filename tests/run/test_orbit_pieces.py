@@ -1,5 +1,6 @@
 """An orbit in pieces gives the bits of the orbit as a whole, and waits for nobody in vain."""
 
+import itertools
 import threading
 import weakref
 
@@ -14,6 +15,7 @@ from onnx_geed.cache import write_cache
 from onnx_geed.run import join, make_options, memory, prepare_run
 from onnx_geed.run.between_samples import Centres
 from onnx_geed.run.job import orbit_jobs
+from onnx_geed.run.orbit_pieces import Pieces
 from onnx_geed.run.session import Session
 from onnx_geed.run.worker import Worker
 
@@ -73,6 +75,62 @@ def test_a_piece_is_let_go_before_the_next_is_run(path, monkeypatch):
     assert len(runs) == 4
     # The last map that was looked at has a name yet.
     assert max(runs) <= 1 < len(maps)
+
+
+def threads_of_pieces(monkeypatch, last=-1):
+    """The threads that run pieces; two of a sample are run side by side, or it fails."""
+    given, seen, barrier = Pieces._arrays, [], threading.Barrier(2)
+
+    def watched(self, job, terms, rows, feeds, elements):
+        seen.append((job.positions.start, elements.start, threading.get_ident()))
+        if job.positions.start == last and elements.start in {1, 2}:
+            barrier.wait(60)
+        return given(self, job, terms, rows, feeds, elements)
+
+    monkeypatch.setattr(Pieces, "_arrays", watched)
+    return seen
+
+
+@pytest.mark.parametrize("samples", [1, 3, 5, 7])
+@pytest.mark.parametrize("threads", [2, 4])
+def test_threads_that_have_nothing_to_do_run_pieces_of_the_last_sample(
+    tmp_path, path, monkeypatch, samples, threads
+):
+    data = images((3, 9, 9), samples)
+    options = {"samples": samples, "norm_samples": samples, "batch_size": 3, "provider": "cpu"}
+    expected = whole(path, data, "C12", tmp_path / "a.geed", options)
+    monkeypatch.setattr(memory, "cores", lambda: threads)
+    seen = threads_of_pieces(monkeypatch, samples - 1)
+    live = geed.measure(path, data, "C12", **options)
+    assert live["measurements"] == expected
+    assert {piece[:2] for piece in seen} == set(itertools.product(range(samples), range(4)))
+
+
+def test_one_thread_runs_a_piece_after_the_other(path, monkeypatch):
+    monkeypatch.setattr(memory, "cores", lambda: 1)
+    seen = threads_of_pieces(monkeypatch)
+    geed.measure(path, images((3, 9, 9), 1), "C12", batch_size=3, provider="cpu")
+    assert [piece[:2] for piece in seen] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert len({thread for *_, thread in seen}) == 1
+
+
+@pytest.mark.parametrize("broken", range(4))
+def test_a_piece_that_fails_on_another_thread_fails_the_sample(path, monkeypatch, broken):
+    given, pieces, barrier = Session.run_as_given, [], threading.Barrier(4)
+
+    def breaking(self, batch, feeds=None):
+        if len(batch) == 3:
+            pieces.append(batch)
+            mine = len(pieces)
+            barrier.wait(10)
+            if mine == broken + 1:
+                raise geed.GeedError("the model fails on a piece")
+        return given(self, batch, feeds)
+
+    monkeypatch.setattr(Session, "run_as_given", breaking)
+    monkeypatch.setattr(memory, "cores", lambda: 4)
+    with pytest.raises(geed.GeedError, match="the model fails on a piece"):
+        geed.measure(path, images((3, 9, 9), 1), "C12", batch_size=3, provider="cpu")
 
 
 def test_given_channel_tables_and_their_inverse_go_in_pieces(tmp_path):
