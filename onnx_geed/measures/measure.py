@@ -279,7 +279,6 @@ class Measure:
         action, group = self.action, self.action.group
         if not group.is_closed or not composes(action):
             return None
-        swapped = [group.inverse(g) for g in range(group.order)]
         if isinstance(action, LayoutAction) and action.channels is not None:
             rows = action.channels
             kind: TableKind = "channels"
@@ -292,7 +291,7 @@ class Measure:
         table = Table(
             tuple(group.elements[g] for g in known),
             kind,
-            rows[swapped][known],
+            rows[[group.inverse(g) for g in range(group.order)]][known],
             "inverse",
             partial=len(known) < group.order,
         )
