@@ -22,11 +22,14 @@ def main() -> None:
 
 
 def program() -> None:
-    """Be the program: as :func:`main`, but whoever called it has nothing more to do."""
+    """Be the program: as :func:`main`, but the process ends with it.
+
+    Where a script's own lines call it, nothing that they do afterwards counts.
+    """
     try:
         main()
     finally:
-        leave_at_the_end(sys._getframe(1))
+        leave_at_the_end(sys._getframe().f_back)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, thread as _pools
@@ -25,8 +26,8 @@ class Threads(ThreadPoolExecutor):
     """
 
     def __init__(self, count: int) -> None:
-        super().__init__(count, initializer=setattr, initargs=(_OF_THREAD, "pool", self))
-        self._idle, self._lock = count, threading.Lock()
+        super().__init__(count, initializer=_begin, initargs=(weakref.ref(self),))
+        self._idle, self._lock, self._closed = count, threading.Lock(), False
         self._open: list[_Items[Any]] = []
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
@@ -56,9 +57,15 @@ class Threads(ThreadPoolExecutor):
         for items in shared:
             self._help(items, len(items.left))
 
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work; end the threads, and what waits for one where that is asked for."""
+        # Calls that are cancelled are done with, while the pool holds what submitting waits for.
+        self._closed = True
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
     def _help(self, items: _Items[Any], count: int) -> None:
         """Have at most so many threads take part, of those that have nothing to do."""
-        for _ in range(min(self._idle, count)):
+        for _ in range(0 if self._closed else min(self._idle, count)):
             try:
                 self.submit(items.take)
             except RuntimeError:  # the pool was closed meanwhile
@@ -76,13 +83,17 @@ class Threads(ThreadPoolExecutor):
                 self._open.remove(items)
 
 
+def _begin(pool: weakref.ref[Threads]) -> None:
+    _OF_THREAD.pool = pool
+
+
 class _Items(Generic[Item]):
     """What is to be done with each of some items, which are left, and how many are being done."""
 
     def __init__(self, function: Callable[[Item], Any], items: Iterable[Item]) -> None:
-        self._function, self.left = function, deque(items)
+        self._function, self.left = function, deque(enumerate(items))
         self._begun, self._changed = 0, threading.Condition()
-        self._error: BaseException | None = None
+        self._errors: dict[int, BaseException] = {}
 
     def take(self) -> None:
         """Do what is left, one by one; others may take from it too."""
@@ -90,23 +101,30 @@ class _Items(Generic[Item]):
             with self._changed:
                 if not self.left:
                     return
-                item = self.left.popleft()
+                number, item = self.left.popleft()
                 self._begun += 1
+            error: BaseException | None = None
             try:
                 self._function(item)
-            except BaseException as error:
-                self._error = self._error or error
-                self.left.clear()  # nothing more is begun
+            except BaseException as failed:
+                error = failed
             with self._changed:
+                if error is not None:
+                    self._errors[number] = error
+                    self.left.clear()  # nothing more is begun
                 self._begun -= 1
                 self._changed.notify_all()
 
     def end(self) -> None:
-        """Wait for those that are being done elsewhere; raise what one of all failed with."""
+        """Wait for those that are being done elsewhere; raise what the first of all failed with.
+
+        All before it have begun and are done too, so it is the same one whoever was faster.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._begun)
-        if self._error is not None:
-            raise self._error
+        errors, self._errors = self._errors, {}
+        if errors:
+            raise errors[min(errors)]
 
 
 def with_idle(function: Callable[[Item], Any], items: Iterable[Item]) -> None:
@@ -117,10 +135,10 @@ def with_idle(function: Callable[[Item], Any], items: Iterable[Item]) -> None:
     function : callable
         Called with one item; with several at once where this thread is one of a pool's.
     items : iterable
-        The items. They are begun in order.
+        The items. They are begun in order; of several that fail, the first one's error is raised.
     """
     shared = _Items(function, items)
-    pool: Threads | None = getattr(_OF_THREAD, "pool", None)
+    pool: Threads | None = getattr(_OF_THREAD, "pool", lambda: None)()
     if pool is None:
         shared.take()
     else:

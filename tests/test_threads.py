@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_info
 
 import onnx_geed
 from onnx_geed import GeedError
+from onnx_geed.run.executor import in_order
 from onnx_geed.threads import Threads, with_idle
 from onnx_geed.whole import whole
 
@@ -556,6 +557,50 @@ def test_outside_a_pool_items_are_done_in_order_by_who_asks():
     done = []
     with_idle(lambda item: done.append((item, threading.get_ident())), range(5))
     assert done == [(item, threading.get_ident()) for item in range(5)]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("kind", ["error", "interrupt"])
+def test_a_pool_that_ends_in_the_midst_waits_for_nobody_for_ever(workers, kind):
+    """What is cancelled then is done with, while the pool holds what submitting waits for."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def job(number):
+        if number == 2 * workers and kind == "error":
+            raise ValueError("job")
+        with_idle(lambda item: sum(range(2000)), range(30))
+        return number
+
+    def run():
+        for _ in range(20):
+            results = in_order(range(8 * workers), job, workers)
+            if kind == "error":
+                with pytest.raises(ValueError, match="job"):
+                    list(results)
+            else:
+                next(results)
+                results.close()  # as Ctrl-C does
+        ended.set()
+
+    ended = threading.Event()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+        assert ended.wait(60)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_of_several_items_that_fail_the_first_is_told():
+    barrier = threading.Barrier(3)
+
+    def work(item):
+        barrier.wait(60)
+        time.sleep(0.02 * (2 - item))
+        raise ValueError(f"item {item}")
+
+    with Threads(3) as pool, pytest.raises(ValueError, match="item 0"):
+        pool.submit(with_idle, work, range(3)).result()
 
 
 @pytest.mark.parametrize("failing", [0, 1])

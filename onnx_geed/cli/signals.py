@@ -135,20 +135,20 @@ def finish(status: int) -> None:
         atexit.register(_ignore)
 
 
-def leave_at_the_end(caller: FrameType) -> None:
+def leave_at_the_end(caller: FrameType | None) -> None:
     """Let a finished command be the end of the process, where nothing else is to come.
 
     Parameters
     ----------
-    caller : FrameType
+    caller : FrameType, optional
         What called the program: the console script, or ``python -m``. Of anything else, such as a
         debugger or a script that runs the command in between, Python ends the process.
     """
     within = []
-    while caller.f_back is not None:
-        caller = caller.f_back
+    while caller is not None:
         within.append((caller.f_globals.get("__name__"), caller.f_code.co_name))
-    if within in ([], _RUNNING):
+        caller = caller.f_back
+    if within[1:] in ([], _RUNNING) and not sys.flags.inspect:
         _state["last"] = 1
 
 

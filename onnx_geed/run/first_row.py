@@ -13,7 +13,7 @@ from onnx_geed.run.row_change import dependent, most_change, relative_change, sp
 from onnx_geed.run.row_check import RowCheck
 from onnx_geed.run.session import Runner, Session
 
-__all__ = ["FirstRow", "any_differ"]
+__all__ = ["FirstRow", "unmoved"]
 
 F32 = NDArray[np.float32]
 
@@ -74,15 +74,16 @@ class FirstRow:
             If it differs by more than a thousandth of the spread between rows (a fiftieth in half
             precision), naming its sample.
         """
-        if self._seen.issuperset(arrays) or not any_differ(rows):
+        if self._seen.issuperset(arrays) or len(unmoved(rows)) == len(rows):
             return
         tried, self.tried = self.tried, None
         same = isinstance(runner, Session) and runner.runtime is self.runtime
         # A job may begin with another sample, or in the midst of an orbit.
         if tried is None or not same or not np.array_equal(rows[:1], self.row):
             tried = run(0)
-        for name in arrays.keys() - self._seen:
-            together = arrays[name]
+        for name, together in arrays.items():
+            if name in self._seen:
+                continue
             parts = tried.given if isinstance(tried, Rows) else tried
             alone = parts[name] if name in parts else tried[name]
             # Nearly always they are equal to the last bit, which is seen at once.
@@ -96,6 +97,6 @@ class FirstRow:
         self._seen.update(arrays)
 
 
-def any_differ(rows: F32) -> bool:
-    """Whether any row differs from the first."""
-    return any(not np.array_equal(row, rows[0]) for row in rows[1:])
+def unmoved(rows: F32) -> frozenset[int]:
+    """Return which rows are the same as the first."""
+    return frozenset(i for i, row in enumerate(rows) if np.array_equal(row, rows[0]))

@@ -22,7 +22,16 @@ from onnx_geed.run.place_labels import known_places
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
 
-__all__ = ["EngineName", "Job", "Network", "Task", "job_orbits", "orbit_jobs", "point_jobs"]
+__all__ = [
+    "EngineName",
+    "Job",
+    "Network",
+    "Task",
+    "job_orbits",
+    "orbit_jobs",
+    "pieces",
+    "point_jobs",
+]
 
 EngineName = Literal["kernels", "graph"]
 
@@ -153,6 +162,17 @@ class Job:
 def job_orbits(order: int, batch: int) -> int:
     """Return the orbits in one job: as many as fill a batch, at least one."""
     return max(1, batch // order)
+
+
+def pieces(order: int, batch: int) -> list[range]:
+    """Divide an orbit into pieces of at most so many elements, the identity's first.
+
+    Elements a quarter or half turn apart show one map, resampled once and gathered in another
+    order: where pieces are equally large, those go together.
+    """
+    if order % batch:
+        return [range(order)[start : start + batch] for start in range(0, order, batch)]
+    return [range(first, order, order // batch) for first in range(order // batch)]
 
 
 def orbit_jobs(

@@ -26,7 +26,7 @@ from onnx_geed.run.between_samples import (
     pairs_of_sums,
     without_base,
 )
-from onnx_geed.run.job import Job, job_orbits
+from onnx_geed.run.job import Job, job_orbits, pieces
 from onnx_geed.run.map_terms import Terms, terms_of
 from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, reduce_orbits
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
@@ -145,7 +145,7 @@ class Pieces:
                 if not part.start:
                     known.set_result(first(maps, part))
             except BaseException as error:
-                if not part.start:
+                if not (part.start or known.done()):
                     known.set_exception(error)  # nobody is to wait for it
                 raise
             references, before, following = known.result()
@@ -228,18 +228,7 @@ def comes_in_pieces(job: Job) -> bool:
 def _parts(job: Job) -> list[range]:
     """Return the elements of each run of a job's orbits, the identity's first."""
     order = job.task.plan.group.order
-    return _pieces(order, job.task.batch) if comes_in_pieces(job) else [range(order)]
-
-
-def _pieces(order: int, batch: int) -> list[range]:
-    """Divide an orbit into pieces of at most so many elements, the identity's first.
-
-    Elements a quarter or half turn apart show one map, resampled once and gathered in another
-    order: where pieces are equally large, those go together.
-    """
-    if order % batch:
-        return [range(order)[start : start + batch] for start in range(0, order, batch)]
-    return [range(first, order, order // batch) for first in range(order // batch)]
+    return pieces(order, job.task.batch) if comes_in_pieces(job) else [range(order)]
 
 
 def _slice(elements: range) -> slice:

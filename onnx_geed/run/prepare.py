@@ -46,7 +46,7 @@ from onnx_geed.run.fit_requests import (
 )
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.footprint import Footprint, footprint_of
-from onnx_geed.run.job import EngineName, Network, Task
+from onnx_geed.run.job import EngineName, Network, Task, pieces
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.moving import check_tables, tables_of_run
@@ -306,8 +306,9 @@ def prepare_run(
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if share.batch > 1:
+        parts = pieces(acting.order, min(share.batch, acting.order))
         checks = [other.task.source.check for other in beside]
-        source = replace(source, check=check_of(trial, count, options, engine, checks))
+        source = replace(source, check=check_of(trial, count, options, engine, parts, checks))
         if trial.unproven and not trial.mixes:
             on_engine.append(
                 "the graph does not prove that rows of a batch are independent "

@@ -20,7 +20,7 @@ from onnx_geed.model import (
     rows_apart,
 )
 from onnx_geed.run.executor import cores
-from onnx_geed.run.first_row import FirstRow, any_differ
+from onnx_geed.run.first_row import FirstRow, unmoved
 from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.job import EngineName
 from onnx_geed.run.joining import Rows
@@ -102,6 +102,9 @@ class Trial:
     first : ndarray of float32, shape (1, ...), optional
         The model input of the first row, where rows were run alone and no batch was: the first real
         one is to be looked at.
+    unmoved : frozenset of int
+        Elements that leave the first sample as it is: where they are alone in a batch, it does not
+        tell what is mixed.
     """
 
     session: Session
@@ -114,6 +117,7 @@ class Trial:
     held: int = 1
     by_count: bool = False
     first: NDArray[np.float32] | None = None
+    unmoved: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -171,11 +175,7 @@ def try_out(
         # Loading compiled loops takes as long as opening a session, and goes on beside it.
         loops = pool.submit(source.rows, [0])
         trial = _try_out(model, acted, names, source, options, footprint, opener)
-        orbit = loops.result()
-    if trial.first is not None and not any_differ(orbit):
-        # The group leaves the sample as it is: its first batch would not tell what is mixed.
-        trial = _try_out(model, acted, names, source, options, footprint, opener, together=True)
-    return trial
+        return replace(trial, unmoved=unmoved(loops.result()))
 
 
 def _try_out(
@@ -186,8 +186,6 @@ def _try_out(
     options: Options,
     footprint: Footprint,
     opener: Opener,
-    *,
-    together: bool = False,
 ) -> Trial:
     rows = trial_rows(source, 1 if footprint.tight else cores())
     fed = _fed_shapes(acted, source)
@@ -211,7 +209,7 @@ def _try_out(
             if not isinstance(apart, Apart):
                 reason, parts = probe_batch(runner, rows, batch)
             # Of what is computed inside the graph no row can be looked at later.
-            elif alone := not (together or apart.by_count) and _on_cpu(session, options):
+            elif alone := not apart.by_count and _on_cpu(session, options):
                 reason, parts = probe_alone(runner, rows)
             else:
                 reason, parts = probe_pair(runner, rows)
@@ -393,6 +391,7 @@ def check_of(
     count: int,
     options: Options,
     engine: EngineName,
+    parts: Sequence[range],
     beside: Sequence[RowCheck | FirstRow | None] = (),
 ) -> RowCheck | FirstRow | None:
     """Return what is looked at in real jobs of several rows, so that the trial need not.
@@ -407,10 +406,16 @@ def check_of(
         The seed.
     engine : {"kernels", "graph"}
         Where deviations are computed.
+    parts : sequence of range
+        The elements of an orbit that are run together.
     beside : sequence of RowCheck, FirstRow or None
         What is looked at in other runs: of the same network, a row is looked at once.
     """
     cure = "run them one by one with --batch-size 1" + " --engine kernels" * (engine == "graph")
+    if trial.first is not None and all(
+        len(trial.unmoved.intersection(part)) in (0, len(part)) for part in parts
+    ):
+        return RowCheck({}, count, options.seed, cure=cure)  # not the first sample's, then
     if trial.first is not None:
         for other in beside:
             if isinstance(other, FirstRow) and other.runtime is trial.session.runtime:

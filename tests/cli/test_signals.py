@@ -419,6 +419,14 @@ def test_a_watched_process_ends_as_python_ends_it():
     assert told("--version", LD_PRELOAD="libm.so.6") == (0, ["registered", "taken apart"])
 
 
+def test_a_process_that_is_asked_on_does_not_leave():
+    words = [sys.executable, "-i", "-m", "onnx_geed", "--version"]
+    asked = "print('asked on')\nimport sys; sys.exit(7)\n"
+    run = subprocess.run(words, env=ENV, capture_output=True, text=True, input=asked)
+    assert run.returncode == 7
+    assert "asked on" in run.stdout
+
+
 def test_what_another_registered_first_is_called():
     first = "atexit.register(print, 'first')"
     assert told("--version", first) == (0, ["registered", "first", "taken apart"])

@@ -12,7 +12,7 @@ import pytest
 import onnx_geed as geed
 from onnx_geed.model import Apart
 from onnx_geed.run import prepare, trial
-from onnx_geed.run.first_row import FirstRow
+from onnx_geed.run.first_row import FirstRow, unmoved
 from onnx_geed.run.memory import fit_memory
 from onnx_geed.run.options import make_options
 from onnx_geed.run.prepare import prepare_run
@@ -249,14 +249,31 @@ def test_a_group_after_one_that_runs_row_by_row_is_looked_at(mixing, monkeypatch
         geed.measure_groups(mixing, IMAGES, ["C5", "C8"], **MEASURES)
 
 
-def test_where_the_group_leaves_the_first_sample_as_it_is_two_samples_are_run_together(mixing):
+@pytest.mark.parametrize(("batch", "symmetry"), [(4, "constant"), (2, "half turn")])
+def test_a_first_sample_that_the_group_leaves_as_it_is_hides_nothing(mixing, batch, symmetry):
     images = IMAGES.copy()
     first = prepare_run(mixing, images, "C4", make_options(FEW)).task.source.indices[0]
-    images[first] = 0.5
-    result = geed.measure(mixing, images, "C4", batch_size=4, **MEASURES)
+    turned = images[first, :, ::-1, ::-1]
+    images[first] = 0.5 if symmetry == "constant" else (images[first] + turned) / 2
+    with pytest.raises(geed.GeedError, match="rows of a batch are not independent"):
+        geed.measure(mixing, images, "C4", batch_size=batch, **MEASURES)
     alone = geed.measure(mixing, images, "C4", batch_size=1, **MEASURES)
-    assert result["measurements"] == alone["measurements"]
-    assert any("run one by one" in note for note in result["notes"])
+    assert len(alone["measurements"]) == 3
+
+
+def test_where_all_samples_stay_as_they_are_nothing_is_wrong(path):
+    images = np.full((3, 3, 8, 8), 0.5, dtype=np.float32)
+    prepared = prepare_run(path, images, "C4", make_options(FEW))
+    assert isinstance(prepared.task.source.check, RowCheck)
+    together = geed.measure(path, images, "C4", batch_size=4, **FEW)
+    alone = geed.measure(path, images, "C4", batch_size=1, **FEW)
+    for a, b in zip(together["measurements"], alone["measurements"], strict=True):
+        np.testing.assert_allclose(a["deviations"], b["deviations"], rtol=1e-5, atol=1e-6)
+
+
+def test_rows_as_the_first_are_found():
+    assert unmoved(ROWS) == {0}
+    assert unmoved(ROWS[[1, 0, 1, 2, 1]]) == {0, 2, 4}
 
 
 @pytest.mark.parametrize("op", ["Squeeze", "Split", "Gather"])
