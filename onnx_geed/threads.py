@@ -103,15 +103,13 @@ class _Items(Generic[Item]):
                     return
                 number, item = self.left.popleft()
                 self._begun += 1
-            error: BaseException | None = None
             try:
                 self._function(item)
-            except BaseException as failed:
-                error = failed
-            with self._changed:
-                if error is not None:
+            except BaseException as error:
+                with self._changed:
                     self._errors[number] = error
                     self.left.clear()  # nothing more is begun
+            with self._changed:
                 self._begun -= 1
                 self._changed.notify_all()
 
