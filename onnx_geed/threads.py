@@ -121,8 +121,11 @@ class _Items(Generic[Item]):
         with self._changed:
             self._changed.wait_for(lambda: not self._begun)
         errors, self._errors = self._errors, {}
-        if errors:
-            raise errors[min(errors)]
+        try:
+            if errors:
+                raise errors[min(errors)]
+        finally:
+            del errors  # else the error would hold the frames that hold it
 
 
 def with_idle(function: Callable[[Item], Any], items: Iterable[Item]) -> None:

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import concurrent.futures
+import gc
 import itertools
 import json
 import multiprocessing
@@ -14,6 +15,7 @@ import textwrap
 import threading
 import time
 import warnings
+import weakref
 from importlib.resources import files
 from pathlib import Path
 
@@ -601,6 +603,27 @@ def test_of_several_items_that_fail_the_first_is_told():
 
     with Threads(3) as pool, pytest.raises(ValueError, match="item 0"):
         pool.submit(with_idle, work, range(3)).result()
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+def test_an_item_that_failed_holds_nothing_that_it_worked_on(in_pool):
+    class Worked:
+        pass
+
+    made = []
+
+    def work(item):
+        worked = Worked()
+        made.append(weakref.ref(worked))
+        raise ValueError("failed")
+
+    gc.disable()
+    try:
+        with Threads(1) as pool, pytest.raises(ValueError, match="failed"):
+            pool.submit(with_idle, work, range(2)).result() if in_pool else with_idle(work, [0])
+        assert [one() for one in made] == [None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("failing", [0, 1])
