@@ -532,7 +532,7 @@ def by_thread(pool, items, together=1):
 
     def work(item):
         if item < together:
-            barrier.wait(10)
+            barrier.wait(60)
         assert item not in done
         done[item] = threading.get_ident()
 
@@ -543,7 +543,7 @@ def by_thread(pool, items, together=1):
 @pytest.mark.parametrize(("count", "helping"), [(1, 1), (2, 2), (4, 4), (4, 3)])
 def test_idle_threads_of_a_pool_take_part(count, helping):
     with Threads(count) as pool:
-        blocked, go = [], threading.Event()
+        go = threading.Event()
         blocked = [pool.submit(go.wait, 60) for _ in range(count - helping)]
         done = by_thread(pool, 50, helping)
         assert not go.is_set()
@@ -552,7 +552,7 @@ def test_idle_threads_of_a_pool_take_part(count, helping):
         assert sorted(done) == list(range(50))
         assert len(set(done.values())) <= helping
         assert len({done[i] for i in range(helping)}) == helping
-        assert pool._idle == count
+    assert pool._idle == count  # once its threads have told that they are done
 
 
 def test_outside_a_pool_items_are_done_in_order_by_who_asks():
@@ -633,7 +633,7 @@ def test_an_item_that_fails_ends_all(failing):
     def work(item):
         done.append(item)
         if item < 2:
-            barrier.wait(10)
+            barrier.wait(60)
         if item == failing:
             raise ValueError(f"item {item}")
         time.sleep(0.002)
@@ -641,6 +641,5 @@ def test_an_item_that_fails_ends_all(failing):
     with Threads(2) as pool:
         with pytest.raises(ValueError, match=f"item {failing}"):
             pool.submit(with_idle, work, range(1000)).result()
-        if failing == 0:
-            assert len(done) < 1000
+        assert len(done) < 1000
         assert pool.submit(int, "3").result() == 3

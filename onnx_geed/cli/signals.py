@@ -172,7 +172,8 @@ def _leave() -> None:
         steps.let_come_back()  # which is called after this one
     try:
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            stream.flush()  # type: ignore[union-attr]
+            if stream is not None:
+                stream.flush()
     except (AttributeError, OSError, ValueError):
         return  # Python finds the same, and says so
     os._exit(_state["finished"])

@@ -122,7 +122,7 @@ def test_a_piece_that_fails_on_another_thread_fails_the_sample(path, monkeypatch
         if len(batch) == 3:
             pieces.append(batch)
             mine = len(pieces)
-            barrier.wait(10)
+            barrier.wait(60)
             if mine == broken + 1:
                 raise geed.GeedError("the model fails on a piece")
         return given(self, batch, feeds)
