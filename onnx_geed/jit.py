@@ -23,9 +23,10 @@ from typing import Any
 
 from onnx_geed.confinement import confined
 from onnx_geed.errors import GeedError
+from onnx_geed.kept_loops import Kinds, keep, kept, kinds_of
 from onnx_geed.whole import whole
 
-__all__ = ["LOGGER", "compiled"]
+__all__ = ["LOGGER", "compiled", "instructed_by"]
 
 LOGGER = logging.getLogger("onnx_geed")
 
@@ -38,20 +39,38 @@ _HOME = __name__.rpartition(".")[0] + "."
 _MAKING = threading.RLock()
 
 
+# Modules that tell the compiler of instructions.
+_INSTRUCTING: list[str] = []
+
+
 class _Kernel:
     """A loop that is compiled, or taken from the disk, when it is first called.
 
-    Importing numba takes longer than reading a model, and is done while a session opens.
+    numba is only imported where the disk does not have it.
     """
 
     def __init__(self, function: Callable[..., Any], fastmath: set[str]) -> None:
         functools.update_wrapper(self, function)
         self._function, self._fastmath = function, fastmath
         self._dispatcher: Callable[..., Any] | None = None
+        self._kept: dict[Kinds | None, Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the loop; the interpreter's lock is released meanwhile."""
-        return (self._dispatcher or self._made())(*arguments)
+        if self._dispatcher is not None:
+            return self._dispatcher(*arguments)
+        kinds = kinds_of(arguments)
+        return (self._kept.get(kinds) or self._taken(kinds, arguments))(*arguments)
+
+    def _taken(self, kinds: Kinds | None, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        with whole(), _MAKING:
+            loop = None
+            if self._dispatcher is None and kinds is not None:
+                loop = self._kept.get(kinds) or kept(self._function, arguments)
+            if loop is None:
+                return self._made()
+            self._kept[kinds] = loop
+        return loop
 
     def _made(self) -> Callable[..., Any]:
         with whole(), _MAKING:
@@ -63,6 +82,17 @@ class _Kernel:
                         names[name] = inner._made()
                 self._dispatcher = _dispatcher_of(self._function, self._fastmath)
         return self._dispatcher
+
+
+def instructed_by(module: str) -> None:
+    """Have a module tell numba of vector instructions, before anything is compiled.
+
+    Parameters
+    ----------
+    module : str
+        Name of a module that imports numba.
+    """
+    _INSTRUCTING.append(module)
 
 
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -90,6 +120,8 @@ def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     if getattr(numba.config, "DISABLE_JIT", 0):
         return function
+    for module in _INSTRUCTING:
+        importlib.import_module(module)
     with _read_only_cache() if confined() else contextlib.nullcontext():
         try:
             kernel = named_by_content(numba.njit(cache=True, **options)(function))
@@ -132,7 +164,10 @@ def _compiled_whole(kernel: Any) -> Callable[..., Any]:
 
     def compile_whole(*arguments: Any, **named: Any) -> Any:
         with whole():
-            return compile_for(*arguments, **named)
+            found = compile_for(*arguments, **named)
+            if getattr(kernel, "_cache", None) is not None and not confined():
+                keep(kernel, arguments)
+            return found
 
     kernel._compile_for_args = compile_whole  # which numba looks up for every new set of types
     looped: Callable[..., Any] = kernel

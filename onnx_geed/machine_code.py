@@ -9,15 +9,15 @@ says what it holds, and a seal that it holds all of it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
 from numba.core.caching import IndexDataCacheFile
+
+from onnx_geed.kept_loops import digest_of
 
 __all__ = ["named_by_content"]
 
@@ -27,8 +27,14 @@ _SEAL = hashlib.sha256().digest_size
 class _Files(IndexDataCacheFile):
     """Files of one loop, for numba's cache."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        #: Object files that went to the disk or came from it, by the types they are for.
+        self.objects: dict[Any, bytes] = {}
+
     def save(self, key: Any, data: Any) -> None:
         """Keep code; where that fails, it is compiled again in the next process."""
+        self._remember(key, data)
         with contextlib.suppress(OSError):
             self._save_data(self._name(key), data)
             self._remove_outdated()
@@ -39,8 +45,17 @@ class _Files(IndexDataCacheFile):
             content = Path(self._data_path(self._name(key))).read_bytes()
         except OSError:
             return None
-        seal, data = content[:_SEAL], content[_SEAL:]
-        return pickle.loads(data) if hashlib.sha256(data).digest() == seal else None
+        seal, written = content[:_SEAL], content[_SEAL:]
+        if hashlib.sha256(written).digest() != seal:
+            return None
+        data = pickle.loads(written)
+        self._remember(key, data)
+        return data
+
+    def _remember(self, key: Any, data: Any) -> None:
+        (_, kind, written), *_ = data
+        if kind == "object":
+            self.objects[key[0]] = written[0]
 
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)
@@ -87,28 +102,6 @@ def named_by_content(loop: Any) -> Any:
     kept = loop._cache
     # Time and size, as numba has it, and the text: an installer may give every file one time.
     file = loop.py_func.__code__.co_filename
-    source = kept._impl.locator.get_source_stamp(), _digest_of(file, loop.py_func.__module__)
+    source = kept._impl.locator.get_source_stamp(), digest_of(file, loop.py_func.__module__)
     kept._cache_file = _Files(kept.cache_path, kept._impl.filename_base, source)
     return loop
-
-
-@functools.cache
-def _digest_of(file: str, module: str) -> str:
-    """Return a digest of a module's text, and of those that it takes loops and constants from.
-
-    They become part of its own machine code. Looked for are modules of the same package, and what
-    tells the compiler how to make it.
-    """
-    package, texts, to_read = module.rpartition(".")[0], dict[str, bytes](), [Path(file).name]
-    with contextlib.suppress(OSError):  # in a zip file, whose time is its own
-        while to_read:
-            name = to_read.pop()
-            if name not in texts:
-                texts[name] = Path(file).with_name(name).read_bytes()
-                taken = rf"^ *from {re.escape(package)}\.(\w+) import ".encode()
-                to_read += [f"{m.decode()}.py" for m in re.findall(taken, texts[name], re.M)]
-        texts["/jit"] = Path(__file__).with_name("jit.py").read_bytes()
-    whole = hashlib.sha256()
-    for name in sorted(texts):
-        whole.update(hashlib.sha256(texts[name]).digest())
-    return whole.hexdigest()

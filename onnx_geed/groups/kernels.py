@@ -40,10 +40,16 @@ def resample(planes: F32, c: int, index: I32, weight: F64, b: int, rows: F32, r:
         rows[r, p] = total
 
 
-@compiled("contract")
 def fill_orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: F32) -> None:
     """Fill ``out`` (G, C, P) with the orbit of ``x`` (C, P)."""
-    bases = np.empty((index.shape[0] + 1, x.shape[1]), dtype=np.float32)
+    bases = np.empty((len(index) + 1, x.shape[1]), dtype=np.float32)
+    _fill_orbit(x, index, weight, base_of, permutation, bases, out)
+
+
+@compiled("contract")
+def _fill_orbit(
+    x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, bases: F32, out: F32
+) -> None:
     for c in range(x.shape[0]):
         for p in range(x.shape[1]):
             bases[0, p] = x[c, p]

@@ -1,4 +1,8 @@
-"""Compiled loops of the measures: float32 in, float64 accumulated, one fixed order."""
+"""Compiled loops of the measures: float32 in, float64 accumulated, one fixed order.
+
+What a loop needs room for it is given: none asks for memory itself, or it could not be kept on the
+disk as machine code alone.
+"""
 
 from __future__ import annotations
 
@@ -112,8 +116,11 @@ def _power_of_two(a: F64) -> float:
     top = 0.0
     for i in range(a.shape[0]):
         top = max(top, abs(a[i]))
-    exponent = math.frexp(top)[1]
-    return math.ldexp(1.0, -max(-1000, min(1000, exponent)))
+    if top == 0.0 or not top < math.inf:
+        return 1.0
+    # The bits of a float64: eleven of its exponent before 52 of its digits.
+    exponent = (np.float64(top).view(np.int64) >> 52) - 1022
+    return float(np.int64((1023 - max(-1000, min(1000, exponent))) << 52).view(np.float64))
 
 
 @compiled("contract")
@@ -143,10 +150,13 @@ def _sum_of_squares(a: F64, factor: float) -> float:
     return total
 
 
-@compiled("contract")
 def distances(points: F64, references: F64, out: F64) -> None:
     """Set ``out[i]`` = ‖points[i] − references[i]‖₂."""
-    apart = np.empty(points.shape[1])
+    _distances(points, references, np.empty(points.shape[1]), out)
+
+
+@compiled("contract")
+def _distances(points: F64, references: F64, apart: F64, out: F64) -> None:
     for i in range(points.shape[0]):
         for c in range(points.shape[1]):
             apart[c] = points[i, c] - references[i, c]
@@ -158,10 +168,13 @@ def distances(points: F64, references: F64, out: F64) -> None:
             out[i] = math.sqrt(square)
 
 
-@compiled("contract")
 def squared_distances(points: F64, references: F64, out: F64) -> None:
     """Set ``out[i]`` = ‖points[i] − references[i]‖₂²."""
-    apart = np.empty(points.shape[1])
+    _squared_distances(points, references, np.empty(points.shape[1]), out)
+
+
+@compiled("contract")
+def _squared_distances(points: F64, references: F64, apart: F64, out: F64) -> None:
     for i in range(points.shape[0]):
         for c in range(points.shape[1]):
             apart[c] = points[i, c] - references[i, c]
@@ -195,12 +208,15 @@ def add_to_spread(points: F64, mean: F64, added: int) -> float:
     return total
 
 
-@compiled("contract")
 def mean_distance(points: F64) -> float:
     """Mean distance over unordered pairs of rows; M of eq. (6)."""
+    columns = np.ascontiguousarray(points.T)
+    return float(_mean_distance(points, columns, np.empty(len(points))))
+
+
+@compiled("contract")
+def _mean_distance(points: F64, columns: F64, squares: F64) -> float:
     n, size = points.shape
-    columns = points.T.copy()
-    squares = np.empty(n)
     total = 0.0
     for i in range(n):
         # All distances to a point grow side by side, each in the order of its own coordinates.
@@ -214,19 +230,21 @@ def mean_distance(points: F64) -> float:
     return float(total / (n * (n - 1) // 2))
 
 
-@compiled("contract")
 def mean_cosine(points: F64) -> float:
     """Mean cosine over unordered pairs of rows; M of eq. (6)."""
     n, size = points.shape
-    columns = np.empty((size, n))
-    squares = np.zeros(n)
+    return float(_mean_cosine(points, np.empty((size, n)), np.zeros(n), np.empty(n)))
+
+
+@compiled("contract")
+def _mean_cosine(points: F64, columns: F64, squares: F64, products: F64) -> float:
+    n, size = points.shape
     for i in range(n):
         p = _power_of_two(points[i])
         for c in range(size):
             u = points[i, c] * p
             columns[c, i] = u
             squares[i] += u * u
-    products = np.empty(n)
     total = 0.0
     for i in range(n):
         products[:i] = 0.0

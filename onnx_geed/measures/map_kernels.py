@@ -84,6 +84,10 @@ I32 = NDArray[np.int32]
 _ROOM = 1 << 18
 
 
+# Bytes of a line of the cache.
+_LINE = 64
+
+
 # A reference is fetched so many numbers before it is interleaved, or eight channels before.
 _AHEAD = 4096
 
@@ -116,14 +120,16 @@ def _interleave(planes: F32, at: int, count: int, area: int, pixels: F32) -> Non
 
 @compiled("contract")
 def _resample(
-    pixels: F32, area: int, taps: int, index: I32, weights: F64, begin: int, out: F32
+    pixels: F32, area: int, taps: int, index: I32, weights: F64, begin: int, total: F64, out: F32
 ) -> None:
-    """Set pixel p of ``out`` (area, 8) to Σ_t weight[p, t] pixels[index[p, t]]."""
+    """Set pixel p of ``out`` (area, 8) to Σ_t weight[p, t] pixels[index[p, t]].
+
+    Sums grow in ``total`` (8,), which is zero before and afterwards.
+    """
     if taps == 4:  # bilinear
         for p in range(area):
             blend(out, 8 * p, pixels, index, weights, begin + 4 * p)
         return
-    total = np.zeros(8)
     for p in range(area):
         for t in range(taps):
             i = begin + p * taps + t
@@ -159,6 +165,7 @@ def _fill_rows(
     count: int,
     layer: np.void,
     tables: I32,
+    total: F64,
     pixels: F32,
     moved: F32,
     rows: F32,
@@ -173,7 +180,7 @@ def _fill_rows(
             begin = np.int64(tables[layer["base"] + base - 1]) * area * taps
             index = whole_numbers_at(layer["index"], begin + area * taps)
             weights = doubles_at(layer["weight"], begin + area * taps)
-            _resample(pixels, area, taps, index, weights, begin, moved)
+            _resample(pixels, area, taps, index, weights, begin, total, moved)
         for r in range(number):
             row = layer["row"] + ROW * r
             if tables[row] != base:
@@ -251,6 +258,7 @@ def _fill_block(
     count: int,
     layer: np.void,
     tables: I32,
+    total: F64,
     pixels: F32,
     moved: F32,
     rows: F32,
@@ -263,7 +271,7 @@ def _fill_block(
         of, to = at + s * area, begin + s * stride
         if lanes > 1:
             some = min(LANES, count - s)
-            _fill_rows(references, of, some, layer, tables, pixels, moved, rows, to)
+            _fill_rows(references, of, some, layer, tables, total, pixels, moved, rows, to)
         else:
             _fill_rows_of_one(references, of, layer, tables, moved, rows, to)
 
@@ -382,7 +390,6 @@ def _sums_of_block(
             )
 
 
-@compiled("contract")
 def sums_of_layers(
     layers: NDArray[np.void],
     tables: I32,
@@ -399,21 +406,58 @@ def sums_of_layers(
     ``batch[l]["between"]`` on it becomes the same of v of the sample before: of the first orbit
     where there is one, and of so many ``following``.
     """
-    interleaved, resampled, room = 0, 0, 0
+    needed = np.empty(3, dtype=np.int64)
+    _room_of_layers(layers, batch, following, needed)
+    pixels, moved, rows = map(_room_for, needed.tolist())
+    _sums_of_layers(
+        *(layers, tables, batch, orbits, elements, following),
+        *(np.zeros(LANES), pixels, moved, rows, out),
+    )
+
+
+def _room_for(count: int) -> F32:
+    """Return room for so many numbers, which begins where a line of the cache does.
+
+    A vector across two lines takes as long as two.
+    """
+    room = np.empty(count + _LINE // 4, dtype=np.float32)
+    begin = -(room.__array_interface__["data"][0] // 4) % (_LINE // 4)
+    return room[begin : begin + count]
+
+
+@compiled("contract")
+def _room_of_layers(
+    layers: NDArray[np.void], batch: NDArray[np.void], following: int, needed: NDArray[np.int64]
+) -> None:
+    """Set ``needed`` (3,) to how many numbers are interleaved, resampled, and kept in rows."""
+    needed[:] = 0
     for n in range(len(layers)):
         padded, lanes = (layers[n]["area"] + 7) // 8 * 8, layers[n]["lanes"]
         number, groups = layers[n]["rows"], (batch[n]["channels"] + lanes - 1) // lanes
         together = lanes * number * padded
         if number > 0:
-            interleaved = max(interleaved, lanes * padded if lanes > 1 else 0)
+            needed[0] = max(needed[0], lanes * padded if lanes > 1 else 0)
         if layers[n]["bases"] > 0:
-            resampled = max(resampled, lanes * padded)
+            needed[1] = max(needed[1], lanes * padded)
         sets = _BOTH if following > 0 or batch[n]["before"] != 0 else 1
-        room = max(room, sets * max(together, min(_ROOM // sets, together * groups)))
-    # Of the last pixels, up to the next eighth, nothing is used.
-    pixels = np.zeros(interleaved, dtype=np.float32)
-    moved = np.zeros(resampled, dtype=np.float32)
-    rows = np.empty(room, dtype=np.float32)
+        room = sets * max(together, min(_ROOM // sets, together * groups))
+        needed[2] = max(needed[2], room)
+
+
+@compiled("contract")
+def _sums_of_layers(
+    layers: NDArray[np.void],
+    tables: I32,
+    batch: NDArray[np.void],
+    orbits: int,
+    elements: int,
+    following: int,
+    total: F64,
+    pixels: F32,
+    moved: F32,
+    rows: F32,
+    out: F64,
+) -> None:
     for n in range(len(layers)):
         layer, area, channels = layers[n], layers[n]["area"], batch[n]["channels"]
         size = channels * area
@@ -438,9 +482,13 @@ def sums_of_layers(
                 to_between = batch[n]["between"] + 3 * o * elements * channels
             for first in range(0, channels, block):
                 count, at = min(block, channels - first), first * area
-                _fill_block(references, v + at, count, layer, tables, pixels, moved, rows, 0)
+                _fill_block(
+                    *(references, v + at, count, layer, tables, total, pixels, moved, rows, 0)
+                )
                 if to_between >= 0:
-                    _fill_block(others, w + at, count, layer, tables, pixels, moved, rows, behind)
+                    _fill_block(
+                        *(others, w + at, count, layer, tables, total, pixels, moved, rows, behind)
+                    )
                 _sums_of_block(
                     *(maps, u, references, v, others, w, of_element, elements, channels),
                     *(first, count, layer, tables, rows, behind, out, to, to_between),

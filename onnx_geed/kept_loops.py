@@ -1,0 +1,313 @@
+"""Compiled loops kept on the disk as machine code alone, which needs no compiler to be run.
+
+To import numba takes longer than many a run of a small network, and its compiler is larger than
+all of our own memory; both are for compiling. So the machine code of each loop that Python calls is
+written beside what numba keeps, in a file that says in its name of which loop, source, compiler,
+processor and types it is, and begins with a seal of all of it. Where there is no such file, or
+anything about it is not as expected, numba is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_geed.object_code import Image, image_of, put_into_memory
+
+__all__ = ["Kinds", "digest_of", "keep", "kept", "kinds_of"]
+
+#: What tells one set of arguments from others that need other machine code.
+Kinds = tuple[Any, ...]
+
+# Of an array's flags: contiguous in C's order, in Fortran's, aligned or writable.
+_IN_C, _IN_FORTRAN, _OTHER_FLAGS = 0x1, 0x2, 0x100 | 0x400
+
+
+_SCALARS = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_uint8}
+
+
+_RESULTS = {
+    "none": None,
+    "float64": ctypes.c_double,
+    "int64": ctypes.c_int64,
+    "uint64": ctypes.c_uint64,
+}
+
+
+_SEAL = hashlib.sha256().digest_size
+
+
+# What frees an array that a loop has made. One that makes any is not kept, since what makes them is
+# neither in its object file nor in the C library.
+_NEVER = ("NRT_MemInfo_call_dtor",)
+
+
+# Settings of numba's beside which machine code may be read: where it is.
+_PLACE = "NUMBA_CACHE_DIR"
+
+
+def kinds_of(arguments: Iterable[Any]) -> Kinds | None:
+    """Return the kinds of a loop's arguments; None where one is of a kind that is not kept."""
+    kinds: list[Any] = []
+    for argument in arguments:
+        kind = type(argument)
+        if kind is np.ndarray:
+            flags = argument.flags.num
+            layout = flags & _IN_C or flags & _IN_FORTRAN
+            kinds += (argument.dtype, argument.ndim, layout | flags & _OTHER_FLAGS)
+        elif kind in _SCALARS and (kind is not int or -(1 << 63) <= argument < 1 << 63):
+            kinds.append(kind)
+        else:
+            return None
+    return tuple(kinds)
+
+
+def kept(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any] | None:
+    """Return a loop, to be called with arguments such as these, from the disk.
+
+    Parameters
+    ----------
+    function : callable
+        The loop in Python.
+    arguments : tuple
+        Arguments of a call.
+
+    Returns
+    -------
+    callable or None
+        It lets go of the interpreter's lock. None where the disk does not have it.
+    """
+    name = _name_of(function, arguments)
+    for folder in _folders(function) if name else ():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            content = Path(folder, str(name)).read_bytes()
+            if hashlib.sha256(content[_SEAL:]).digest() == content[:_SEAL]:
+                return _called(*_read(content[_SEAL:]), arguments)
+    return None
+
+
+def keep(dispatcher: Any, arguments: tuple[Any, ...]) -> None:
+    """Keep a loop that numba has compiled, or has read from the disk, for arguments such as these.
+
+    Parameters
+    ----------
+    dispatcher : numba.core.dispatcher.Dispatcher
+        The loop; its object files are those of :mod:`onnx_geed.machine_code`.
+    arguments : tuple
+        Arguments that it was compiled for.
+    """
+    files, types = dispatcher._cache._cache_file, tuple(map(dispatcher.typeof_pyval, arguments))
+    written, function = files.objects.pop(types, None), dispatcher.py_func
+    name, folder = _name_of(function, arguments), dispatcher._cache.cache_path
+    if written is None or name is None or os.path.abspath(folder) not in _folders(function):
+        return
+    compiled = dispatcher.overloads[types]
+    described, result = compiled.fndesc, str(compiled.signature.return_type)
+    passed = compiled.target_context.get_arg_packer(described.argtypes).argument_types
+    if result not in _RESULTS or [str(kind) for kind in passed] != _passed(arguments):
+        return
+    wrappers = described.llvm_cpython_wrapper_name, described.llvm_cfunc_wrapper_name
+    image = image_of(written, described.mangled_name, wrappers, _NEVER)
+    if image is not None:
+        with contextlib.suppress(OSError):
+            with files._open_for_write(os.path.join(folder, name)) as file:
+                file.write(_written(image, result))
+            _remove_outdated(folder, name)
+
+
+def _written(image: Image, result: str) -> bytes:
+    described = {
+        "result": result,
+        "begin": image.begin,
+        "own": image.own,
+        "foreign": image.foreign,
+    }
+    content = json.dumps(described).encode() + b"\n" + image.code
+    return hashlib.sha256(content).digest() + content
+
+
+def _read(content: bytes) -> tuple[Image, str]:
+    described, _, code = content.partition(b"\n")
+    of = json.loads(described)
+    return Image(code, of["begin"], of["own"], of["foreign"]), of["result"]
+
+
+def _called(
+    image: Image, result: str, arguments: tuple[Any, ...]
+) -> Callable[..., Any] | None:
+    """Return a loop as Python calls it.
+
+    numba's code takes where to put its result, where to put what goes wrong, and the arguments: of
+    an array its owners (which are ours), how many items of what size there are and where, and its
+    shape and strides.
+    """
+    address = put_into_memory(image)
+    if address is None:
+        return None
+    kinds: list[Any] = [ctypes.c_void_p, ctypes.c_void_p]
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            kinds += [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_ssize_t]
+            kinds += [ctypes.c_void_p] + [ctypes.c_ssize_t] * (2 * argument.ndim)
+        else:
+            kinds.append(_SCALARS[type(argument)])
+    loop = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(address)
+    kind, wrong, nowhere = _RESULTS[result], ctypes.c_void_p(), ctypes.c_void_p()
+    of_wrong, of_nothing = ctypes.addressof(wrong), ctypes.addressof(nowhere)
+
+    def call(*given: Any) -> Any:
+        found = None if kind is None else kind()
+        passed: list[Any] = [of_nothing if found is None else ctypes.addressof(found), of_wrong]
+        for argument in given:
+            if type(argument) is np.ndarray:
+                start = argument.__array_interface__["data"][0]
+                passed += (None, None, argument.size, argument.itemsize, start)
+                passed += argument.shape
+                passed += argument.strides
+            else:
+                passed.append(argument)
+        if loop(*passed) not in _FINE:
+            raise SystemError("a compiled loop failed; please report it")
+        return None if found is None else found.value
+
+    call.wrong, call.nowhere = wrong, nowhere  # type: ignore[attr-defined]  # live as long
+    return call
+
+
+# What numba's code returns: done, and done with nothing to return.
+_FINE = (0, -2)
+
+
+def _passed(arguments: tuple[Any, ...]) -> list[str]:
+    """Return the compiler's names of what :func:`_called` passes."""
+    names: list[str] = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            item = _ITEMS.get(argument.dtype, f"[{argument.itemsize} x i8]")
+            numbers = ["i64"] * (2 * argument.ndim)
+            names += ["i8*", "i8*", "i64", "i64", f"{item}*", *numbers]
+        else:
+            names.append({int: "i64", float: "double", bool: "i8"}[type(argument)])
+    return names
+
+
+_ITEMS = {
+    np.dtype(np.float32): "float",
+    np.dtype(np.float64): "double",
+    **{np.dtype(f"{sign}{size // 8}"): f"i{size}" for sign in "iu" for size in (8, 16, 32, 64)},
+    np.dtype(bool): "i8",
+}
+
+
+def _name_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str | None:
+    """Return the name of a loop's file; None where none may be read."""
+    kinds, here = kinds_of(arguments), _here()
+    code = function.__code__
+    source = digest_of(code.co_filename, function.__module__)
+    if kinds is None or here is None or source is None:
+        return None
+    told = [k.descr if isinstance(k, np.dtype) else getattr(k, "__name__", k) for k in kinds]
+    of_types = hashlib.sha256(repr((here, told)).encode()).hexdigest()[:16]
+    module = function.__module__.rpartition(".")[2]
+    return f"{module}.{function.__qualname__}-{source[:16]}-{of_types}.loop"
+
+
+def _remove_outdated(folder: str, name: str) -> None:
+    """Remove machine code of a former source."""
+    loop, source, _ = name.split("-")
+    for other in os.listdir(folder):
+        if other.endswith(".loop") and other.startswith(f"{loop}-"):
+            if not other.startswith(f"{loop}-{source}-"):
+                Path(folder, other).unlink(missing_ok=True)
+
+
+@functools.cache
+def _here() -> tuple[str, ...] | None:
+    """Return what machine code depends on beside its source; None where none may be read."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return None
+    if any(name.startswith("NUMBA_") and name != _PLACE for name in os.environ):
+        return None  # such as another processor than this one
+    if Path(".numba_config.yaml").exists():
+        return None
+    try:
+        compilers = [_version_file(name).read_text() for name in ("numba", "llvmlite")]
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            processor = file.read(1 << 16).split("\n\n")[0]
+    except OSError:
+        return None
+    told = "vendor_id|cpu family|model|model name|stepping|flags"
+    lines = [line for line in processor.splitlines() if re.match(rf"({told})\t*:", line)]
+    return (sys.version, *compilers, *lines)
+
+
+def _version_file(package: str) -> Path:
+    for folder in sys.path:
+        if (file := Path(folder or ".", package, "_version.py")).is_file():
+            return file
+    raise FileNotFoundError(package)
+
+
+def _folders(function: Callable[..., Any]) -> list[str]:
+    """Return where numba keeps a loop, in the order in which it tries."""
+    file = os.path.abspath(function.__code__.co_filename)
+    home = os.path.dirname(file)
+    of_source = f"{os.path.basename(home)}_{hashlib.sha1(home.encode()).hexdigest()}"
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    asked = os.environ.get(_PLACE)
+    return [
+        *([os.path.join(asked, of_source)] if asked else []),
+        os.path.join(home, "__pycache__"),
+        os.path.join(user, "numba", of_source),
+    ]
+
+
+@functools.cache
+def digest_of(file: str, module: str) -> str | None:
+    """Return a digest of a module's text, and of those that it takes loops and constants from.
+
+    They become part of its own machine code. Looked for are modules of the same package, and what
+    tells the compiler how to make it.
+
+    Parameters
+    ----------
+    file : str
+        Where the module's text is.
+    module : str
+        Its name.
+
+    Returns
+    -------
+    str or None
+        None where its text cannot be read.
+    """
+    package, texts, to_read = module.rpartition(".")[0], dict[str, bytes](), [Path(file).name]
+    within = re.escape(package)
+    taken = rf'^ *from {within}\.(\w+) import |^instructed_by\("{within}\.(\w+)"\)'.encode()
+    try:
+        while to_read:
+            name = to_read.pop()
+            if name not in texts:
+                texts[name] = Path(file).with_name(name).read_bytes()
+                found = re.findall(taken, texts[name], re.M)
+                to_read += [f"{(a or b).decode()}.py" for a, b in found]
+        for name in ("jit", "kept_loops", "object_code"):
+            texts[f"/{name}"] = Path(__file__).with_name(f"{name}.py").read_bytes()
+    except OSError:  # in a zip file, whose time is its own
+        return None
+    whole = hashlib.sha256()
+    for name in sorted(texts):
+        whole.update(hashlib.sha256(texts[name]).digest())
+    return whole.hexdigest()
