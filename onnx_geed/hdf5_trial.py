@@ -27,8 +27,6 @@ __all__ = ["try_hdf5"]
 # Seconds of looking, and until a child that has not come to an end by then is ended.
 _LOOKING, _PATIENCE = 2.0, 10.0
 
-_FEW = 8
-
 # Bytes that the child may hold with what it was forked with, and seconds of a processor.
 _HELD, _WORK = 768 << 20, 3
 
@@ -79,10 +77,6 @@ def try_hdf5(paths: Iterable[Path]) -> None:
             _look_through(fresh, telling)
         os._exit(0)
     os.close(telling)
-    if len(fresh) > _FEW:
-        # What so many files are reduced by takes as long to load as they take to look through.
-        with whole():
-            import numba  # noqa: F401
     status = _ended(child)
     with open(at, "rb") as told:
         count = len(told.read())

@@ -19,12 +19,14 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_geed.confinement import confined
 from onnx_geed.errors import GeedError
-from onnx_geed.kept_loops import Kinds, keep, kept, kinds_of
 from onnx_geed.whole import whole
+
+if TYPE_CHECKING:
+    from onnx_geed.kept_loops import Kinds
 
 __all__ = ["LOGGER", "compiled", "instructed_by"]
 
@@ -50,23 +52,27 @@ class _Kernel:
     """
 
     def __init__(self, function: Callable[..., Any], fastmath: set[str]) -> None:
+        # Who asks for the messages here alone needs no NumPy.
+        from onnx_geed.kept_loops import kept, kinds_of
+
         functools.update_wrapper(self, function)
         self._function, self._fastmath = function, fastmath
         self._dispatcher: Callable[..., Any] | None = None
+        self._kinds_of, self._from_disk = kinds_of, kept
         self._kept: dict[Kinds | None, Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the loop; the interpreter's lock is released meanwhile."""
         if self._dispatcher is not None:
             return self._dispatcher(*arguments)
-        kinds = kinds_of(arguments)
+        kinds = self._kinds_of(arguments)
         return (self._kept.get(kinds) or self._taken(kinds, arguments))(*arguments)
 
     def _taken(self, kinds: Kinds | None, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         with whole(), _MAKING:
             loop = None
             if self._dispatcher is None and kinds is not None:
-                loop = self._kept.get(kinds) or kept(self._function, arguments)
+                loop = self._kept.get(kinds) or self._from_disk(self._function, arguments)
             if loop is None:
                 return self._made()
             self._kept[kinds] = loop
@@ -160,12 +166,14 @@ def _read_only_cache() -> Iterator[None]:
 
 def _compiled_whole(kernel: Any) -> Callable[..., Any]:
     """Have a loop compiled, or read from the disk, from beginning to end, once it is called."""
+    from onnx_geed.kept_loops import keep
+
     compile_for = kernel._compile_for_args
 
     def compile_whole(*arguments: Any, **named: Any) -> Any:
         with whole():
             found = compile_for(*arguments, **named)
-            if getattr(kernel, "_cache", None) is not None and not confined():
+            if not confined():
                 keep(kernel, arguments)
             return found
 

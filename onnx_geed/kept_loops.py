@@ -35,7 +35,7 @@ Kinds = tuple[Any, ...]
 _IN_C, _IN_FORTRAN, _OTHER_FLAGS = 0x1, 0x2, 0x100 | 0x400
 
 
-_SCALARS = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_uint8}
+_SCALARS = {int: ctypes.c_void_p, float: ctypes.c_double, bool: ctypes.c_void_p}
 
 
 _RESULTS = {
@@ -108,9 +108,12 @@ def keep(dispatcher: Any, arguments: tuple[Any, ...]) -> None:
     arguments : tuple
         Arguments that it was compiled for.
     """
-    files, types = dispatcher._cache._cache_file, tuple(map(dispatcher.typeof_pyval, arguments))
-    written, function = files.objects.pop(types, None), dispatcher.py_func
-    name, folder = _name_of(function, arguments), dispatcher._cache.cache_path
+    files = getattr(dispatcher._cache, "_cache_file", None)
+    if files is None:
+        return  # numba found no folder that it can write to
+    types, function = tuple(map(dispatcher.typeof_pyval, arguments)), dispatcher.py_func
+    written, folder = files.objects.pop(types, None), dispatcher._cache.cache_path
+    name = _name_of(function, arguments)
     if written is None or name is None or os.path.abspath(folder) not in _folders(function):
         return
     compiled = dispatcher.overloads[types]
@@ -144,9 +147,7 @@ def _read(content: bytes) -> tuple[Image, str]:
     return Image(code, of["begin"], of["own"], of["foreign"]), of["result"]
 
 
-def _called(
-    image: Image, result: str, arguments: tuple[Any, ...]
-) -> Callable[..., Any] | None:
+def _called(image: Image, result: str, arguments: tuple[Any, ...]) -> Callable[..., Any] | None:
     """Return a loop as Python calls it.
 
     numba's code takes where to put its result, where to put what goes wrong, and the arguments: of
@@ -156,11 +157,11 @@ def _called(
     address = put_into_memory(image)
     if address is None:
         return None
+    # Whole numbers are passed as addresses are, which takes ctypes half the time.
     kinds: list[Any] = [ctypes.c_void_p, ctypes.c_void_p]
     for argument in arguments:
         if isinstance(argument, np.ndarray):
-            kinds += [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_ssize_t]
-            kinds += [ctypes.c_void_p] + [ctypes.c_ssize_t] * (2 * argument.ndim)
+            kinds += [ctypes.c_void_p] * (5 + 2 * argument.ndim)
         else:
             kinds.append(_SCALARS[type(argument)])
     loop = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(address)
@@ -203,7 +204,7 @@ def _passed(arguments: tuple[Any, ...]) -> list[str]:
     return names
 
 
-_ITEMS = {
+_ITEMS: dict[np.dtype[Any], str] = {
     np.dtype(np.float32): "float",
     np.dtype(np.float64): "double",
     **{np.dtype(f"{sign}{size // 8}"): f"i{size}" for sign in "iu" for size in (8, 16, 32, 64)},
@@ -228,9 +229,9 @@ def _remove_outdated(folder: str, name: str) -> None:
     """Remove machine code of a former source."""
     loop, source, _ = name.split("-")
     for other in os.listdir(folder):
-        if other.endswith(".loop") and other.startswith(f"{loop}-"):
-            if not other.startswith(f"{loop}-{source}-"):
-                Path(folder, other).unlink(missing_ok=True)
+        of_loop = other.startswith(f"{loop}-") and other.endswith(".loop")
+        if of_loop and not other.startswith(f"{loop}-{source}-"):
+            Path(folder, other).unlink(missing_ok=True)
 
 
 @functools.cache

@@ -53,9 +53,9 @@ class _Files(IndexDataCacheFile):
         return data
 
     def _remember(self, key: Any, data: Any) -> None:
-        (_, kind, written), *_ = data
-        if kind == "object":
-            self.objects[key[0]] = written[0]
+        match data:
+            case ((_, "object", (bytes() as written, *_)), *_):
+                self.objects[key[0]] = written
 
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)

@@ -8,6 +8,7 @@ nothing of the compiler is needed to run it.
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import struct
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ class _Symbol:
 
 # Kinds of sections, and what a section says of itself.
 _SYMBOLS, _EMPTY, _RELOCATIONS = 2, 8, 4
-_LOADED = 2
+_CHANGED, _LOADED = 1, 2
 
 # A symbol of no section, and one that is only room.
 _ELSEWHERE, _ROOM = 0, 0xFFF2
@@ -67,6 +68,13 @@ _ELSEWHERE, _ROOM = 0, 0xFFF2
 # A place that takes an address of eight bytes. Code that is written for any place in memory has no
 # other; whatever else there is, the compiler has to put it in place itself.
 _ADDRESS = 1
+
+_WRITABLE = mmap.PROT_READ | mmap.PROT_WRITE
+
+
+# What stands for no memory.
+_FAILED = ctypes.c_void_p(-1).value
+
 
 _HEADER = b"\x7fELF\x02\x01\x01"
 _OBJECT, _X86_64 = 1, 62
@@ -92,7 +100,7 @@ def image_of(
     -------
     Image or None
         None where the file is for another machine, or the loop needs anything that is neither in
-        the file nor in the C library.
+        the file nor in the C library, or changes what it finds there.
     """
     if not written.startswith(_HEADER) or struct.unpack_from("<HH", written, 16) != (
         _OBJECT,
@@ -100,6 +108,8 @@ def image_of(
     ):
         return None
     sections = _sections(written)
+    if any(s.size and s.flags & _LOADED and s.flags & _CHANGED for s in sections):
+        return None  # what a loop remembers would be lost
     symbols = _symbols(written, sections)
     places, code = _laid_out(written, sections)
     rooms: dict[str, int] = {}
@@ -198,8 +208,19 @@ def _found(name: str) -> int | None:
     """Return the address of a function of the C library; None where it has none of this name."""
     if name.startswith(("Py", "_Py", "NRT", "numba")):
         return None  # the interpreter and numba may be in this process, and not in another
-    function = getattr(ctypes.CDLL(None), name, None)
+    function = getattr(_libraries(), name, None)
     return None if function is None else ctypes.cast(function, ctypes.c_void_p).value
+
+
+@functools.cache
+def _libraries() -> ctypes.CDLL:
+    """Return the C library, and the others of this process."""
+    found = ctypes.CDLL(None)
+    place, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    found.mmap.restype = place
+    found.mmap.argtypes = place, size, number, number, number, ctypes.c_long
+    found.mprotect.argtypes = place, size, number
+    return found
 
 
 def put_into_memory(image: Image) -> int | None:
@@ -211,27 +232,20 @@ def put_into_memory(image: Image) -> int | None:
         None where this system does not let a process run what it has written, or its C library
         has not what the loop calls.
     """
-    where = [_found(name) for _, name, _ in image.foreign]
-    if None in where:
+    where = [found for _, name, _ in image.foreign if (found := _found(name)) is not None]
+    if len(where) < len(image.foreign):
         return None
-    try:
-        memory = mmap.mmap(-1, len(image.code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError:
+    # Never given back: a thread may still run in it when the interpreter takes itself apart.
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    start = _libraries().mmap(None, len(image.code), _WRITABLE, private, -1, 0)
+    if start == _FAILED:
         return None
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     code = bytearray(image.code)
     for place, at in image.own:
         struct.pack_into("<Q", code, place, start + at)
     for (place, _, added), at in zip(image.foreign, where, strict=True):
-        struct.pack_into("<Q", code, place, (at or 0) + added)
-    memory[:] = bytes(code)
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    if protect(start, len(image.code), mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+        struct.pack_into("<Q", code, place, at + added)
+    ctypes.memmove(start, bytes(code), len(code))
+    if _libraries().mprotect(start, len(code), mmap.PROT_READ | mmap.PROT_EXEC) != 0:
         return None
-    _KEPT.append(memory)
-    return start + image.begin
-
-
-# Memory that loops run in.
-_KEPT: list[mmap.mmap] = []
+    return int(start) + image.begin

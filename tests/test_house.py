@@ -37,7 +37,8 @@ SIBLINGS = {("run", "report"), ("report", "run"), ("cli", "notebook"), ("noteboo
 #: Stones under all packages, which import no package.
 GROUND = {
     *("addresses", "arguments", "confinement", "copies", "errors", "extras", "faces"),
-    *("files", "held", "jit", "json_text", "machine_code", "named_paths", "ordinary"),
+    *("files", "held", "jit", "json_text", "kept_loops", "machine_code", "named_paths"),
+    *("object_code", "ordinary"),
     *("hdf5_trial", "overrun", "own_code", "safe_names", "spared", "text", "threads", "typed"),
     *("typed_json", "version", "whole", "wording"),
 }

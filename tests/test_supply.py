@@ -34,7 +34,8 @@ ALLOWED = {
     ("onnx_geed/extras.py", "importlib.import_module"): "packages of our own extras",
     ("onnx_geed/faces.py", "importlib.import_module"): "our own modules",
     ("onnx_geed/machine_code.py", "pickle.loads"): "loops that numba compiled on this machine",
-    ("onnx_geed/jit.py", "importlib.import_module"): "PyYAML, for settings of numba's",
+    ("onnx_geed/jit.py", "importlib.import_module"): "PyYAML, our own modules",
+    ("onnx_geed/object_code.py", "ctypes.CDLL"): "what compiled loops call, and memory for them",
     ("onnx_geed/measures/catalogue.py", "importlib.import_module"): "our own modules",
     ("onnx_geed/measures/lanes.py", "from_address"): "an array of a compiled loop",
     ("onnx_geed/own_code.py", "importlib.import_module"): "module:function, the user's own",
@@ -42,7 +43,6 @@ ALLOWED = {
     ("onnx_geed/run/ray_cluster.py", "import socket"): "whether the cluster's address answers",
     ("onnx_geed/run/ray_cluster.py", "socket.create_connection"): "the same",
     ("onnx_geed/run/ray_worker.py", "import ray"): "a worker of that cluster",
-    ("onnx_geed/run/ray_worker.py", "importlib.import_module"): "numba, while the model opens",
     (
         "onnx_geed/run/ray_worker.py",
         "_Unpickler(io.BytesIO(content), task).load",

@@ -119,8 +119,9 @@ def _power_of_two(a: F64) -> float:
     if top == 0.0 or not top < math.inf:
         return 1.0
     # The bits of a float64: eleven of its exponent before 52 of its digits.
-    exponent = (np.float64(top).view(np.int64) >> 52) - 1022
-    return float(np.int64((1023 - max(-1000, min(1000, exponent))) << 52).view(np.float64))
+    exponent = np.int64((np.float64(top).view(np.int64) >> 52) - 1022)
+    bits = (1023 - max(np.int64(-1000), min(np.int64(1000), exponent))) << 52
+    return float(np.int64(bits).view(np.float64))
 
 
 @compiled("contract")

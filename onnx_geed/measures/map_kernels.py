@@ -27,7 +27,7 @@ from onnx_geed.measures.lanes import (
 )
 from onnx_geed.measures.map_memory import LANES
 
-__all__ = ["BATCH", "LAYER", "ROW", "sums_of_layers"]
+__all__ = ["BATCH", "LAYER", "ROW", "room_of_layers", "sums_of_layers"]
 
 #: A layer's maps: where what they need begins in the flat tables, or its address, and how much.
 LAYER = np.dtype(
@@ -82,10 +82,6 @@ I32 = NDArray[np.int32]
 # Rows that are compared together, in numbers: 1 MiB. Twice as many gain nothing on one core, and
 # lose where several are at work.
 _ROOM = 1 << 18
-
-
-# Bytes of a line of the cache.
-_LINE = 64
 
 
 # A reference is fetched so many numbers before it is interleaved, or eight channels before.
@@ -390,43 +386,8 @@ def _sums_of_block(
             )
 
 
-def sums_of_layers(
-    layers: NDArray[np.void],
-    tables: I32,
-    batch: NDArray[np.void],
-    orbits: int,
-    elements: int,
-    following: int,
-    out: F64,
-) -> None:
-    """Sums behind eq. (5) of some orbits and layers, from the addresses of their maps.
-
-    Of layer l, ``out[batch[l]["out"]:]`` becomes (orbits, elements, C, 3): Σ u·v, Σ u², Σ v² over
-    the compared pixels, where u is channel c of f(gx) and v that of φ_Y(g) f̂(x). From
-    ``batch[l]["between"]`` on it becomes the same of v of the sample before: of the first orbit
-    where there is one, and of so many ``following``.
-    """
-    needed = np.empty(3, dtype=np.int64)
-    _room_of_layers(layers, batch, following, needed)
-    pixels, moved, rows = map(_room_for, needed.tolist())
-    _sums_of_layers(
-        *(layers, tables, batch, orbits, elements, following),
-        *(np.zeros(LANES), pixels, moved, rows, out),
-    )
-
-
-def _room_for(count: int) -> F32:
-    """Return room for so many numbers, which begins where a line of the cache does.
-
-    A vector across two lines takes as long as two.
-    """
-    room = np.empty(count + _LINE // 4, dtype=np.float32)
-    begin = -(room.__array_interface__["data"][0] // 4) % (_LINE // 4)
-    return room[begin : begin + count]
-
-
 @compiled("contract")
-def _room_of_layers(
+def room_of_layers(
     layers: NDArray[np.void], batch: NDArray[np.void], following: int, needed: NDArray[np.int64]
 ) -> None:
     """Set ``needed`` (3,) to how many numbers are interleaved, resampled, and kept in rows."""
@@ -445,7 +406,7 @@ def _room_of_layers(
 
 
 @compiled("contract")
-def _sums_of_layers(
+def sums_of_layers(
     layers: NDArray[np.void],
     tables: I32,
     batch: NDArray[np.void],
@@ -458,6 +419,15 @@ def _sums_of_layers(
     rows: F32,
     out: F64,
 ) -> None:
+    """Sums behind eq. (5) of some orbits and layers, from the addresses of their maps.
+
+    Of layer l, ``out[batch[l]["out"]:]`` becomes (orbits, elements, C, 3): Σ u·v, Σ u², Σ v² over
+    the compared pixels, where u is channel c of f(gx) and v that of φ_Y(g) f̂(x). From
+    ``batch[l]["between"]`` on it becomes the same of v of the sample before: of the first orbit
+    where there is one, and of so many ``following``. Room for eight sums, which are zero, and what
+    :func:`room_of_layers` tells is given; of the last pixels, up to the next eighth, nothing is
+    used.
+    """
     for n in range(len(layers)):
         layer, area, channels = layers[n], layers[n]["area"], batch[n]["channels"]
         size = channels * area

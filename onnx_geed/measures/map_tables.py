@@ -116,9 +116,10 @@ class MapSums:
         GeedError
             If an array's shape is another one.
         """
-        # Loaded late, like every loop: numba takes longer to import than all else.
+        # Loaded late, like every loop.
         with whole():
-            from onnx_geed.measures.map_kernels import BATCH, sums_of_layers
+            from onnx_geed.measures.layer_sums import sums_of_layers
+            from onnx_geed.measures.map_kernels import BATCH
 
         held, batch, parts = [], [], list[tuple[int, int, tuple[int, ...], int]]()
         orbits, elements, out = len(maps[0]) if maps else 0, len(self.elements), 0
@@ -151,10 +152,8 @@ class MapSums:
             parts.append((begin, between, (orbits, elements, channels, 3), action.fixed))
         sums = np.zeros(out)
         if out:
-            sums_of_layers(
-                *(self.layers, self.tables, np.array(batch, dtype=BATCH)),
-                *(orbits, elements, following, sums),
-            )
+            layers_of = np.array(batch, dtype=BATCH)
+            sums_of_layers(self.layers, self.tables, layers_of, orbits, elements, following, sums)
 
         def found(start: int, shape: tuple[int, ...], fixed: int) -> F64:
             return _of_channels(sums[start : start + math.prod(shape)].reshape(shape), fixed)

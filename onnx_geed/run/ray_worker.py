@@ -94,7 +94,6 @@ class RemoteWorker:
         shared, job
             As :meth:`run` takes them.
         """
-        importlib.import_module("numba")
         with contextlib.suppress(Exception):
             task, _ = self._fetched(shared, {name: _get(at) for name, at in shared if at})
             if isinstance(opening := _unpacked(job, task), Stretch):
