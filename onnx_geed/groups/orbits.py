@@ -12,7 +12,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.placed_action import PlacedAction
 
-__all__ = ["orbit"]
+__all__ = ["orbit", "orbit_of"]
 
 
 @checked
@@ -42,6 +42,13 @@ def orbit(
         If whole numbers would be interpolated.
         If ``out`` does not have the orbit's shape and dtype, or is not contiguous.
     """
+    return orbit_of(action, x, out)
+
+
+def orbit_of(
+    action: LayoutAction | PlacedAction, x: NDArray[Any], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Return an orbit as :func:`orbit` does, whose types are not looked at: a run makes many."""
     from onnx_geed.groups.kernels import fill_orbit
 
     lengths = action.shape if isinstance(action, PlacedAction) else action.lengths

@@ -21,7 +21,7 @@ from onnx_geed.data import (
     rows_of,
 )
 from onnx_geed.errors import GeedError, reason_of, shown
-from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit, parse_layout
+from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit_of, parse_layout
 from onnx_geed.held import ALLOWED
 from onnx_geed.model import Input
 from onnx_geed.run.backdrop import Backdrop
@@ -182,7 +182,7 @@ class MovedInput:
             action = action.behind(self.seed, self.indices[position])
         if out is None:
             out = np.empty((action.group.order, *x.shape), dtype=x.dtype)
-        return orbit(action, x, out)
+        return orbit_of(action, x, out)
 
     def identity(self, position: int) -> NDArray[Any]:
         """Return the first element of an orbit: the sample itself, but of a sampled group."""
@@ -236,7 +236,7 @@ class MovedInput:
         out = np.repeat(x[None], action.group.order, axis=0)
         if all(exact):
             return out
-        for g, moved in enumerate(orbit(action, x)):
+        for g, moved in enumerate(orbit_of(action, x)):
             if not exact[g]:
                 out[g] = action.apply(action.group.inverse(g), moved.astype(np.float64))
         return out
