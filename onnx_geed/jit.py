@@ -53,12 +53,13 @@ class _Kernel:
 
     def __init__(self, function: Callable[..., Any], fastmath: set[str]) -> None:
         # Who asks for the messages here alone needs no NumPy.
-        from onnx_geed.kept_loops import kept, kinds_of
+        from onnx_geed.kept_loops import kinds_of, read_loop
 
         functools.update_wrapper(self, function)
+        function.fastmath = sorted(fastmath)  # type: ignore[attr-defined]  # of its machine code
         self._function, self._fastmath = function, fastmath
         self._dispatcher: Callable[..., Any] | None = None
-        self._kinds_of, self._from_disk = kinds_of, kept
+        self._kinds_of, self._read = kinds_of, read_loop
         self._kept: dict[Kinds | None, Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
@@ -72,7 +73,7 @@ class _Kernel:
         with whole(), _MAKING:
             loop = None
             if self._dispatcher is None and kinds is not None:
-                loop = self._kept.get(kinds) or self._from_disk(self._function, arguments)
+                loop = self._kept.get(kinds) or self._read(self._function, arguments)
             if loop is None:
                 return self._made()
             self._kept[kinds] = loop
@@ -166,7 +167,7 @@ def _read_only_cache() -> Iterator[None]:
 
 def _compiled_whole(kernel: Any) -> Callable[..., Any]:
     """Have a loop compiled, or read from the disk, from beginning to end, once it is called."""
-    from onnx_geed.kept_loops import keep
+    from onnx_geed.kept_loops import write_loop
 
     compile_for = kernel._compile_for_args
 
@@ -174,7 +175,7 @@ def _compiled_whole(kernel: Any) -> Callable[..., Any]:
         with whole():
             found = compile_for(*arguments, **named)
             if not confined():
-                keep(kernel, arguments)
+                write_loop(kernel, arguments)
             return found
 
     kernel._compile_for_args = compile_whole  # which numba looks up for every new set of types

@@ -20,13 +20,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from onnx_geed.object_code import Image, image_of, put_into_memory
 
-__all__ = ["Kinds", "digest_of", "keep", "kept", "kinds_of"]
+__all__ = ["Kinds", "digest_of", "held_by", "kinds_of", "read_loop", "write_loop"]
 
 #: What tells one set of arguments from others that need other machine code.
 Kinds = tuple[Any, ...]
@@ -54,8 +55,8 @@ _SEAL = hashlib.sha256().digest_size
 _NEVER = ("NRT_MemInfo_call_dtor",)
 
 
-# Settings of numba's beside which machine code may be read: where it is.
-_PLACE = "NUMBA_CACHE_DIR"
+# The one setting of numba's with which machine code is the same.
+_FOLDER = "NUMBA_CACHE_DIR"
 
 
 def kinds_of(arguments: Iterable[Any]) -> Kinds | None:
@@ -74,7 +75,9 @@ def kinds_of(arguments: Iterable[Any]) -> Kinds | None:
     return tuple(kinds)
 
 
-def kept(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any] | None:
+def read_loop(
+    function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Callable[..., Any] | None:
     """Return a loop, to be called with arguments such as these, from the disk.
 
     Parameters
@@ -98,8 +101,10 @@ def kept(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[.
     return None
 
 
-def keep(dispatcher: Any, arguments: tuple[Any, ...]) -> None:
+def write_loop(dispatcher: Any, arguments: tuple[Any, ...]) -> None:
     """Keep a loop that numba has compiled, or has read from the disk, for arguments such as these.
+
+    Where that cannot be done, numba is asked again in the next process.
 
     Parameters
     ----------
@@ -111,23 +116,29 @@ def keep(dispatcher: Any, arguments: tuple[Any, ...]) -> None:
     files = getattr(dispatcher._cache, "_cache_file", None)
     if files is None:
         return  # numba found no folder that it can write to
-    types, function = tuple(map(dispatcher.typeof_pyval, arguments)), dispatcher.py_func
-    written, folder = files.objects.pop(types, None), dispatcher._cache.cache_path
-    name = _name_of(function, arguments)
-    if written is None or name is None or os.path.abspath(folder) not in _folders(function):
-        return
-    compiled = dispatcher.overloads[types]
+    # Whatever another version of numba has otherwise, the loop itself was compiled.
+    with contextlib.suppress(Exception):
+        types, function = tuple(map(dispatcher.typeof_pyval, arguments)), dispatcher.py_func
+        written, folder = files.objects.get(types), dispatcher._cache.cache_path
+        name = _name_of(function, arguments)
+        if written and name and os.path.abspath(folder) in _folders(function):
+            content = _content(dispatcher.overloads[types], written, arguments)
+            if content:
+                with files._open_for_write(os.path.join(folder, name)) as file:
+                    file.write(content)
+                _remove_outdated(folder, name)
+    files.objects.clear()
+
+
+def _content(compiled: Any, written: bytes, arguments: tuple[Any, ...]) -> bytes | None:
+    """Return what the file of a compiled loop holds; None of one that only numba can run."""
     described, result = compiled.fndesc, str(compiled.signature.return_type)
     passed = compiled.target_context.get_arg_packer(described.argtypes).argument_types
     if result not in _RESULTS or [str(kind) for kind in passed] != _passed(arguments):
-        return
+        return None
     wrappers = described.llvm_cpython_wrapper_name, described.llvm_cfunc_wrapper_name
     image = image_of(written, described.mangled_name, wrappers, _NEVER)
-    if image is not None:
-        with contextlib.suppress(OSError):
-            with files._open_for_write(os.path.join(folder, name)) as file:
-                file.write(_written(image, result))
-            _remove_outdated(folder, name)
+    return None if image is None else _written(image, result)
 
 
 def _written(image: Image, result: str) -> bytes:
@@ -165,8 +176,9 @@ def _called(image: Image, result: str, arguments: tuple[Any, ...]) -> Callable[.
         else:
             kinds.append(_SCALARS[type(argument)])
     loop = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(address)
-    kind, wrong, nowhere = _RESULTS[result], ctypes.c_void_p(), ctypes.c_void_p()
-    of_wrong, of_nothing = ctypes.addressof(wrong), ctypes.addressof(nowhere)
+    # One place for all threads: what goes wrong is not looked at, and nothing is always zero.
+    kind, wrong, nothing = _RESULTS[result], ctypes.c_void_p(), ctypes.c_void_p()
+    of_wrong, of_nothing = ctypes.addressof(wrong), ctypes.addressof(nothing)
 
     def call(*given: Any) -> Any:
         found = None if kind is None else kind()
@@ -183,7 +195,7 @@ def _called(image: Image, result: str, arguments: tuple[Any, ...]) -> Callable[.
             raise SystemError("a compiled loop failed; please report it")
         return None if found is None else found.value
 
-    call.wrong, call.nowhere = wrong, nowhere  # type: ignore[attr-defined]  # live as long
+    call.places = wrong, nothing  # type: ignore[attr-defined]  # which live as long
     return call
 
 
@@ -215,14 +227,93 @@ _ITEMS: dict[np.dtype[Any], str] = {
 def _name_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str | None:
     """Return the name of a loop's file; None where none may be read."""
     kinds, here = kinds_of(arguments), _here()
-    code = function.__code__
-    source = digest_of(code.co_filename, function.__module__)
-    if kinds is None or here is None or source is None:
+    source = _source_of(function) if kinds and here and _as_it_comes() else None
+    if source is None:
         return None
-    told = [k.descr if isinstance(k, np.dtype) else getattr(k, "__name__", k) for k in kinds]
+    told = [getattr(k, "__name__", k) if isinstance(k, type) else repr(k) for k in kinds or ()]
     of_types = hashlib.sha256(repr((here, told)).encode()).hexdigest()[:16]
     module = function.__module__.rpartition(".")[2]
     return f"{module}.{function.__qualname__}-{source[:16]}-{of_types}.loop"
+
+
+def _source_of(function: Callable[..., Any]) -> str | None:
+    """Return a digest of what a loop is made of; None where that is not told, or changes."""
+    digest = digest_of(function.__code__.co_filename, function.__module__)
+    held = held_by(function)
+    if digest is None or held is None:
+        return None
+    return hashlib.sha256(f"{digest} {held}".encode()).hexdigest()
+
+
+def held_by(function: Callable[..., Any]) -> str | None:
+    """Return a digest of a loop as this process has it, with all that it calls and reads.
+
+    A text on the disk may be another one than was loaded: an update was installed meanwhile.
+
+    Parameters
+    ----------
+    function : callable
+        The loop in Python.
+
+    Returns
+    -------
+    str or None
+        None where it reads anything but plain numbers, texts and other functions.
+    """
+    seen: dict[int, str] = {}
+    try:
+        told = _told(function, seen)
+    except _UntoldError:
+        return None
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+class _UntoldError(Exception):
+    """What a loop reads cannot be told."""
+
+
+def _told(value: Any, seen: dict[int, str]) -> str:
+    """Return a text that is another one where a value is another that compiled code may hold."""
+    value = getattr(value, "__wrapped__", value)  # a loop, or numba's of it
+    if isinstance(value, FunctionType):
+        if id(value) in seen:
+            return seen[id(value)]
+        seen[id(value)] = value.__qualname__  # one that calls itself
+        code, names = value.__code__, value.__globals__
+        read = {name: names[name] for name in sorted(code.co_names) if name in names}
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        flags = getattr(value, "fastmath", None)
+        parts: list[Any] = [code, value.__defaults__, flags, *cells, *read, *read.values()]
+        seen[id(value)] = f"({value.__module__} {' '.join(_told(part, seen) for part in parts)})"
+        return seen[id(value)]
+    if isinstance(value, CodeType):
+        held = value.co_code, value.co_names, value.co_varnames, value.co_consts
+        return f"[{' '.join(_told(part, seen) for part in held)}]"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__}({' '.join(_told(part, seen) for part in value)})"
+    if isinstance(value, frozenset):
+        return f"frozenset({' '.join(sorted(_told(part, seen) for part in value))})"
+    if isinstance(value, np.dtype):
+        return repr(value)
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if value is None or isinstance(value, int | float | str | bytes | np.generic):
+        return f"{type(value).__name__}:{value!r}"
+    raise _UntoldError
+
+
+def _as_it_comes() -> bool:
+    """Say whether numba, where it is loaded, compiles as it does by itself."""
+    config = sys.modules.get("numba.core.config")
+    return all(getattr(config, name, plain) == plain for name, plain in _SETTINGS.items())
+
+
+# What changes machine code without changing numba's own name for it.
+_SETTINGS = {
+    **{"DISABLE_JIT": 0, "OPT": 3, "BOUNDSCHECK": None, "DEBUGINFO_DEFAULT": 0},
+    **{"CPU_NAME": None, "CPU_FEATURES": None, "ENABLE_AVX": 1},
+    **{"LOOP_VECTORIZE": 1, "SLP_VECTORIZE": 0},
+}
 
 
 def _remove_outdated(folder: str, name: str) -> None:
@@ -239,7 +330,7 @@ def _here() -> tuple[str, ...] | None:
     """Return what machine code depends on beside its source; None where none may be read."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return None
-    if any(name.startswith("NUMBA_") and name != _PLACE for name in os.environ):
+    if any(name.startswith("NUMBA_") and name != _FOLDER for name in os.environ):
         return None  # such as another processor than this one
     if Path(".numba_config.yaml").exists():
         return None
@@ -262,25 +353,36 @@ def _version_file(package: str) -> Path:
 
 
 def _folders(function: Callable[..., Any]) -> list[str]:
-    """Return where numba keeps a loop, in the order in which it tries."""
+    """Return where numba may keep a loop: it tries these, and takes the first it can write to."""
     file = os.path.abspath(function.__code__.co_filename)
     home = os.path.dirname(file)
     of_source = f"{os.path.basename(home)}_{hashlib.sha1(home.encode()).hexdigest()}"
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    asked = os.environ.get(_PLACE)
-    return [
+    asked = os.environ.get(_FOLDER)
+    tried = [
         *([os.path.join(asked, of_source)] if asked else []),
         os.path.join(home, "__pycache__"),
         os.path.join(user, "numba", of_source),
     ]
+    folders = [os.path.abspath(folder) for folder in tried]
+    first = next((n for n, folder in enumerate(folders) if _is_writable(folder)), len(folders))
+    return folders[: first + 1]
+
+
+def _is_writable(folder: str) -> bool:
+    """Whether a folder, or the one that it would be made in, can be written to."""
+    while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 @functools.cache
 def digest_of(file: str, module: str) -> str | None:
     """Return a digest of a module's text, and of those that it takes loops and constants from.
 
-    They become part of its own machine code. Looked for are modules of the same package, and what
-    tells the compiler how to make it.
+    They become part of its own machine code. Looked for are modules of the same package that it
+    imports names from, those that :func:`onnx_geed.jit.instructed_by` names, and what tells the
+    compiler how to make it.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from typing import Any
 
 from numba.core.caching import IndexDataCacheFile
 
-from onnx_geed.kept_loops import digest_of
+from onnx_geed.kept_loops import digest_of, held_by
 
 __all__ = ["named_by_content"]
 
@@ -100,8 +100,10 @@ def named_by_content(loop: Any) -> Any:
         The same.
     """
     kept = loop._cache
-    # Time and size, as numba has it, and the text: an installer may give every file one time.
-    file = loop.py_func.__code__.co_filename
-    source = kept._impl.locator.get_source_stamp(), digest_of(file, loop.py_func.__module__)
+    # Time and size, as numba has it, and the text: an installer may give every file one time. And
+    # the loop itself, which another text may have been loaded from.
+    function = loop.py_func
+    text = digest_of(function.__code__.co_filename, function.__module__)
+    source = kept._impl.locator.get_source_stamp(), text, held_by(function)
     kept._cache_file = _Files(kept.cache_path, kept._impl.filename_base, source)
     return loop

@@ -69,9 +69,6 @@ _ELSEWHERE, _ROOM = 0, 0xFFF2
 # other; whatever else there is, the compiler has to put it in place itself.
 _ADDRESS = 1
 
-_WRITABLE = mmap.PROT_READ | mmap.PROT_WRITE
-
-
 # What stands for no memory.
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -220,6 +217,7 @@ def _libraries() -> ctypes.CDLL:
     found.mmap.restype = place
     found.mmap.argtypes = place, size, number, number, number, ctypes.c_long
     found.mprotect.argtypes = place, size, number
+    found.munmap.argtypes = place, size
     return found
 
 
@@ -235,9 +233,10 @@ def put_into_memory(image: Image) -> int | None:
     where = [found for _, name, _ in image.foreign if (found := _found(name)) is not None]
     if len(where) < len(image.foreign):
         return None
-    # Never given back: a thread may still run in it when the interpreter takes itself apart.
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    start = _libraries().mmap(None, len(image.code), _WRITABLE, private, -1, 0)
+    # Other systems have no such names. What is run is never given back: a thread may still be in it
+    # when the interpreter takes itself apart.
+    private, written = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE
+    start = _libraries().mmap(None, len(image.code), written, private, -1, 0)
     if start == _FAILED:
         return None
     code = bytearray(image.code)
@@ -247,5 +246,6 @@ def put_into_memory(image: Image) -> int | None:
         struct.pack_into("<Q", code, place, at + added)
     ctypes.memmove(start, bytes(code), len(code))
     if _libraries().mprotect(start, len(code), mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+        _libraries().munmap(start, len(code))
         return None
     return int(start) + image.begin

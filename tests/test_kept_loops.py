@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_geed import kept_loops
+from onnx_geed import kept_loops, object_code
 from onnx_geed.jit import compiled
-from onnx_geed.kept_loops import kept, kinds_of
+from onnx_geed.kept_loops import held_by, kinds_of, read_loop
 from onnx_geed.object_code import Image, image_of, put_into_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +155,112 @@ def test_a_changed_source_is_compiled_anew_and_its_former_code_goes(tmp_path):
     assert later != name
 
 
+WARM = """
+import os, subprocess, sys
+import numpy as np
+from parts_of_loops.loops import apart
+
+a, b = np.array([3.0]), np.array([2.0])
+if len(sys.argv) > 1:  # the package is updated while this process runs
+    from pathlib import Path
+    at = Path(sys.argv[1])
+    at.write_text(at.read_text().replace("a, b", "b, a").replace("other", "an other"))
+    subprocess.run([sys.executable, *sys.orig_argv[1:3]], check=True)
+print(apart(a, b))
+"""
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_process_does_not_take_the_code_of_a_later_source(tmp_path, inner):
+    package = tmp_path / "parts_of_loops"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    text = "from onnx_geed.jit import compiled\n\n\n"
+    if inner:
+        text += "@compiled()\ndef less(a, b):  # other\n    return a[0] - b[0]\n\n\n"
+        text += "@compiled()\ndef apart(x, y):\n    return less(x, y)\n"
+    else:
+        text += "@compiled()\ndef apart(a, b):  # other\n    return a[0] - b[0]\n"
+    (package / "loops.py").write_text(text)
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    place = {"NUMBA_CACHE_DIR": tmp_path / "kept", "PYTHONPATH": path}
+    run = started("-c", WARM, package / "loops.py", **place)
+    # The new source has its arguments the other way round.
+    assert run.stdout.split() == ["-1.0", "1.0"]
+    # Nor does it leave its own code for others.
+    assert started("-c", WARM, **place).stdout == "-1.0\n"
+
+
+def made(k):
+    @compiled("contract")
+    def raised(a):
+        return a[0] + k
+
+    return raised
+
+
+def test_a_loop_is_told_by_all_that_it_holds():
+    held = [held_by(made(k).__wrapped__) for k in (1, 1.0, 5.0, -0.0, 0.0)]
+    assert len({*held}) == len(held)
+    assert held_by(made(1).__wrapped__) == held[0]
+    value, loop = from_disk(made(1.0), np.zeros(2))
+    assert (value, loop(np.zeros(2))) == (1.0, 1.0)
+    value, loop = from_disk(made(7.0), np.zeros(2))
+    assert (value, loop(np.zeros(2))) == (7.0, 7.0)
+    # What may change meanwhile is not told at all.
+    assert held_by(made([object()]).__wrapped__) is None
+    assert read_loop(made(np.arange(3.0)).__wrapped__, (np.zeros(2),)) is None
+
+
+IN_CODE = """
+import sys
+import numba
+numba.config.{setting}
+import onnx_geed
+print(onnx_geed.normaliser("latent-l2", [[0.0, 3.0], [4.0, 0.0]]))
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "OPT = numba.config._OptLevel(0)",
+        "CPU_NAME, numba.config.CPU_FEATURES = 'x86-64', ''",
+        "DISABLE_JIT = 1",
+    ],
+)
+def test_settings_made_in_code_keep_nothing(tmp_path, setting):
+    run = started(
+        *("-c", IN_CODE.format(setting=setting)), NUMBA_CACHE_DIR=tmp_path, PYTHONPATH=ROOT
+    )
+    assert run.stdout == "5.0\n"
+    assert not list(tmp_path.rglob("*.loop"))
+
+
+@pytest.mark.parametrize("folder", ["kept", "./kept", "../{here}/kept", "{tmp}/kept/"])
+def test_the_folder_may_be_written_in_any_way(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    place = {"NUMBA_CACHE_DIR": folder.format(here=tmp_path.name, tmp=tmp_path), "PYTHONPATH": ROOT}
+    code = "import sys, onnx_geed; onnx_geed.normaliser('latent-l2', [[0.0, 3.0], [4.0, 0.0]]); "
+    code += "print('numba' in sys.modules)"
+    assert started("-c", code, **place).stdout == "True\n"
+    assert started("-c", code, **place).stdout == "False\n"
+
+
+def test_only_the_folder_that_was_asked_for_is_looked_into(tmp_path, monkeypatch):
+    function = count.__wrapped__
+    for asked in (tmp_path, tmp_path / "new"):
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(asked))
+        (folder,) = kept_loops._folders(function)
+        assert Path(folder).parent == asked
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    assert len(kept_loops._folders(function)) == 2  # that, and beside the source
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    (folder,) = kept_loops._folders(function)
+    assert folder == str(Path(__file__).parent / "__pycache__")
+
+
 @compiled("contract")
 def dot(a, b, factor, turned):
     total = 0.0
@@ -187,7 +293,7 @@ def allocated(n):
 
 def from_disk(loop, *arguments):
     """A loop after it was compiled for arguments, as another process would get it."""
-    return loop(*arguments), kept(loop.__wrapped__, arguments)
+    return loop(*arguments), read_loop(loop.__wrapped__, arguments)
 
 
 WHOLE = RNG.normal(size=(6, 10))
@@ -241,8 +347,13 @@ def test_kinds_tell_arguments_apart_that_need_other_code():
         (1,),
         (1.0,),
         (True,),
+        (np.zeros(2, {"names": ["a", "b"], "formats": ["i8", "i4"]}),),
+        (np.zeros(2, {"names": ["a", "b"], "formats": ["i8", "i4"], "offsets": [0, 4]}),),
+        (np.zeros(2, np.dtype([("a", "i8"), ("b", "i4")], align=True)),),
     ]
     assert len({kinds_of(arguments) for arguments in different}) == len(different)
+    names = {kept_loops._name_of(count.__wrapped__, arguments) for arguments in different}
+    assert len(names) == len(different)
     assert kinds_of((WHOLE[:1],)) == kinds_of(
         (WHOLE,)
     )  # contiguous in both orders, as numba has it
@@ -265,15 +376,52 @@ def test_code_for_another_processor_or_compiler_is_not_run(monkeypatch):
     assert any(line.startswith("flags") for line in here)
     for other in (None, (*here[:-1], "flags\t\t: fpu"), ("4.0", *here[1:])):
         monkeypatch.setattr(kept_loops, "_here", lambda other=other: other)
-        assert kept(count.__wrapped__, (np.arange(3),)) is None
+        assert read_loop(count.__wrapped__, (np.arange(3),)) is None
+
+
+def may_be(address):
+    """What may be done with memory at an address: read, written, run."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        ends, allowed, *_ = line.split()
+        start, stop = (int(end, 16) for end in ends.split("-"))
+        if start <= address < stop:
+            return allowed
+    return None
 
 
 def test_nobody_can_write_to_code_that_is_run():
-    _, loop = from_disk(count, np.arange(3))
-    assert loop is not None
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    ours = [line for line in lines if "r-xp" in line and line.split()[-1] == "0"]
-    assert ours
+    assert may_be(put_into_memory(image_of(written(), "loop", (), ()))) == "r-xp"
+
+
+@pytest.mark.parametrize("refused", ["mmap", "mprotect"])
+def test_where_the_system_runs_no_code_of_ours_numba_is_asked(monkeypatch, refused):
+    real = object_code._libraries()
+
+    class Libraries:
+        def __getattr__(self, name):
+            if name == refused:
+                return lambda *_: object_code._FAILED if refused == "mmap" else -1
+            return getattr(real, name)
+
+    monkeypatch.setattr(object_code, "_libraries", Libraries)
+    value, loop = from_disk(count, np.arange(-2, 3))
+    assert (value, loop) == (2, None)
+
+
+OLD_SYSTEM = """
+import mmap
+for name in ("PROT_READ", "PROT_WRITE", "PROT_EXEC", "MAP_PRIVATE", "MAP_ANONYMOUS"):
+    delattr(mmap, name)
+import onnx_geed.kept_loops
+onnx_geed.kept_loops.sys.platform = "win32"
+print(onnx_geed.normaliser("latent-l2", [[0.0, 3.0], [4.0, 0.0]]))
+"""
+
+
+def test_another_system_loads_without_names_that_it_has_not(tmp_path):
+    run = started("-c", OLD_SYSTEM, NUMBA_CACHE_DIR=tmp_path, PYTHONPATH=ROOT)
+    assert run.stdout == "5.0\n"
+    assert not list(tmp_path.rglob("*.loop"))
 
 
 def test_threads_run_a_loop_side_by_side():

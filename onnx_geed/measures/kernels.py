@@ -194,18 +194,18 @@ def differences(classes: F64, references: F64, out: F64) -> None:
 
 
 @compiled("contract")
-def add_to_spread(points: F64, mean: F64, added: int) -> float:
+def add_to_spread(points: F64, mean: F64, added: int, total: float) -> float:
     """Bring ``mean`` of so many points up to date with further ones; Welford's sum of squares.
 
-    Returns by how much Σ ‖f − mean f‖² grows.
+    Returns what Σ ‖f − mean f‖² grows to from ``total``: the same, whatever comes in one call.
     """
-    total = 0.0
     for i in range(points.shape[0]):
-        share = 1.0 / (added + i + 1)
+        share, grown = 1.0 / (added + i + 1), 0.0
         for c in range(points.shape[1]):
             before = points[i, c] - mean[c]
             mean[c] += before * share
-            total += before * (points[i, c] - mean[c])
+            grown += before * (points[i, c] - mean[c])
+        total += grown
     return total
 
 

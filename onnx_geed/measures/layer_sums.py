@@ -29,11 +29,11 @@ def sums_of_layers(
     following: int,
     out: F64,
 ) -> None:
-    """Set ``out`` to the sums of :func:`onnx_geed.measures.map_kernels.sums_of_layers`."""
+    """Set ``out`` to the sums of :func:`onnx_geed.measures.map_kernels.sums_in_room`."""
     needed = np.empty(3, dtype=np.int64)
     map_kernels.room_of_layers(layers, batch, following, needed)
     pixels, moved, rows = map(_room_for, needed.tolist())
-    map_kernels.sums_of_layers(
+    map_kernels.sums_in_room(
         *(layers, tables, batch, orbits, elements, following),
         *(np.zeros(LANES), pixels, moved, rows, out),
     )

@@ -27,7 +27,7 @@ from onnx_geed.measures.lanes import (
 )
 from onnx_geed.measures.map_memory import LANES
 
-__all__ = ["BATCH", "LAYER", "ROW", "room_of_layers", "sums_of_layers"]
+__all__ = ["BATCH", "LAYER", "ROW", "room_of_layers", "sums_in_room"]
 
 #: A layer's maps: where what they need begins in the flat tables, or its address, and how much.
 LAYER = np.dtype(
@@ -406,7 +406,7 @@ def room_of_layers(
 
 
 @compiled("contract")
-def sums_of_layers(
+def sums_in_room(
     layers: NDArray[np.void],
     tables: I32,
     batch: NDArray[np.void],

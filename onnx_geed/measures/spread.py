@@ -15,6 +15,10 @@ __all__ = ["Spread"]
 F64 = NDArray[np.float64]
 
 
+# Numbers that are converted together, and added in one call.
+_AT_ONCE = 1 << 16
+
+
 @dataclass(frozen=True, eq=False)
 class Spread:
     """Tensors of different samples, and their mean and squares as far as they are added up.
@@ -32,8 +36,8 @@ class Spread:
 
     Notes
     -----
-    They are added one by one, from the first sample on, so that M₂ does not depend on how many
-    samples a job has, and no more than the mean stays in memory.
+    They are added one after another, from the first sample on, so that M₂ does not depend on how
+    many samples a job has, and no more than the mean stays in memory.
     """
 
     rows: NDArray[Any]
@@ -47,9 +51,10 @@ class Spread:
             return self
         mean = np.zeros(self.rows.shape[1]) if self.mean is None else self.mean.copy()
         grown = self.total
-        for i, row in enumerate(self.rows):
-            point = np.asarray(row, dtype=np.float64)[None]
-            grown += kernels.add_to_spread(point, mean, self.added + i)
+        step = max(1, _AT_ONCE // max(1, len(mean)))
+        for start in range(0, len(self.rows), step):
+            points = np.asarray(self.rows[start : start + step], dtype=np.float64)
+            grown = kernels.add_to_spread(points, mean, self.added + start, grown)
         return Spread(self.rows[:0].copy(), mean, grown, self.added + len(self.rows))
 
     def plus(self, other: Spread) -> Spread:
