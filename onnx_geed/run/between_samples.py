@@ -37,6 +37,7 @@ __all__ = [
     "join_pairs",
     "neighbours",
     "pairs_of_sums",
+    "pairs_of_views",
     "pairs_within",
     "without_base",
 ]
@@ -180,14 +181,23 @@ def pairs_within(
     move f̂(x).
     """
     here = range(first, first + len(y))
+    stop = max((p + 1 - first for pair in wanted for p in pair if p in here), default=0)
+    if not stop:
+        return Pairs()
+    return pairs_of_views(measure, view(layer, measure, y[:stop]), first, wanted, share)
+
+
+def pairs_of_views(
+    measure: Measure, y: F32, first: int, wanted: Collection[_Where], share: F64 | None = None
+) -> Pairs:
+    """Take pairs as :func:`pairs_within`, of orbits as :func:`onnx_geed.measures.view` has them."""
+    here = range(first, first + len(y))
     touched = sorted(pair for pair in wanted if pair[0] in here or pair[1] in here)
     if not touched:
         return Pairs()
     last = max(p for pair in touched for p in pair if p in here)
     stop = last + 1 - first
-    few = over_real(
-        measure, view(layer, measure, y[:stop]), None if share is None else share[:stop]
-    )
+    few = over_real(measure, y[:stop], None if share is None else share[:stop])
     # Padding adds nothing to what is summed over places, whose mean is over the real ones.
     real = np.ones(stop) if share is None or measure.places is None else share[:stop]
     orbits, means = _operands(measure, few, first)

@@ -30,7 +30,7 @@ from onnx_geed.measures import (
     predicted_classes,
     view,
 )
-from onnx_geed.run.between_samples import over_real, pairs_within
+from onnx_geed.run.between_samples import over_real, pairs_of_views
 from onnx_geed.run.orbit_statistics import (
     ChannelValues,
     MeasureStatistics,
@@ -133,26 +133,38 @@ def reduce_orbits(
     """
     sums = sums or {}
     measures: dict[tuple[str, str], MeasureStatistics] = {}
+    points: dict[str, F32] = {}
+
+    def seen(measure: Measure) -> F32:
+        layer, array = plan.layers[measure.layer], arrays[measure.layer]
+        if measure.descriptor.view != "points":
+            return view(layer, measure, array)
+        # Means over the places of a map are taken once for all that sees them.
+        if layer.name not in points:
+            points[layer.name] = view(layer, measure, array)
+        return points[layer.name]
+
     for measure in plan.measures:
         key = measure.name, measure.layer
         if measure.descriptor.view == "maps" and measure.layer in sums:
             measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
-            layer = plan.layers[measure.layer]
-            share = shares.get(measure.layer)
-            y = over_real(measure, view(layer, measure, arrays[measure.layer]), share)
+            share, viewed = shares.get(measure.layer), seen(measure)
+            y = over_real(measure, viewed, share)
             statistics = _view_statistics(plan, measure, y, label, first, known.get(measure.layer))
             if measure.descriptor.of_error:
                 measures[key] = statistics
                 continue
             if share is not None and measure.places is not None:
                 statistics = _over_real_places(statistics, share)
-            between = pairs_within(measure, layer, arrays[measure.layer], first, pairs, share)
+            between = pairs_of_views(measure, viewed, first, pairs, share)
             measures[key] = replace(statistics, pairs=between)
     present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
     positions = range(first, first + len(present[0]))
     own = {k: a[:, 0] for k, a in arrays.items()}
-    latents = latents_of(plan, own, label, first, shares)
+    latents = latents_of(
+        *(plan, own, label, first, shares), {name: rows[:, 0] for name, rows in points.items()}
+    )
     spreads = spreads_of(plan, own, label, first)
     pointed = pointed_of(plan, positions, first) if latents or spreads else range(0)
     return OrbitStatistics(positions, measures, pointed, latents, spreads)
@@ -315,10 +327,12 @@ def latents_of(
     label: Callable[[int], str],
     first: int,
     shares: Mapping[str, F64] = MappingProxyType({}),
+    points: Mapping[str, F32] = MappingProxyType({}),
 ) -> dict[str, F64]:
     """Return the latents (N, k) of identity elements, for the tensors that need M.
 
-    There are none beyond the points that M is taken over.
+    There are none beyond the points that M is taken over. ``points`` are those that were brought to
+    this form already.
 
     Raises
     ------
@@ -328,8 +342,11 @@ def latents_of(
     wanted = {m.layer for m in plan.measures if m.descriptor.normaliser is not None}
     latents = {}
     for name in wanted & set(identities):
-        tensors = pointed_of(plan, identities[name], first)
-        rows = parse_layout(plan.layers[name].layout).to_points(tensors, axes=1)[0]
+        if name in points:
+            rows = pointed_of(plan, points[name], first)
+        else:
+            tensors = pointed_of(plan, identities[name], first)
+            rows = parse_layout(plan.layers[name].layout).to_points(tensors, axes=1)[0]
         if name in shares:
             rows = (rows / shares[name][: len(rows), None]).astype(np.float32)
         latents[name] = np.asarray(rows, dtype=np.float64)
