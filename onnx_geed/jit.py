@@ -41,8 +41,11 @@ _HOME = __name__.rpartition(".")[0] + "."
 _MAKING = threading.RLock()
 
 
-# Modules that tell the compiler of instructions.
+# Modules that tell the compiler of instructions; and digests of their texts as they were loaded.
 _INSTRUCTING: list[str] = []
+
+
+_LOADED: dict[str, str | None] = {}
 
 
 class _Kernel:
@@ -53,8 +56,10 @@ class _Kernel:
 
     def __init__(self, function: Callable[..., Any], fastmath: set[str]) -> None:
         # Who asks for the messages here alone needs no NumPy.
-        from onnx_geed.kept_loops import kinds_of, read_loop
+        from onnx_geed.kept_loops import digest_of, kinds_of, read_loop
 
+        # Before there can be another text than this one.
+        digest_of(function.__code__.co_filename, function.__module__)
         functools.update_wrapper(self, function)
         function.fastmath = sorted(fastmath)  # type: ignore[attr-defined]  # of its machine code
         self._function, self._fastmath = function, fastmath
@@ -127,8 +132,8 @@ def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     if getattr(numba.config, "DISABLE_JIT", 0):
         return function
-    for module in _INSTRUCTING:
-        importlib.import_module(module)
+    if not _instructed():
+        return _compiled_whole(numba.njit(**options)(function))
     with _read_only_cache() if confined() else contextlib.nullcontext():
         try:
             kernel = named_by_content(numba.njit(cache=True, **options)(function))
@@ -139,6 +144,21 @@ def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable
     if confined():
         kernel._cache.save_overload = lambda signature, data: None
     return _compiled_whole(kernel)
+
+
+def _instructed() -> bool:
+    """Load what tells the compiler of instructions; say whether it is what the texts are now.
+
+    Where an update was installed meanwhile, what is compiled here is for this process alone.
+    """
+    from onnx_geed.kept_loops import text_of
+
+    def text(module: str) -> str | None:
+        return text_of(str(importlib.import_module(module).__file__), module)
+
+    for module in _INSTRUCTING:  # one may name others while it is loaded
+        _LOADED.setdefault(module, text(module))
+    return all(digest == text(module) for module, digest in _LOADED.items())
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 To import numba takes longer than many a run of a small network, and its compiler is larger than
 all of our own memory; both are for compiling. So the machine code of each loop that Python calls is
 written beside what numba keeps, in a file that says in its name of which loop, source, compiler,
-processor and types it is, and begins with a seal of all of it. Where there is no such file, or
-anything about it is not as expected, numba is asked.
+processor and types it is, and begins with a seal of its name and content. Where there is no such
+file, or anything about it is not as expected, numba is asked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ import numpy as np
 
 from onnx_geed.object_code import Image, image_of, put_into_memory
 
-__all__ = ["Kinds", "digest_of", "held_by", "kinds_of", "read_loop", "write_loop"]
+__all__ = [
+    "Kinds",
+    "digest_of",
+    "held_by",
+    "kinds_of",
+    "read_loop",
+    "settings_of",
+    "text_of",
+    "write_loop",
+]
 
 #: What tells one set of arguments from others that need other machine code.
 Kinds = tuple[Any, ...]
@@ -90,13 +99,14 @@ def read_loop(
     Returns
     -------
     callable or None
-        It lets go of the interpreter's lock. None where the disk does not have it.
+        It lets go of the interpreter's lock. None where the disk does not have it, or it cannot be
+        run as it is.
     """
     name = _name_of(function, arguments)
     for folder in _folders(function) if name else ():
         with contextlib.suppress(OSError, ValueError, KeyError):
             content = Path(folder, str(name)).read_bytes()
-            if hashlib.sha256(content[_SEAL:]).digest() == content[:_SEAL]:
+            if _seal_of(str(name), content[_SEAL:]) == content[:_SEAL]:
                 return _called(*_read(content[_SEAL:]), arguments)
     return None
 
@@ -125,7 +135,7 @@ def write_loop(dispatcher: Any, arguments: tuple[Any, ...]) -> None:
             content = _content(dispatcher.overloads[types], written, arguments)
             if content:
                 with files._open_for_write(os.path.join(folder, name)) as file:
-                    file.write(content)
+                    file.write(_seal_of(name, content) + content)
                 _remove_outdated(folder, name)
     files.objects.clear()
 
@@ -148,8 +158,11 @@ def _written(image: Image, result: str) -> bytes:
         "own": image.own,
         "foreign": image.foreign,
     }
-    content = json.dumps(described).encode() + b"\n" + image.code
-    return hashlib.sha256(content).digest() + content
+    return json.dumps(described).encode() + b"\n" + image.code
+
+
+def _seal_of(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + content).digest()
 
 
 def _read(content: bytes) -> tuple[Image, str]:
@@ -227,26 +240,21 @@ _ITEMS: dict[np.dtype[Any], str] = {
 def _name_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str | None:
     """Return the name of a loop's file; None where none may be read."""
     kinds, here = kinds_of(arguments), _here()
-    source = _source_of(function) if kinds and here and _as_it_comes() else None
-    if source is None:
+    if not kinds or not here or settings_of(sys.modules.get("numba.core.config")) != _SETTINGS:
         return None
-    told = [getattr(k, "__name__", k) if isinstance(k, type) else repr(k) for k in kinds or ()]
-    of_types = hashlib.sha256(repr((here, told)).encode()).hexdigest()[:16]
-    module = function.__module__.rpartition(".")[2]
-    return f"{module}.{function.__qualname__}-{source[:16]}-{of_types}.loop"
-
-
-def _source_of(function: Callable[..., Any]) -> str | None:
-    """Return a digest of what a loop is made of; None where that is not told, or changes."""
-    digest = digest_of(function.__code__.co_filename, function.__module__)
+    text = digest_of(function.__code__.co_filename, function.__module__)
     held = held_by(function)
-    if digest is None or held is None:
+    if text is None or held is None:
         return None
-    return hashlib.sha256(f"{digest} {held}".encode()).hexdigest()
+    told = [getattr(k, "__name__", k) if isinstance(k, type) else repr(k) for k in kinds]
+    rest = hashlib.sha256(repr((held, here, told)).encode()).hexdigest()
+    module = function.__module__.rpartition(".")[2]
+    version = f"py{sys.version_info.major}{sys.version_info.minor}"
+    return f"{module}.{function.__qualname__}.{version}-{text[:16]}-{rest[:16]}.loop"
 
 
 def held_by(function: Callable[..., Any]) -> str | None:
-    """Return a digest of a loop as this process has it, with all that it calls and reads.
+    """Return a digest of a loop as this process has it, with the functions that it calls.
 
     A text on the disk may be another one than was loaded: an update was installed meanwhile.
 
@@ -258,11 +266,11 @@ def held_by(function: Callable[..., Any]) -> str | None:
     Returns
     -------
     str or None
-        None where it reads anything but plain numbers, texts and other functions.
+        None where it reads anything but functions, numbers, texts, types of arrays, tuples of
+        these, and a few modules.
     """
-    seen: dict[int, str] = {}
     try:
-        told = _told(function, seen)
+        told = _told(function, {})
     except _UntoldError:
         return None
     return hashlib.sha256(told.encode()).hexdigest()
@@ -274,41 +282,67 @@ class _UntoldError(Exception):
 
 def _told(value: Any, seen: dict[int, str]) -> str:
     """Return a text that is another one where a value is another that compiled code may hold."""
-    value = getattr(value, "__wrapped__", value)  # a loop, or numba's of it
+    kind = type(value)
+    if not isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
+        value = value.__wrapped__  # a loop, or numba's of it
+        if not hasattr(value, "fastmath"):
+            raise _UntoldError  # one that is compiled in some other way
     if isinstance(value, FunctionType):
-        if id(value) in seen:
-            return seen[id(value)]
-        seen[id(value)] = value.__qualname__  # one that calls itself
-        code, names = value.__code__, value.__globals__
-        read = {name: names[name] for name in sorted(code.co_names) if name in names}
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        flags = getattr(value, "fastmath", None)
-        parts: list[Any] = [code, value.__defaults__, flags, *cells, *read, *read.values()]
-        seen[id(value)] = f"({value.__module__} {' '.join(_told(part, seen) for part in parts)})"
+        if id(value) not in seen:
+            seen[id(value)] = value.__qualname__  # one that calls itself
+            seen[id(value)] = _told_of_function(value, seen)
         return seen[id(value)]
     if isinstance(value, CodeType):
+        counts = value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount
         held = value.co_code, value.co_names, value.co_varnames, value.co_consts
-        return f"[{' '.join(_told(part, seen) for part in held)}]"
-    if isinstance(value, tuple | list):
-        return f"{type(value).__name__}({' '.join(_told(part, seen) for part in value)})"
-    if isinstance(value, frozenset):
-        return f"frozenset({' '.join(sorted(_told(part, seen) for part in value))})"
+        return f"[{value.co_flags} {counts} {' '.join(_told(part, seen) for part in held)}]"
+    if kind in (tuple, list):
+        return f"{kind.__name__}({' '.join(_told(part, seen) for part in value)})"
+    if kind in (dict, frozenset):
+        entries = value.items() if kind is dict else value
+        return f"{kind.__name__}({' '.join(sorted(_told(entry, seen) for entry in entries))})"
     if isinstance(value, np.dtype):
         return repr(value)
-    if isinstance(value, ModuleType):
+    if isinstance(value, np.generic):
+        return f"{value.dtype!r}:{value.tobytes().hex()}"
+    if isinstance(value, ModuleType) and value.__name__ in _MODULES:
         return value.__name__
-    if value is None or isinstance(value, int | float | str | bytes | np.generic):
-        return f"{type(value).__name__}:{value!r}"
+    if value is None or kind in (int, float, bool, str, bytes):
+        return f"{kind.__name__}:{value!r}"
     raise _UntoldError
 
 
-def _as_it_comes() -> bool:
-    """Say whether numba, where it is loaded, compiles as it does by itself."""
-    config = sys.modules.get("numba.core.config")
-    return all(getattr(config, name, plain) == plain for name, plain in _SETTINGS.items())
+def _told_of_function(function: FunctionType, seen: dict[int, str]) -> str:
+    names = function.__globals__
+    read = {name: names[name] for name in sorted(_names_in(function.__code__)) if name in names}
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    flags = getattr(function, "fastmath", None)
+    defaults = function.__defaults__, function.__kwdefaults__
+    parts = [function.__code__, *defaults, flags, *cells, *read, *read.values()]
+    return f"({function.__module__} {' '.join(_told(part, seen) for part in parts)})"
 
 
-# What changes machine code without changing numba's own name for it.
+def _names_in(code: CodeType) -> set[str]:
+    """Return the names that code reads, and the code within it."""
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    return set(code.co_names).union(*map(_names_in, inner))
+
+
+# Modules whose functions are the same wherever their versions are.
+_MODULES = ("ctypes", "math", "numpy")
+
+
+def settings_of(config: ModuleType | None) -> dict[str, Any]:
+    """Return the settings of numba's that change machine code, but not numba's own name for it.
+
+    Parameters
+    ----------
+    config : module, optional
+        numba's, where it is loaded.
+    """
+    return {name: getattr(config, name, plain) for name, plain in _SETTINGS.items()}
+
+
 _SETTINGS = {
     **{"DISABLE_JIT": 0, "OPT": 3, "BOUNDSCHECK": None, "DEBUGINFO_DEFAULT": 0},
     **{"CPU_NAME": None, "CPU_FEATURES": None, "ENABLE_AVX": 1},
@@ -317,7 +351,7 @@ _SETTINGS = {
 
 
 def _remove_outdated(folder: str, name: str) -> None:
-    """Remove machine code of a former source."""
+    """Remove machine code of a former text."""
     loop, source, _ = name.split("-")
     for other in os.listdir(folder):
         of_loop = other.startswith(f"{loop}-") and other.endswith(".loop")
@@ -353,11 +387,14 @@ def _version_file(package: str) -> Path:
 
 
 def _folders(function: Callable[..., Any]) -> list[str]:
-    """Return where numba may keep a loop: it tries these, and takes the first it can write to."""
+    """Return where numba may keep a loop: the first folder that it can write to is the last here.
+
+    Those before it may hold what somebody else compiled who can write there, as an installer can.
+    """
     file = os.path.abspath(function.__code__.co_filename)
     home = os.path.dirname(file)
     of_source = f"{os.path.basename(home)}_{hashlib.sha1(home.encode()).hexdigest()}"
-    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    user = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
     asked = os.environ.get(_FOLDER)
     tried = [
         *([os.path.join(asked, of_source)] if asked else []),
@@ -376,8 +413,7 @@ def _is_writable(folder: str) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
-@functools.cache
-def digest_of(file: str, module: str) -> str | None:
+def text_of(file: str, module: str) -> str | None:
     """Return a digest of a module's text, and of those that it takes loops and constants from.
 
     They become part of its own machine code. Looked for are modules of the same package that it
@@ -414,3 +450,9 @@ def digest_of(file: str, module: str) -> str | None:
     for name in sorted(texts):
         whole.update(hashlib.sha256(texts[name]).digest())
     return whole.hexdigest()
+
+
+@functools.cache
+def digest_of(file: str, module: str) -> str | None:
+    """Return the digest of :func:`text_of` as it was when it was first asked for."""
+    return text_of(file, module)

@@ -15,9 +15,10 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+from numba.core import config
 from numba.core.caching import IndexDataCacheFile
 
-from onnx_geed.kept_loops import digest_of, held_by
+from onnx_geed.kept_loops import digest_of, held_by, settings_of
 
 __all__ = ["named_by_content"]
 
@@ -31,6 +32,8 @@ class _Files(IndexDataCacheFile):
         super().__init__(*arguments)
         #: Object files that went to the disk or came from it, by the types they are for.
         self.objects: dict[Any, bytes] = {}
+        #: A digest of the loop that is in memory.
+        self.loaded: str | None = None
 
     def save(self, key: Any, data: Any) -> None:
         """Keep code; where that fails, it is compiled again in the next process."""
@@ -63,7 +66,8 @@ class _Files(IndexDataCacheFile):
 
     def _name(self, key: Any) -> str:
         """Return a file's name: of the loop, of its source, of numba, types and processor."""
-        return f"{self._of_source()}{_short((self._version, key))}.nbc"
+        told = self._version, key, self.loaded, sorted(settings_of(config).items(), key=str)
+        return f"{self._of_source()}{_short(told)}.nbc"
 
     def _of_source(self) -> str:
         return f"{self._of_loop()}{_short(self._source_stamp)}-"
@@ -100,10 +104,11 @@ def named_by_content(loop: Any) -> Any:
         The same.
     """
     kept = loop._cache
-    # Time and size, as numba has it, and the text: an installer may give every file one time. And
-    # the loop itself, which another text may have been loaded from.
+    # Time and size, as numba has it, and the text: an installer may give every file one time.
     function = loop.py_func
     text = digest_of(function.__code__.co_filename, function.__module__)
-    source = kept._impl.locator.get_source_stamp(), text, held_by(function)
+    source = kept._impl.locator.get_source_stamp(), text
     kept._cache_file = _Files(kept.cache_path, kept._impl.filename_base, source)
+    # Another text may have been loaded than there is now.
+    kept._cache_file.loaded = held_by(function)
     return loop

@@ -1,6 +1,8 @@
 """Machine code on the disk gives what the compiler's own gives, and is only run where it fits."""
 
+import functools
 import json
+import math
 import os
 import platform
 import struct
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -191,12 +194,101 @@ def test_a_process_does_not_take_the_code_of_a_later_source(tmp_path, inner):
     assert started("-c", WARM, **place).stdout == "-1.0\n"
 
 
+INSTRUCTED = """
+import os, subprocess, sys
+from pathlib import Path
+import numpy as np
+from parts_of_loops.loops import early, late
+
+early(np.zeros(1))  # all instructions are loaded with the first loop that is compiled
+if len(sys.argv) > 1:
+    at = Path(sys.argv[1])
+    at.write_text(at.read_text().replace("+ 1.0", "+ 20.0"))
+print(late(np.zeros(1)))
+"""
+
+
+def test_instructions_of_a_former_text_leave_no_code_behind(tmp_path):
+    package = tmp_path / "parts_of_loops"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "plain.py").write_text(
+        "from onnx_geed.jit import instructed_by\n\n\n"
+        "def raised(x):\n    return None\n\n\n"
+        'instructed_by("parts_of_loops.told")\n'
+    )
+    (package / "told.py").write_text(
+        "from numba.extending import overload\nfrom parts_of_loops.plain import raised\n\n\n"
+        "@overload(raised)\ndef _(x):\n    return lambda x: x + 1.0\n"
+    )
+    (package / "loops.py").write_text(
+        "from onnx_geed.jit import compiled\nfrom parts_of_loops.plain import raised\n\n\n"
+        "@compiled()\ndef early(a):\n    return a[0]\n\n\n"
+        "@compiled()\ndef late(a):\n    return raised(a[0])\n"
+    )
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    place = {"NUMBA_CACHE_DIR": tmp_path / "kept", "PYTHONPATH": path}
+    old = started("-c", INSTRUCTED, package / "told.py", **place)
+    assert old.stdout == "1.0\n"
+    for _ in range(2):
+        assert started("-c", INSTRUCTED, **place).stdout == "20.0\n"
+
+
+def test_pythons_with_other_options_leave_each_other_their_code(tmp_path):
+    # Without docstrings, which are among the constants of code.
+    code = "import sys, onnx_geed; onnx_geed.normaliser('latent-cos', [[0.0, 3.0], [4.0, 0.0]]); "
+    code += "print('numba' in sys.modules)"
+    place = {"NUMBA_CACHE_DIR": tmp_path, "PYTHONPATH": ROOT}
+    loaded = [started(*more, "-c", code, **place).stdout for more in ([], ["-OO"]) * 2]
+    assert loaded == ["True\n", "True\n", "False\n", "False\n"]
+
+
 def made(k):
     @compiled("contract")
     def raised(a):
         return a[0] + k
 
     return raised
+
+
+NUMBER = 1.0
+
+
+def nested(a):
+    return sum(x + NUMBER for x in a)
+
+
+def renumbered(value):
+    """The same function, beside another global."""
+    return FunctionType(nested.__code__, {**globals(), "NUMBER": value}, "nested")
+
+
+def wrapped(f):
+    @functools.wraps(f)
+    def twice(a):
+        return 2 * f(a)
+
+    return twice
+
+
+DIFFERENT = [
+    renumbered(1.0),
+    renumbered(np.float64(1.0)),
+    renumbered(np.float32(1.0)),
+    renumbered(1),
+    renumbered(True),
+    renumbered((1.0,)),
+    renumbered(np.dtype("f4")),
+    renumbered(nested),
+    renumbered(wrapped(nested)),
+    renumbered(math),
+    lambda a, b: a,
+    lambda a, *b: a,
+    lambda a, b=1: a,
+    lambda a, b=2: a,
+    lambda a, *, b=1: a,
+    lambda a, *, b=2: a,
+]
 
 
 def test_a_loop_is_told_by_all_that_it_holds():
@@ -207,6 +299,7 @@ def test_a_loop_is_told_by_all_that_it_holds():
     assert (value, loop(np.zeros(2))) == (1.0, 1.0)
     value, loop = from_disk(made(7.0), np.zeros(2))
     assert (value, loop(np.zeros(2))) == (7.0, 7.0)
+    assert len({*map(held_by, DIFFERENT)}) == len(DIFFERENT)
     # What may change meanwhile is not told at all.
     assert held_by(made([object()]).__wrapped__) is None
     assert read_loop(made(np.arange(3.0)).__wrapped__, (np.zeros(2),)) is None
