@@ -47,6 +47,7 @@ ALLOWED = {
         "onnx_geed/run/ray_worker.py",
         "_Unpickler(io.BytesIO(content), task).load",
     ): "jobs of the run's own driver",
+    ("onnx_geed/run/ray_worker.py", "importlib.import_module"): "Ray, which runs it",
     ("onnx_geed/run/ray_worker.py", "pickle.loads"): "an error of its own, to see that it travels",
     ("onnx_geed/run/session.py", "ctypes.CDLL"): "malloc_trim of the C library",
     ("converters/from_jax.py", "importlib.import_module"): "packages of the framework",
@@ -280,6 +281,10 @@ def rows():
     return re.findall(r"^\| `([^`]+)` \|.*\| ([^|]+) \|$", LICENCES, re.MULTILINE)
 
 
+#: What Python, numba and the package itself keep of what they compiled, in `__pycache__`.
+COMPILED = (".pyc", ".nbc", ".nbi", ".loop")
+
+
 def packed():
     """Files of the wheel that are no Python, as the project's settings pack them."""
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -298,7 +303,7 @@ def test_every_file_of_the_wheel_that_is_no_code_has_its_licence_in_the_table():
         p.relative_to(ROOT).as_posix()
         for folder in ("onnx_geed", "converters")
         for p in (ROOT / folder).rglob("*")
-        if p.is_file() and p.suffix not in (".py", ".pyc", ".nbc", ".nbi")
+        if p.is_file() and p.suffix not in (".py", *COMPILED)
     }
     assert there == set(packed()), "packed and there are not the same"
 
@@ -309,7 +314,7 @@ def test_every_picture_and_data_file_of_the_repository_has_its_licence_in_the_ta
     for folder in ("onnx_geed", "converters", "docs", "benchmarks/paper/figures", "tests"):
         for path in (ROOT / folder).rglob("*"):
             name = path.relative_to(ROOT).as_posix()
-            if path.is_file() and path.suffix not in {*text, ".nbc", ".nbi"}:
+            if path.is_file() and path.suffix not in {*text, *COMPILED}:
                 assert any(fnmatch.fnmatch(name, row) for row in named), name
 
 
