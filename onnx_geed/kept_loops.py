@@ -271,7 +271,7 @@ def held_by(function: Callable[..., Any]) -> str | None:
     """
     try:
         told = _told(function, {})
-    except _UntoldError:
+    except (_UntoldError, ValueError):  # the latter of a variable around it that has no value yet
         return None
     return hashlib.sha256(told.encode()).hexdigest()
 
