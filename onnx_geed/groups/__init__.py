@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from onnx_geed.groups.orbits import (
         orbit as orbit,
         orbit_of as orbit_of,
+        orbits_of as orbits_of,
     )
     from onnx_geed.groups.own_action import (
         FunctionAction as FunctionAction,

@@ -1,4 +1,4 @@
-"""Compiled loops that move a sample by every element of a group."""
+"""Compiled loops that move samples by every element of a group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.jit import compiled
 
-__all__ = ["fill_orbit", "resample"]
+__all__ = ["fill_orbits", "resample"]
 
 F64 = NDArray[np.float64]
 
@@ -40,22 +40,23 @@ def resample(planes: F32, c: int, index: I32, weight: F64, b: int, rows: F32, r:
         rows[r, p] = total
 
 
-def fill_orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: F32) -> None:
-    """Fill ``out`` (G, C, P) with the orbit of ``x`` (C, P)."""
-    bases = np.empty((len(index) + 1, x.shape[1]), dtype=np.float32)
-    _fill_orbit(x, index, weight, base_of, permutation, bases, out)
+def fill_orbits(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: F32) -> None:
+    """Fill ``out`` (N, G, C, P) with the orbits of ``x`` (N, C, P)."""
+    bases = np.empty((len(index) + 1, x.shape[2]), dtype=np.float32)
+    _fill_orbits(x, index, weight, base_of, permutation, bases, out)
 
 
 @compiled("contract")
-def _fill_orbit(
+def _fill_orbits(
     x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, bases: F32, out: F32
 ) -> None:
-    for c in range(x.shape[0]):
-        for p in range(x.shape[1]):
-            bases[0, p] = x[c, p]
-        for b in range(index.shape[0]):
-            resample(x, c, index, weight, b, bases, b + 1)
-        for g in range(base_of.shape[0]):
-            source = bases[base_of[g]]
-            for p in range(permutation.shape[1]):
-                out[g, c, p] = source[np.uint32(permutation[g, p])]
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            for p in range(x.shape[2]):
+                bases[0, p] = x[n, c, p]
+            for b in range(index.shape[0]):
+                resample(x[n], c, index, weight, b, bases, b + 1)
+            for g in range(base_of.shape[0]):
+                source = bases[base_of[g]]
+                for p in range(permutation.shape[1]):
+                    out[n, g, c, p] = source[np.uint32(permutation[g, p])]

@@ -12,7 +12,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.placed_action import PlacedAction
 
-__all__ = ["orbit", "orbit_of"]
+__all__ = ["orbit", "orbit_of", "orbits_of"]
 
 
 @checked
@@ -49,8 +49,6 @@ def orbit_of(
     action: LayoutAction | PlacedAction, x: NDArray[Any], out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
     """Return an orbit as :func:`orbit` does, whose types are not looked at: a run makes many."""
-    from onnx_geed.groups.kernels import fill_orbit
-
     lengths = action.shape if isinstance(action, PlacedAction) else action.lengths
     if x.shape[x.ndim - len(lengths) :] != lengths:
         what = "grids" if len(lengths) == 2 else "samples"
@@ -82,13 +80,25 @@ def orbit_of(
         for g, taken in enumerate(moves.permutation):
             out[g] = action.unstacked(flat[..., taken])
         return out
+    orbits_of(action, x[None], out[None])
+    return out
+
+
+def orbits_of(action: LayoutAction, x: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """Set ``out`` (N, n, ..., H, W), which is contiguous, to the orbits of samples (N, ..., H, W).
+
+    Nothing is looked at: many small samples are moved in one call.
+    """
+    from onnx_geed.groups.kernels import fill_orbits
+
+    moves = action.moves
     stacked = np.ascontiguousarray(action.stacked(x), dtype=np.float32)
-    flat = stacked.reshape(-1, moves.size)
+    flat = stacked.reshape(len(x), -1, moves.size)
     # Where the moved axes are the last ones, the loop writes into its place.
     in_place = action.axes == tuple(range(-len(action.axes), 0))
-    target = out if in_place else np.empty((len(out), *stacked.shape), dtype=np.float32)
-    rows = target.reshape(len(out), *flat.shape)
-    fill_orbit(flat, moves.index, moves.weight, moves.base_of, moves.permutation, rows)
+    shape = *out.shape[:2], *stacked.shape[1:]
+    target = out if in_place else np.empty(shape, dtype=np.float32)
+    rows = target.reshape(*out.shape[:2], *flat.shape[1:])
+    fill_orbits(flat, moves.index, moves.weight, moves.base_of, moves.permutation, rows)
     if not in_place:
         out[:] = action.unstacked(target)
-    return out

@@ -21,7 +21,14 @@ from onnx_geed.data import (
     rows_of,
 )
 from onnx_geed.errors import GeedError, reason_of, shown
-from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit_of, parse_layout
+from onnx_geed.groups import (
+    LayoutAction,
+    PlacedAction,
+    disk_mask,
+    orbit_of,
+    orbits_of,
+    parse_layout,
+)
 from onnx_geed.held import ALLOWED
 from onnx_geed.model import Input
 from onnx_geed.run.backdrop import Backdrop
@@ -202,12 +209,24 @@ class MovedInput:
         shape, dtype = self.samples.shape, self.samples.dtype
         n = self.action.group.order if orbits else 1
         out = np.empty((len(positions), n, *shape), dtype=dtype)
+        action = self.action
+        if len(positions) > 1 and orbits and isinstance(action, LayoutAction) and self._all_alike:
+            orbits_of(action, np.stack([self.sample(p) for p in positions]), out)
+            return self.fed(out.reshape(-1, *shape))
         for k, position in enumerate(positions):
             if orbits:
                 self.orbit(position, out[k])
             else:
                 out[k, 0] = self.identity(position)
         return self.fed(out.reshape(-1, *shape))
+
+    @property
+    def _all_alike(self) -> bool:
+        """Whether all samples are real numbers, moved by the same elements."""
+        group = self.action.group
+        drawn = group.behind or group.onward
+        moved = group.family is None or group.family.geometric
+        return drawn is None and moved and self.samples.dtype == np.float32
 
     def trip_rows(self, position: int) -> NDArray[Any]:
         """Return the model inputs of x, φ(g⁻¹)φ(g)x for every g but e from the last, and x."""
