@@ -2,8 +2,9 @@
 
 Compiling takes seconds, once: numba keeps the machine code in ``NUMBA_CACHE_DIR``, else beside the
 source, else in the user's own cache folder. Where none of these can be written it would refuse to
-compile at all; here it compiles in every process, and says so. Messages go to the logger
-``onnx_geed``, which the command line prints on stderr.
+compile at all; here it compiles in every process, and says so. A loop whose machine code
+:mod:`onnx_geed.kept_loops` finds is run without numba. Messages go to the logger ``onnx_geed``,
+which the command line prints on stderr.
 """
 
 from __future__ import annotations

@@ -191,11 +191,11 @@ def _called(image: Image, result: str, arguments: tuple[Any, ...]) -> Callable[.
     loop = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(address)
     # One place for all threads: what goes wrong is not looked at, and nothing is always zero.
     kind, wrong, nothing = _RESULTS[result], ctypes.c_void_p(), ctypes.c_void_p()
-    of_wrong, of_nothing = ctypes.addressof(wrong), ctypes.addressof(nothing)
+    of_wrong, of_nothing = ctypes.byref(wrong), ctypes.byref(nothing)
 
     def call(*given: Any) -> Any:
         found = None if kind is None else kind()
-        passed: list[Any] = [of_nothing if found is None else ctypes.addressof(found), of_wrong]
+        passed: list[Any] = [of_nothing if found is None else ctypes.byref(found), of_wrong]
         for argument in given:
             if type(argument) is np.ndarray:
                 start = argument.__array_interface__["data"][0]
@@ -208,7 +208,6 @@ def _called(image: Image, result: str, arguments: tuple[Any, ...]) -> Callable[.
             raise SystemError("a compiled loop failed; please report it")
         return None if found is None else found.value
 
-    call.places = wrong, nothing  # type: ignore[attr-defined]  # which live as long
     return call
 
 
