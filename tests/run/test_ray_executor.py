@@ -19,8 +19,8 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
-from onnx_geed.run import benchmark
-from onnx_geed.run.ray_pool import AGAIN
+from onnx_geed.run import benchmark, ray_executor
+from onnx_geed.run.ray_pool import AGAIN, Pool
 
 FEW = {"samples": 12, "norm_samples": 15, "provider": "cpu", "batch_size": 8}
 REST = ("created", "command", "runtime")
@@ -49,6 +49,19 @@ def there(cluster):
     yield {"executor": "ray", "address": cluster.address}
     assert ray.is_initialized()
     ray.shutdown()
+
+
+@pytest.fixture
+def both_came(monkeypatch):
+    """A run's progress that waits for both workers: one may be done before the other has begun."""
+    pools = []
+
+    def seen(*arguments):
+        pools.append(Pool(*arguments))
+        return pools[-1]
+
+    monkeypatch.setattr(ray_executor, "Pool", seen)
+    return lambda *_: wait_until(lambda: pools[-1].workers == 2)
 
 
 @pytest.fixture
@@ -111,14 +124,14 @@ def wait_until(true, seconds=60):
 
 
 @pytest.mark.slow
-def test_all_measures_have_the_bits_of_one_process(cnn, there, tmp_path):
+def test_all_measures_have_the_bits_of_one_process(cnn, there, tmp_path, both_came):
     np.save(tmp_path / "x.npy", images((3, 8, 8), 15))
     more = {"references": True, "untrained": True, "output_action": {"stem_pre": "fit:orthogonal"}}
     more["fit_samples"] = 3
     for data, engine in ((str(tmp_path / "x.npy"), "kernels"), (images((3, 8, 8), 15), "graph")):
         options = {**FEW, **(more if engine == "kernels" else {}), "engine": engine}
         here = geed.measure(cnn, data, "C4", **options)
-        far = geed.measure(cnn, data, "C4", **options, **there)
+        far = geed.measure(cnn, data, "C4", **options, **there, progress=both_came)
         assert figures(far) == figures(here)
         assert here["runtime"]["executor"] == "local"
         assert [far["runtime"][k] for k in ("executor", "nodes", "workers")] == ["ray", 2, 2]
@@ -211,16 +224,21 @@ def test_workers_killed_at_random_moments_change_no_bit(cnn, there):
 
     def kill():
         while not over.wait(rng.uniform(0.2, 1.2)):
-            if (found := workers()) and len(killed) < 6:
+            # One job may die with each of these, and no more often than is borne.
+            if (found := workers()) and len(killed) < AGAIN:
                 os.kill(victim := rng.choice(found), signal.SIGKILL)
                 killed.append(victim)
+
+    def progress(done, total):
+        if 2 * done > total:  # it is not over before two were killed
+            wait_until(lambda: len(killed) >= 2)
 
     data = images((3, 8, 8), 35)
     here = geed.measure(cnn, data, action=flip(), **SLOW, **ONE)
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        far = geed.measure(cnn, data, action=flip(), **SLOW, **ONE, **there)
+        far = geed.measure(cnn, data, action=flip(), **SLOW, **ONE, **there, progress=progress)
     finally:
         over.set()
         killer.join()
