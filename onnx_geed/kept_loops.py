@@ -198,7 +198,8 @@ def _called(image: Image, result: str, arguments: tuple[Any, ...]) -> Callable[.
         passed: list[Any] = [of_nothing if found is None else ctypes.byref(found), of_wrong]
         for argument in given:
             if type(argument) is np.ndarray:
-                start = argument.__array_interface__["data"][0]
+                # Of an array of records, its interface would describe each field.
+                start = argument.ctypes.data
                 passed += (None, None, argument.size, argument.itemsize, start)
                 passed += argument.shape
                 passed += argument.strides

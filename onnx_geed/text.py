@@ -59,6 +59,10 @@ _LONGEST = 200
 _PIECE = 1 << 16
 
 
+# Lists of numbers that are written in one call.
+_TOGETHER = 1000
+
+
 # Letters of a note under a table.
 _NOTE = 2000
 
@@ -121,12 +125,33 @@ def _json_parts(value: Any, where: str, pad: str) -> Iterator[str]:
             yield from _json_parts(v, f"{where}, {k}", pad + " ")
         yield f"\n{pad}}}"
     elif isinstance(value, list | tuple) and _nested(value):
-        for i, v in enumerate(value):
-            yield (",\n" if i else "[\n") + f"{pad} "
-            yield from _json_parts(v, f"{where}, {i}", pad + " ")
+        for start in range(0, len(value), _TOGETHER):
+            some = value[start : start + _TOGETHER]
+            yield f"{',' if start else '['}\n{pad} "
+            if lines := _lines_of_numbers(some, f",\n{pad} "):
+                yield lines
+                continue
+            for i, v in enumerate(some):
+                yield f",\n{pad} " if i else ""
+                yield from _json_parts(v, f"{where}, {start + i}", pad + " ")
         yield f"\n{pad}]"
     else:
         yield _json_line(value, where)
+
+
+def _lines_of_numbers(rows: Sequence[Any], between: str) -> str:
+    """Return lists of plain values, written in one call; nothing where they are anything else."""
+    if not {list, tuple}.issuperset(map(type, rows)):
+        return ""
+    try:
+        text = _WRITING.encode(rows)
+    except (ValueError, TypeError, RecursionError):
+        return ""  # told with its place, one by one
+    # Texts have quotes and mappings braces; a list within a row has brackets of its own.
+    found = (text.count("["), text.count("], ["))
+    if '"' in text or "{" in text or found != (len(rows) + 1, len(rows) - 1):
+        return ""
+    return text[1:-1].replace("], [", f"]{between}[")
 
 
 def _json_line(value: Any, where: str) -> str:

@@ -1,10 +1,15 @@
-"""Paths and heads of tables: whole where they fit, else the end that tells them apart."""
+"""Paths and heads of tables: whole where they fit, else the end that tells them apart; JSON."""
 
+import json
+import math
 import sys
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from onnx_geed.text import columns, head_lines, line_width, path_end, wrapped
+from onnx_geed import text
+from onnx_geed.errors import GeedError
+from onnx_geed.text import columns, head_lines, line_width, path_end, to_json, wrapped
 
 
 def test_a_path_that_fits_is_whole():
@@ -84,3 +89,59 @@ def test_names_in_every_column_are_told_apart_where_they_are_cut():
     lines = columns(rows, flexible=0, right=(2,))
     assert max(map(len, lines)) <= 100
     assert len({line.split()[2] for line in lines[1:]}) == 30
+
+
+# Lists of plain values, and what looks like their ends and is none.
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+ANYTHING = st.recursive(
+    PLAIN | st.sampled_from(["", "a", "], [", "[", "{"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("ab"), inner),
+    max_leaves=12,
+)
+
+
+def written(value, pad=""):
+    """A slow twin: lists of plain values and texts are a line, all else has a line a value."""
+    if isinstance(value, dict) and value:
+        inner = (f"{pad} {json.dumps(k)}: {written(v, pad + ' ')}" for k, v in value.items())
+        return "{\n" + ",\n".join(inner) + f"\n{pad}}}"
+    if isinstance(value, list) and any(isinstance(v, list | dict) for v in value):
+        return "[\n" + ",\n".join(f"{pad} {written(v, pad + ' ')}" for v in value) + f"\n{pad}]"
+    return json.dumps(value)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(PLAIN, max_size=3), max_size=7) | st.lists(ANYTHING, max_size=5),
+    st.integers(1, 4),
+)
+def test_json_is_that_of_a_slow_writer_however_many_lists_are_written_at_once(
+    monkeypatch, value, together
+):
+    monkeypatch.setattr(text, "_TOGETHER", together)
+    assert (
+        to_json({"x": value, "y": {"z": [value]}})
+        == written({"x": value, "y": {"z": [value]}}) + "\n"
+    )
+
+
+@pytest.mark.parametrize("at", [0, 1, 999, 1000, 2500])
+def test_nan_in_one_of_many_lists_is_named(at):
+    rows = [[float(i), 1.0] for i in range(2501)]
+    rows[at][1] = math.nan
+    with pytest.raises(GeedError, match=rf"^the result, x, {at}: is NaN or infinite"):
+        to_json({"x": rows})
+
+
+def test_many_lists_of_numbers_are_written_in_few_calls(monkeypatch):
+    texts = []
+
+    class Counting:
+        def encode(self, value):
+            texts.append(json.dumps(value))
+            return texts[-1]
+
+    monkeypatch.setattr(text, "_WRITING", Counting())
+    rows = [[i, 0.5] for i in range(5000)]
+    assert json.loads(to_json({"x": rows})) == {"x": rows}
+    assert len(texts) == 1 + 5

@@ -8,7 +8,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from onnx_geed.data.samples import MARK_BYTES, Samples, fingerprint_of, mark_of
+from onnx_geed.data.samples import (
+    MARK_BYTES,
+    Samples,
+    fingerprint_of,
+    mark_of,
+    mark_of_spelled,
+    spelled,
+)
 from onnx_geed.errors import GeedError, reason_of
 
 __all__ = ["Intake"]
@@ -39,7 +46,7 @@ class Intake:
         self._marked, self._fresh = bytearray(len(self._indices)), bytearray(len(self._indices))
         self._digest = fingerprint_of(samples.preprocess)
         self._next = 0
-        self._held: dict[int, NDArray[Any]] = {}
+        self._held: dict[int, tuple[bytes, ...]] = {}
         self._held_bytes = 0
         self._lock = threading.RLock()
 
@@ -58,17 +65,18 @@ class Intake:
         GeedError
             If it was another one when it was first read.
         """
-        mark = mark_of(sample)
+        pieces = spelled(sample)
+        size, mark = sum(map(len, pieces)), mark_of_spelled(pieces)
         with self._lock:
             self._mark(position, mark)
             if position == self._next:
-                self._add(sample)
+                self._add(pieces)
                 while (waiting := self._held.pop(self._next, None)) is not None:
-                    self._held_bytes -= waiting.nbytes
+                    self._held_bytes -= sum(map(len, waiting))
                     self._add(waiting)
-            elif self._next < position and position not in self._held and self._has_room(sample):
-                self._held[position] = sample
-                self._held_bytes += sample.nbytes
+            elif self._next < position and position not in self._held and self._has_room(size):
+                self._held[position] = pieces
+                self._held_bytes += size
 
     def note(self, marks: Mapping[int, str]) -> None:
         """Note samples that another process fed.
@@ -123,11 +131,12 @@ class Intake:
     def _mark_at(self, position: int) -> str:
         return self._marks[_mark_place(position)].hex()
 
-    def _has_room(self, sample: NDArray[Any]) -> bool:
-        return self._held_bytes + sample.nbytes <= _HELD_BYTES
+    def _has_room(self, size: int) -> bool:
+        return self._held_bytes + size <= _HELD_BYTES
 
-    def _add(self, sample: NDArray[Any]) -> None:
-        fingerprint_of(sample, self._digest)
+    def _add(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
         self._next += 1
 
     def fingerprint(self, count: int | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -228,14 +228,24 @@ def fingerprint_of(
     if isinstance(part, Preprocess):
         digest.update(preprocess_to_json(part).encode())
         return digest
-    kind, content = _spelled(part)
-    digest.update(kind)
-    digest.update(content)
+    for piece in spelled(part):
+        digest.update(piece)
     return digest
 
 
-def _spelled(sample: NDArray[Any]) -> tuple[bytes, bytes]:
-    """Return shape and type of a sample, and its values, the same on every machine."""
+def spelled(sample: NDArray[Any]) -> tuple[bytes, ...]:
+    """Return what is hashed of a sample: its shape and type, and its values.
+
+    Parameters
+    ----------
+    sample : ndarray
+        The sample.
+
+    Returns
+    -------
+    tuple of bytes
+        The same on every machine: floats are float32, and numbers little-endian.
+    """
     whole = sample.dtype.kind != "f"
     values = np.ascontiguousarray(sample, sample.dtype.newbyteorder("<") if whole else "<f4")
     return f"{sample.dtype.name if whole else ''}{values.shape!r}".encode(), values.tobytes()
@@ -243,9 +253,14 @@ def _spelled(sample: NDArray[Any]) -> tuple[bytes, bytes]:
 
 def mark_of(sample: NDArray[Any]) -> str:
     """Return 16 hexadecimal digits that tell a sample from others: BLAKE2b of values and shape."""
-    kind, content = _spelled(sample)
-    digest = hashlib.blake2b(kind, digest_size=MARK_BYTES)
-    digest.update(content)
+    return mark_of_spelled(spelled(sample))
+
+
+def mark_of_spelled(pieces: Iterable[bytes]) -> str:
+    """Return what :func:`mark_of` returns, from what :func:`spelled` returned."""
+    digest = hashlib.blake2b(digest_size=MARK_BYTES)
+    for piece in pieces:
+        digest.update(piece)
     return digest.hexdigest()
 
 

@@ -112,9 +112,7 @@ class Layout:
     @property
     def planes_last(self) -> tuple[int, ...]:
         """Axes of one sample, as they are stored, in kept order."""
-        rank_of = {"C": 0, "K": 1, "H": 3, "W": 4}
-        letters = self.letters[1:]
-        return tuple(sorted(range(len(letters)), key=lambda axis: rank_of.get(letters[axis], 2)))
+        return _planes_last(self.letters)
 
     def moved_last(self, array: NDArray[Any]) -> NDArray[Any]:
         """Bring arrays (..., axes without N) to kept order: a view.
@@ -228,6 +226,13 @@ class Layout:
         if all(maps.shape[axis] == 1 for axis in places):
             return maps.reshape(maps.shape[: axes + 1]), False
         return maps.mean(axis=places, dtype=np.float64).astype(np.float32), True
+
+
+@functools.cache
+def _planes_last(layout: str) -> tuple[int, ...]:
+    rank_of = {"C": 0, "K": 1, "H": 3, "W": 4}
+    letters = layout[1:]
+    return tuple(sorted(range(len(letters)), key=lambda axis: rank_of.get(letters[axis], 2)))
 
 
 @functools.cache
