@@ -13,6 +13,7 @@ Writes throughput.json and throughput.png there; --markdown prints the tables fo
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -290,6 +291,9 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    # As an installer does: of a package that is installed as it lies, and where Python is told to
+    # write no bytecode, every process would compile all modules.
+    compileall.compile_dir(Path(onnx_geed.__file__).parent, quiet=1)
     about = machine(options.quick)
     torch.set_num_threads(cores())
     names = options.only or [*RACES, "memory"]
