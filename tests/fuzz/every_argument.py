@@ -39,8 +39,8 @@ import onnx_geed
 from onnx_geed import GeedError, testing
 from onnx_geed.errors import shown
 
-#: What a call may cost. One that reads without end ends at the memory: four seconds, alone.
-SECONDS, MEMORY = 60, 2 << 30
+#: What a call may cost. One that reads without end ends at the memory: two seconds, alone.
+SECONDS, MEMORY = 60, 1 << 30
 
 
 # The package cuts them there, and then says which arguments it means.
