@@ -1,5 +1,6 @@
 """Samples of inputs that are no images: any layout, integers, arrays by name."""
 
+import hashlib
 import itertools
 
 import h5py
@@ -165,6 +166,20 @@ def test_large_token_ids_differ_in_fingerprint_and_mark():
     assert prints[0].fingerprint([0]) != prints[1].fingerprint([0])
     assert mark_of(prints[0][0]) != mark_of(prints[1][0])
     assert mark_of(a[0]) != mark_of(a[0].astype(np.int32))
+
+
+@pytest.mark.parametrize(
+    ("sample", "kind"),
+    [
+        (np.array([[1.5, -2.0]], np.float32), b"(1, 2)"),
+        (np.array([1.5, -2.0], ">f8"), b"(2,)"),  # floats are hashed as float32
+        (np.array([1, 2], np.int64), b"int64(2,)"),
+        (np.array([True, False]), b"bool(2,)"),
+    ],
+)
+def test_a_mark_is_that_of_shape_type_and_values(sample, kind):
+    values = sample.astype("<f4") if sample.dtype.kind == "f" else sample
+    assert mark_of(sample) == hashlib.blake2b(kind + values.tobytes(), digest_size=8).hexdigest()
 
 
 def test_images_are_no_whole_numbers(tmp_path):
