@@ -32,7 +32,15 @@ from onnx_geed.files import Stamp
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_bytes, check_held
 
-__all__ = ["MARK_BYTES", "Samples", "fingerprint_of", "mark_of", "open_samples"]
+__all__ = [
+    "MARK_BYTES",
+    "Samples",
+    "fingerprint_of",
+    "mark_of",
+    "mark_of_spelled",
+    "open_samples",
+    "spelled",
+]
 
 #: Bytes of what tells a sample from others.
 MARK_BYTES = 8
