@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.measures.feature_maps import (
         deviations_of_sums as deviations_of_sums,
+        needs_sums_alone as needs_sums_alone,
     )
     from onnx_geed.measures.fit_defect import (
         as_representation as as_representation,
@@ -74,6 +75,12 @@ if TYPE_CHECKING:
     from onnx_geed.measures.graph_pixels import (
         changed_nodes as changed_nodes,
         check_changed_as_nodes as check_changed_as_nodes,
+    )
+    from onnx_geed.measures.graph_stacks import (
+        StackSums as StackSums,
+        stack_bytes as stack_bytes,
+        stack_sum_nodes as stack_sum_nodes,
+        stacks_of as stacks_of,
     )
     from onnx_geed.measures.layer import (
         Layer as Layer,

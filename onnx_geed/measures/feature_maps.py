@@ -13,7 +13,13 @@ from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.map_tables import of_actions
 from onnx_geed.measures.measure import Measure
 
-__all__ = ["deviations_of_sums", "mean_map", "sums_of_maps", "sums_of_pairs"]
+__all__ = [
+    "deviations_of_sums",
+    "mean_map",
+    "needs_sums_alone",
+    "sums_of_maps",
+    "sums_of_pairs",
+]
 
 F64 = NDArray[np.float64]
 
@@ -59,6 +65,15 @@ def sums_of_pairs(
         return sums
     of_channels: F64 = sums.reshape(len(sums), -1, action.fixed, 3).sum(axis=2)
     return of_channels
+
+
+def needs_sums_alone(measure: Measure) -> bool:
+    """Say whether the three sums of each channel are all that a measure needs of its maps.
+
+    They are where f̂ is the map of the identity, and one table moves the maps of all samples.
+    """
+    maps = measure.descriptor.view == "maps" and measure.kernel_of_action == (0,)
+    return maps and measure.drawn is None
 
 
 def mean_map(maps: F32) -> F32:

@@ -34,7 +34,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fit_requests import parse_fit, refuse_fits
-from onnx_geed.run.fuse import Fused, Output, check_graph_can_measure, check_graph_can_move
+from onnx_geed.run.fuse import Fused, check_graph_can_measure, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.memory import graph_bytes
@@ -42,6 +42,7 @@ from onnx_geed.run.options import Options, make_options
 from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.provenance import describe_group, describe_model, software_versions
 from onnx_geed.run.source import chosen_preprocess
+from onnx_geed.run.written_measures import Output
 
 __all__ = [
     "SCHEMA",
@@ -195,7 +196,7 @@ def compile_measurement(
     except GeedError as error:
         raise GeedError(f"compile {loaded.called}: {error}") from None
     own = prepared.footprint
-    whole = replace(own, row=own.row + graph_bytes(task.plan, task.source))
+    whole = replace(own, row=own.row + graph_bytes(task.plan, task.source, "cpu"))
     whole.check(task.plan.group.order)
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)

@@ -8,38 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import LayoutAction, parse_layout, tables_of
-from onnx_geed.measures import (
-    Layer,
-    Measure,
-    Plan,
-    activation_nodes,
-    changed_nodes,
-    channel_mean_nodes,
-    check_changed_as_nodes,
-    class_count_nodes,
-    deviation_nodes,
-    identity_nodes,
-    orbit_nodes,
-    place_class_nodes,
-    predicted_class_nodes,
-    value_range_nodes,
-)
+from onnx_geed.groups import parse_layout, tables_of
+from onnx_geed.measures import Plan, StackSums, changed_nodes, check_changed_as_nodes, orbit_nodes
 from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.source import Source
+from onnx_geed.run.written_measures import Output, write_measures, write_stacks
 from onnx_geed.whole import whole
 
 __all__ = [
     "Fused",
-    "Output",
     "check_graph_can_measure",
     "check_graph_can_move",
     "fuse_measurement",
@@ -51,32 +35,6 @@ _PREFIX = "geed/"
 
 
 _FEWEST_IR = 8
-
-
-@dataclass(frozen=True)
-class Output:
-    """An output of a measurement.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    part : str
-        ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent``, ``identity``,
-        ``range``, ``class``, ``counts``, ``classes`` or ``at places``.
-    measure : Measure
-        The measure that it belongs to.
-    shape : tuple of str or int
-        Its shape; ``N`` is the number of samples.
-    elements : tuple of str
-        The elements of its axis 1, in order; empty where that axis holds none.
-    """
-
-    name: str
-    part: str
-    measure: Measure = field(repr=False)
-    shape: tuple[str | int, ...]
-    elements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +51,8 @@ class Fused:
         The names here of the other inputs of the user's model.
     outputs : tuple of Output
         Its outputs.
+    stacks : tuple of StackSums
+        Sums of maps, of measures that are among no outputs.
     activations : tuple of str
         Tensors of the user's model that can be asked for besides, shape (N·n, ...).
     orbits : bool
@@ -103,8 +63,15 @@ class Fused:
     input: str
     feeds: Mapping[str, str]
     outputs: tuple[Output, ...]
+    stacks: tuple[StackSums, ...] = ()
     activations: tuple[str, ...] = ()
     orbits: bool = False
+
+    @property
+    def yielded(self) -> tuple[str, ...]:
+        """Names of what a run is asked for."""
+        sums = [name for stack in self.stacks for name in stack.names]
+        return (*(output.name for output in self.outputs), *sums)
 
 
 def fuse_measurement(
@@ -117,6 +84,7 @@ def fuse_measurement(
     doubt: bool = False,
     exposed: bool = False,
     orbits: bool = False,
+    stacked: int | None = None,
 ) -> Fused:
     """Build a measurement as a model.
 
@@ -138,6 +106,9 @@ def fuse_measurement(
         Whether the tensors themselves can be asked for too.
     orbits : bool
         Whether the inputs are whole orbits, made outside the graph.
+    stacked : int, optional
+        Most bytes of one sample's maps that are summed together. Then maps whose sums are enough
+        leave these alone; else all measures leave deviations.
 
     Returns
     -------
@@ -167,7 +138,13 @@ def fuse_measurement(
     else:
         inputs, feeds = _inputs(proto, nodes, source, samples, input)
     before, nodes.written[:] = list(nodes.written), []
-    outputs = _measures(nodes, source, plan, layers, doubt=doubt)
+    named = [measure for measure in plan.measures if measure.layer in layers]
+    stacks: tuple[StackSums, ...] = ()
+    if stacked is not None:
+        stacks = write_stacks(nodes, plan, named, stacked)
+        summed = {id(measure) for sums in stacks for measure in sums.stack.measures}
+        named = [measure for measure in named if id(measure) not in summed]
+    outputs = write_measures(nodes, plan, named, doubt=doubt)
     graph = proto.graph
     body = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]
     del graph.node[:], graph.input[:], graph.output[:]
@@ -178,10 +155,11 @@ def fuse_measurement(
         single = output.part in ("latent", "identity", "classes")
         kind = TensorProto.FLOAT if single else TensorProto.DOUBLE
         graph.output.append(helper.make_tensor_value_info(output.name, kind, output.shape))
+    graph.output.extend(onnx.ValueInfoProto(name=name) for sums in stacks for name in sums.names)
     own = tuple(dict.fromkeys(layers)) if exposed else ()
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in own)
     proto.ir_version = max(proto.ir_version, _FEWEST_IR)
-    return Fused(proto, samples, feeds, tuple(outputs), own, orbits)
+    return Fused(proto, samples, feeds, tuple(outputs), stacks, own, orbits)
 
 
 def to_measure_inside(model: Model) -> Model:
@@ -381,94 +359,3 @@ def takes_orbits(source: Source) -> bool:
     except GeedError:
         return True
     return False
-
-
-def _measures(
-    nodes: Nodes, source: Source, plan: Plan, layers: Sequence[str], *, doubt: bool
-) -> list[Output]:
-    """Write the measures on some layers; return what they yield."""
-    outputs: list[Output] = []
-    seen: dict[tuple[str, str], str] = {}
-    points: set[str] = set()
-    ranged: set[str] = set()
-    names = plan.group.elements
-    n = len(names)
-
-    def give(tensor: str, part: str, measure: Measure, *shape: Any, of: Any = ()) -> None:
-        name = f"{part}/{measure.layer}"
-        if part not in ("latent", "range"):
-            name = f"{part}/{measure.name}/{measure.layer}"
-        nodes.written.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
-        outputs.append(Output(name, part, measure, ("N", *shape), tuple(of)))
-
-    for measure in plan.measures:
-        if measure.layer not in layers:
-            continue
-        layer = plan.layers[measure.layer]
-        scores = measure.descriptor.of_classes
-        form = {"maps": "maps", "whole": "whole"}.get(measure.descriptor.view, "points")
-        form = form if measure.places is None else "places"
-        key = (measure.layer, form)
-        if key not in seen:
-            scope = nodes.within(f"{form}/{measure.layer}")
-            seen[key] = activation_nodes(scope, measure.layer, layer, n, measure)
-        if measure.descriptor.normaliser is not None and measure.layer not in points:
-            points.add(measure.layer)
-            identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
-            give(identity, "latent", measure, layer.point_length)
-        y = seen[key]
-        if measure.descriptor.spread:
-            within, size = nodes.within(f"spread/{measure.layer}"), _size(measure, layer)
-            whole = within.reshape(identity_nodes(within, y), [-1, size], "end_to_end")
-            give(whole, "identity", measure, size)
-        own = nodes.within(f"{measure.name}/{measure.layer}")
-        parts = deviation_nodes(own, measure, y, layer)
-        give(parts.values, "deviation", measure, n, of=names)
-        if parts.zero_pairs:
-            give(parts.zero_pairs, "zeros", measure, n, of=names)
-        members = plan.exact_subgroup(measure)
-        if parts.channels and doubt:
-            for part, chosen in (
-                ("channels", range(n)[measure.counted]),
-                ("exact channels", members),
-            ):
-                if chosen:
-                    mean = channel_mean_nodes(own.within(part), parts.channels, list(chosen))
-                    give(mean, part, measure, f"channels of {layer.name}")
-        give(parts.energy, "energy", measure, n, of=names)
-        if scores and measure.reads == "probabilities" and measure.layer not in ranged:
-            ranged.add(measure.layer)
-            within = own.within("range")
-            flat = (
-                within.reshape(y, [-1, n, _size(measure, layer)], "flat") if measure.places else y
-            )
-            give(value_range_nodes(within, flat), "range", measure, 2)
-        if measure.descriptor.view == "classes" and doubt:
-            counts = class_count_nodes(own.within("counts"), measure, y, layer)
-            give(counts, "counts", measure, layer.classes)
-        if doubt and measure.places is not None and parts.scores:
-            places = f"places of {layer.name}"
-            own_classes = place_class_nodes(own.within("classes"), measure, parts.scores, layer)
-            give(own_classes, "classes", measure, n, places)
-            if measure.background is not None and parts.at_places:
-                give(parts.at_places, "at places", measure, n, places)
-        if scores and doubt and measure.places is None:
-            length = layer.point_length
-            number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
-            give(number, "class", measure, n)
-        if members and not set(measure.averaged) <= set(members):
-            of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
-            picked = [names[g] for g in members]
-            give(of_subgroup.values, "exact", measure, len(members), of=picked)
-        other = measure.other_reading() if doubt else None
-        if other:
-            turned = deviation_nodes(own.within("inverse"), other, y, layer)
-            give(turned.values, "inverse", measure, n, of=names)
-    return outputs
-
-
-def _size(measure: Measure, layer: Layer) -> int:
-    """Return the number of entries of a tensor that a measure sees whole."""
-    if isinstance(measure.action, LayoutAction):
-        return int(np.prod(layer.kept_shape))
-    return int(np.prod(layer.shape))

@@ -24,7 +24,8 @@ from onnx_geed.model import has_loops
 from onnx_geed.run.between_samples import pairs_within
 from onnx_geed.run.fuse import Fused, fuse_measurement, takes_orbits
 from onnx_geed.run.job import Job, Task
-from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, pointed_of
+from onnx_geed.run.memory import stacked_together
+from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, pointed_of, sums_statistics
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import compare_rows, run_rows
 from onnx_geed.run.session import Runner, Session, open_session
@@ -105,7 +106,10 @@ def open_graph_engine(
         If the measurement cannot be built, or the runtime cannot load it.
     """
     orbits = takes_orbits(task.source)
-    fused, session = open_fused(task, layers, doubt=True, exposed=True, orbits=orbits)
+    stacked = stacked_together(task.plan, task.network.provider)
+    fused, session = open_fused(
+        task, layers, doubt=True, exposed=True, orbits=orbits, stacked=stacked
+    )
     return GraphEngine(fused, session, checked)
 
 
@@ -116,6 +120,7 @@ def open_fused(
     doubt: bool,
     exposed: bool = False,
     orbits: bool = False,
+    stacked: int | None = None,
 ) -> tuple[Fused, Session]:
     """Build the measurement on some layers, and open it on the provider that was tried out.
 
@@ -131,6 +136,8 @@ def open_fused(
         Whether the tensors themselves can be asked for too, as pairs between samples need them.
     orbits : bool
         Whether its inputs are whole orbits, made outside of it.
+    stacked : int, optional
+        Most bytes of one sample's maps that are summed together; by default none are.
 
     Returns
     -------
@@ -152,12 +159,13 @@ def open_fused(
         doubt=doubt,
         exposed=exposed,
         orbits=orbits,
+        stacked=stacked,
     )
     session = open_session(
         fused.proto.SerializeToString(),
         network.graph.path.parent,
         input=fused.input,
-        outputs=[output.name for output in fused.outputs],
+        outputs=fused.yielded,
         provider=network.provider,
         loops=has_loops(fused.proto.graph),
     )
@@ -238,14 +246,19 @@ def reduce_outputs(
     """
     first = positions.start
     parts = {(o.measure.name, o.measure.layer, o.part): arrays[o.name] for o in fused.outputs}
+    sums = _sums_of_stacks(fused, arrays)
     measures: dict[tuple[str, str], MeasureStatistics] = {}
     for measure in plan.measures:
         if measure.layer not in layers:
             continue
         key = measure.name, measure.layer
         own = {part: array for (*of, part), array in parts.items() if tuple(of) == key}
-        check_orbits(plan, measure.layer, own["energy"], label, first)
-        statistics = _statistics_from_outputs(plan, measure, own, label, first)
+        of_maps = sums.get(id(measure))
+        check_orbits(plan, measure.layer, of_maps[1] if of_maps else own["energy"], label, first)
+        if of_maps:
+            statistics = sums_statistics(plan, measure, of_maps[0])
+        else:
+            statistics = _statistics_from_outputs(plan, measure, own, label, first)
         if "classes" in own:
             classes = own["classes"].astype(np.int64)
             count, of_places = plan.layers[measure.layer].classes, known.get(measure.layer)
@@ -267,6 +280,19 @@ def reduce_outputs(
             spreads[output.measure.name, output.measure.layer] = Spread(rows)
     pointed = pointed_of(plan, positions, first) if points or spreads else range(0)
     return OrbitStatistics(positions, measures, pointed, points, spreads)
+
+
+def _sums_of_stacks(
+    fused: Fused, arrays: Mapping[str, NDArray[Any]]
+) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the sums of eq. (5) (N, n, C, 3), and Σ u² over all pixels, by a measure's id."""
+    found = {}
+    for sums in fused.stacks:
+        three = [arrays[name] for name in (sums.products, sums.squares, sums.expected)]
+        for measure, here in sums.stack.parts:
+            of_measure = np.stack([array[:, :, here] for array in three], axis=-1)
+            found[id(measure)] = of_measure, arrays[sums.energy][:, :, here]
+    return found
 
 
 def _statistics_from_outputs(

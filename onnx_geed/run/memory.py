@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_geed.groups import tables_of
-from onnx_geed.measures import Plan
+from onnx_geed.measures import Plan, stack_bytes
 from onnx_geed.run.executor import cores
 from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.moving import held_by_loops, held_by_orbits, tables_of_run
 from onnx_geed.run.options import Options
+from onnx_geed.run.session import Provider
 from onnx_geed.run.source import Source
 from onnx_geed.run.trial import Trial
 from onnx_geed.text import counted, parse_bytes
 
-__all__ = ["Share", "fit_memory", "graph_bytes"]
+__all__ = ["Share", "fit_memory", "graph_bytes", "stacked_together"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -55,14 +56,24 @@ def _even(rows: int, order: int) -> int:
     return max(size for size in range(1, rows + 1) if order % size == 0)
 
 
-def graph_bytes(plan: Plan, source: Source) -> int:
-    """Return the bytes that the nodes of the largest layer hold beside its activations, for a row.
+def stacked_together(plan: Plan, provider: Provider) -> int:
+    """Return the most bytes of one sample's maps that the nodes of a graph take at once.
+
+    On a card many layers, since it takes as long to start a node for one. A processor's caches
+    hold no more than one: there each is taken by itself.
+    """
+    return stack_bytes(plan.layers) if provider == "cuda" else 0
+
+
+def graph_bytes(plan: Plan, source: Source, provider: Provider) -> int:
+    """Return the bytes that the nodes of the largest layers hold beside activations, for a row.
 
     Both maps and their products in float64, and what one resampling reads.
     """
     bases, _, taps = map(int, tables_of(source.action).moves.index.shape)
     largest = max((layer.bytes for layer in plan.layers.values()), default=0)
-    return largest * (8 + -(-2 * bases * taps // plan.group.order))
+    together = max(largest, stacked_together(plan, provider))
+    return together * (8 + -(-2 * bases * taps // plan.group.order))
 
 
 def fit_memory(
@@ -106,7 +117,7 @@ def fit_memory(
     n = plan.group.order
     own = 4 * sum(int(np.prod(moved.samples.shape)) for moved in source.moved)
     if graph:
-        own += graph_bytes(plan, source)
+        own += graph_bytes(plan, source, trial.session.provider)
     cuda = trial.session.provider == "cuda"
     workers = 2 if cuda else cores()
     total = sum(layer.bytes for layer in plan.layers.values())
@@ -149,7 +160,10 @@ def fit_memory(
     # A run of a fixed number of rows has never fewer.
     workers = max(1, min(workers, footprint.rows // max(1, trial.session.fixed)))
     row = own + outputs
-    most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, _JOB_BYTES // row))
+    most = _MOST_ROWS["cuda" if cuda else "cpu"]
+    # A card takes as long to start the nodes of a graph for one orbit as for many.
+    if not (cuda and graph):
+        most = min(most, max(n, _JOB_BYTES // row))
     if not cuda and not graph:
         fitting = most if n * row <= _PIECE_BYTES else max(1, _PIECE_BYTES // row)
         # Each piece of an orbit resamples maps again, so these are compared in pieces as large as

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import MapSums, Measure, Plan
+from onnx_geed.measures import MapSums, Measure, Plan, needs_sums_alone
 from onnx_geed.model import Joined
 from onnx_geed.run.between_samples import (
     Centres,
@@ -437,7 +437,5 @@ def left_bytes(job: Job) -> int:
 
 
 def _needs_sums_alone(measure: Measure, position: int) -> bool:
-    # What is worked out once for a piece is not for maps that each sample moves in its own way.
-    maps = measure.descriptor.view == "maps" and measure.kernel_of_action == (0,)
-    maps &= measure.drawn is None
-    return maps and (position >= DOUBTED or measure.other_reading() is None)
+    doubted = position < DOUBTED and measure.other_reading() is not None
+    return needs_sums_alone(measure) and not doubted

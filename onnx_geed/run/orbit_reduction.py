@@ -46,6 +46,7 @@ __all__ = [
     "pointed_of",
     "reduce_orbits",
     "spreads_of",
+    "sums_statistics",
 ]
 
 F32 = NDArray[np.float32]
@@ -147,7 +148,7 @@ def reduce_orbits(
     for measure in plan.measures:
         key = measure.name, measure.layer
         if measure.descriptor.view == "maps" and measure.layer in sums:
-            measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
+            measures[key] = sums_statistics(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
             share, viewed = shares.get(measure.layer), seen(measure)
             y = over_real(measure, viewed, share)
@@ -208,8 +209,24 @@ def _over_real_places(statistics: MeasureStatistics, share: F64) -> MeasureStati
     )
 
 
-def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
-    """Reduce sums of eq. (5), which are kept only where the subgroup has the same f̂, eq. (2)."""
+def sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
+    """Reduce the sums of eq. (5) of a measure that needs no more than them.
+
+    Parameters
+    ----------
+    plan : Plan
+        The measures and their tensors.
+    measure : Measure
+        One of maps, as :func:`onnx_geed.measures.needs_sums_alone` says: so the subgroup has the
+        same f̂, eq. (2).
+    sums : ndarray of float64, shape (orbits, n, C, 3)
+        Σ u·v, Σ u² and Σ v².
+
+    Returns
+    -------
+    MeasureStatistics
+        Without pairs between samples.
+    """
     members = plan.exact_subgroup(measure)
     deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
     exact, half = (

@@ -14,15 +14,25 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
+from onnx_geed.measures import stack_bytes
 from onnx_geed.run import Options, prepare_run as prepare
 from onnx_geed.run.engine import choose_engine
 from onnx_geed.run.fuse import fuse_measurement as fuse
+from onnx_geed.run.memory import fit_memory
 from onnx_geed.run.trial import Trial
 
 FLOAT = onnx.TensorProto.FLOAT
 NORMALISED = geed.Preprocess(mean=(0.2, 0.5, 0.7), std=(0.3, 0.2, 0.6))
 # What two runs may differ in.
 _OWN = ("created", "command", "runtime")
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_card(monkeypatch):
+    """Have layers summed together, which a processor takes one by one."""
+    monkeypatch.setattr(
+        "onnx_geed.run.graph_engine.stacked_together", lambda plan, _: stack_bytes(plan.layers)
+    )
 
 
 def both(tmp_path, model, data, group, **options):
@@ -142,7 +152,8 @@ def test_dead_channels_and_zero_vectors_are_the_same(tmp_path):
 
 @pytest.mark.parametrize("scale", [1e-25, 1e-12, 1.0, 1e25])
 def test_maps_of_any_scale_measure_the_same(tmp_path, scale):
-    model = pointwise((3, 64, 64), scale=scale)
+    # What moves in from outside is 0 before the shift, and so the maps differ in the corners.
+    model = pointwise((3, 64, 64), scale=scale, shift=scale / 4)
     result = both(tmp_path, model, images((3, 64, 64), 6), "C8", measures=["channel-cos@y"])
     assert -1 < result["measurements"][0]["value"] < -0.5
 
@@ -646,6 +657,28 @@ def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
     )
     assert engine == "kernels"
     assert "geed/latent" in note
+
+
+def test_a_card_runs_as_many_orbits_at_once_as_memory_holds(tmp_path):
+    path = models.save(pointwise((3, 200, 200)), tmp_path / "model.onnx")
+    batches = {}
+    for memory in ("2GiB", "8GiB"):
+        options = Options(provider="cpu", memory=memory)
+        prepared = prepare(path, images((3, 200, 200), 4), "C4", options)
+        task = prepared.task
+        session = prepared.worker.session(task.network, ("y",))
+        for provider in ("cpu", "cuda"):
+            trial = Trial(replace(session, provider=provider), task.network.graph, {}, False, [])
+            for graph in (True, False):
+                share = fit_memory(
+                    *(task.plan, task.source, trial, options, prepared.footprint), graph=graph
+                )
+                batches[provider, graph, memory] = share.batch
+    # Maps of a row take 480 kB, and eight times that for nodes; at most 256 rows are run.
+    assert 40 < batches["cuda", True, "2GiB"] < 200
+    assert batches["cuda", True, "8GiB"] == 256
+    # Elsewhere no more than caches hold.
+    assert all(batch < 40 for key, batch in batches.items() if key[:2] != ("cuda", True))
 
 
 def test_vectors_in_other_components_are_noticed_by_both_engines(tmp_path):
