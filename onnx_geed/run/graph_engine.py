@@ -253,7 +253,7 @@ def reduce_outputs(
             continue
         key = measure.name, measure.layer
         own = {part: array for (*of, part), array in parts.items() if tuple(of) == key}
-        of_maps = sums.get(id(measure))
+        of_maps = sums.get(key)
         check_orbits(plan, measure.layer, of_maps[1] if of_maps else own["energy"], label, first)
         if of_maps:
             statistics = sums_statistics(plan, measure, of_maps[0])
@@ -284,14 +284,15 @@ def reduce_outputs(
 
 def _sums_of_stacks(
     fused: Fused, arrays: Mapping[str, NDArray[Any]]
-) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return the sums of eq. (5) (N, n, C, 3), and Σ u² over all pixels, by a measure's id."""
+) -> dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the sums of eq. (5) (N, n, C, 3), and Σ u² over all pixels, by measure and layer."""
     found = {}
     for sums in fused.stacks:
         three = [arrays[name] for name in (sums.products, sums.squares, sums.expected)]
         for measure, here in sums.stack.parts:
             of_measure = np.stack([array[:, :, here] for array in three], axis=-1)
-            found[id(measure)] = of_measure, arrays[sums.energy][:, :, here]
+            key = measure.name, measure.layer
+            found[key] = of_measure, arrays[sums.energy][:, :, here]
     return found
 
 
