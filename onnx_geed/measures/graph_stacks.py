@@ -1,7 +1,7 @@
 """The sums behind eq. (5) as ONNX nodes: maps that move alike lie in one stack, summed together.
 
-On a device each node costs some microseconds, however little it does: tens of nodes for every map
-took longer than the model. What remains of the sums, cosines and their means, is left to loops.
+On a card each node costs some microseconds, however little it does: tens of nodes for every map
+took longer than the model. Cosines and their means are left to the loops that take such sums.
 """
 
 from __future__ import annotations
@@ -185,9 +185,10 @@ def stack_sum_nodes(nodes: Nodes, stack: MapStack, order: int) -> StackSums:
     -----
     ::
 
-        maps → Concat ┬ f(gx) ─────────── u ┬ Mul u·v → ReduceSum
+        maps → Concat ┬ f(gx) ── pixels ─ u ┬ Mul u·v → ReduceSum
                       └ f̂(x) → action ─── v ┼ Mul u·u → ReduceSum
                                             └ Mul v·v → ReduceSum
+        of a disk: f(gx), all pixels → Mul → ReduceSum (energy)
     """
     measure, layer = stack.measures[0], stack.layers[0]
     tensor = layer.name

@@ -107,8 +107,8 @@ def fuse_measurement(
     orbits : bool
         Whether the inputs are whole orbits, made outside the graph.
     stacked : int, optional
-        Most bytes of one sample's maps that are summed together. Then maps whose sums are enough
-        leave these alone; else all measures leave deviations.
+        Most bytes of one sample's maps that are summed together. Then measures of maps that sums
+        are enough for yield these in place of deviations; by default all yield deviations.
 
     Returns
     -------
@@ -142,8 +142,8 @@ def fuse_measurement(
     stacks: tuple[StackSums, ...] = ()
     if stacked is not None:
         stacks = write_stacks(nodes, plan, named, stacked)
-        summed = {id(measure) for sums in stacks for measure in sums.stack.measures}
-        named = [measure for measure in named if id(measure) not in summed]
+        summed = {(m.name, m.layer) for sums in stacks for m in sums.stack.measures}
+        named = [measure for measure in named if (measure.name, measure.layer) not in summed]
     outputs = write_measures(nodes, plan, named, doubt=doubt)
     graph = proto.graph
     body = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]

@@ -137,7 +137,8 @@ def open_fused(
     orbits : bool
         Whether its inputs are whole orbits, made outside of it.
     stacked : int, optional
-        Most bytes of one sample's maps that are summed together; by default none are.
+        Most bytes of one sample's maps that are summed together; by default measures of maps
+        yield deviations, and no sums.
 
     Returns
     -------

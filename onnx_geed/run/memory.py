@@ -30,6 +30,11 @@ _PIECE_BYTES = 96 << 20
 _JOB_BYTES = 16 << 20
 
 
+# The same on a card, where it takes as long to start the nodes of a graph for one orbit as for
+# many. Its memory is not known here: two such runs fit on a small one.
+_CARD_BYTES = 1 << 30
+
+
 @dataclass(frozen=True)
 class Share:
     """How a run is divided so that it keeps to its memory.
@@ -59,8 +64,8 @@ def _even(rows: int, order: int) -> int:
 def stacked_together(plan: Plan, provider: Provider) -> int:
     """Return the most bytes of one sample's maps that the nodes of a graph take at once.
 
-    On a card many layers, since it takes as long to start a node for one. A processor's caches
-    hold no more than one: there each is taken by itself.
+    On a card those of many layers, since it takes as long to start a node for one layer as for
+    many. A processor's caches hold no more than one: there each is taken by itself.
     """
     return stack_bytes(plan.layers) if provider == "cuda" else 0
 
@@ -160,10 +165,8 @@ def fit_memory(
     # A run of a fixed number of rows has never fewer.
     workers = max(1, min(workers, footprint.rows // max(1, trial.session.fixed)))
     row = own + outputs
-    most = _MOST_ROWS["cuda" if cuda else "cpu"]
-    # A card takes as long to start the nodes of a graph for one orbit as for many.
-    if not (cuda and graph):
-        most = min(most, max(n, _JOB_BYTES // row))
+    together = _CARD_BYTES if cuda and graph else _JOB_BYTES
+    most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, together // row))
     if not cuda and not graph:
         fitting = most if n * row <= _PIECE_BYTES else max(1, _PIECE_BYTES // row)
         # Each piece of an orbit resamples maps again, so these are compared in pieces as large as

@@ -11,9 +11,12 @@ import pytest
 from running import images
 
 import onnx_geed as geed
+from onnx_geed.errors import GeedError
 from onnx_geed.measures import stack_bytes, stacks_of
 from onnx_geed.run import Options, prepare_run as prepare
 from onnx_geed.run.fuse import fuse_measurement as fuse
+from onnx_geed.run.graph_engine import open_graph_engine
+from onnx_geed.run.memory import graph_bytes
 
 FLOAT = onnx.TensorProto.FLOAT
 SIZE = (6, 7)
@@ -58,6 +61,44 @@ def as_on_a_card(monkeypatch):
     monkeypatch.setattr(
         "onnx_geed.run.graph_engine.stacked_together", lambda plan, _: stack_bytes(plan.layers)
     )
+
+
+def agree(path, data, group, measures, **options):
+    """Measure with both engines, which must give the same; return that."""
+    options = {"provider": "cpu", "samples": 3, "norm_samples": 3, "measures": measures, **options}
+    kernels, graph = (
+        geed.measure(path, data, group, engine=engine, **options) for engine in ("kernels", "graph")
+    )
+    assert graph["runtime"]["engine"] == "graph"
+    for a, b in zip(kernels["measurements"], graph["measurements"], strict=True):
+        for field in ("value", "deviations", "zero_pairs", "per_channel", "between_samples"):
+            np.testing.assert_allclose(b[field], a[field], rtol=0, atol=1e-6, err_msg=field)
+        assert ("exact" in a) == ("exact" in b)
+        for field in ("deviations", "per_channel") if a.get("exact") else ():
+            np.testing.assert_allclose(b["exact"][field], a["exact"][field], rtol=0, atol=1e-6)
+    return kernels["measurements"]
+
+
+def weighed(shape, orders, *, log=False):
+    """Maps y0, y1, .. of x, each with weights and a number of channels of its own, transposed."""
+    rng = np.random.default_rng(3)
+    nodes, stored = [], []
+    for k, order in enumerate(orders):
+        stored += [
+            models.weights(f"w{k}", rng.uniform(0.2, 1, size=shape)),
+            models.integers(f"some{k}", [0, 1][: 1 + k % 2]),
+        ]
+        nodes += [
+            models.node("Mul", f"x w{k}", f"m{k}"),
+            models.node("Gather", f"m{k} some{k}", f"g{k}", axis=1),
+            models.node("Log" if log else "Relu", f"g{k}", f"a{k}"),
+            models.node("Transpose", f"a{k}", f"y{k}", perm=order),
+        ]
+    nodes += [
+        models.node("GlobalAveragePool", "m0", "pooled"),
+        models.node("Flatten", "pooled", "out"),
+    ]
+    return models.build(nodes, stored, [("x", FLOAT, ["N", *shape])], [("out", FLOAT, None)])
 
 
 def named(stacks):
@@ -150,12 +191,104 @@ def test_sums_of_a_stack_are_those_of_the_definition(tmp_path, group, support):
         assert expected[:, 1:].max() > -0.99  # none of these networks is equivariant
 
 
+@pytest.mark.parametrize("support", ["full", "disk"])
+@pytest.mark.parametrize("order", ["NCHW", "NHWC", "NWCH"])
+def test_any_order_of_axes_is_stacked_by_its_channels(tmp_path, order, support):
+    perm = ["NCHW".index(letter) for letter in order]
+    path = models.save(weighed((3, *SIZE), [perm] * 4), tmp_path / "model.onnx")
+    measures = [f"channel-cos@y{k}" for k in range(4)]
+    layout = {f"y{k}": order for k in range(4)}
+    task = prepared(tmp_path, onnx.load(path), "C8", measures, layout=layout)
+    assert named(together(task.plan.measures, task.plan.layers)) == [["y0", "y1", "y2", "y3"]]
+    found = agree(path, images((3, *SIZE), 3), "C8", measures, layout=layout, support=support)
+    assert len({record["value"] for record in found}) == 4
+
+
+@pytest.mark.parametrize("support", ["full", "disk"])
+def test_slices_of_a_channel_are_compared_together(tmp_path, support):
+    shape = (3, 2, *SIZE)
+    path = models.save(weighed(shape, [[0, 1, 2, 3, 4]] * 4), tmp_path / "model.onnx")
+    measures = [f"channel-cos@y{k}" for k in range(4)]
+    options = {"input_layout": "NCTHW", "layout": {f"y{k}": "NCTHW" for k in range(4)}}
+    given = Options(engine="graph", provider="cpu", measures=measures, **options)
+    task = prepare(path, images(shape, 4), "C8", given).task
+    (stack,) = together(task.plan.measures, task.plan.layers)
+    assert (stack.channels, stack.measures[0].action.fixed) == (6, 2)
+    agree(path, images(shape, 3), "C8", measures, support=support, **options)
+
+
+def test_tokens_behind_a_class_token_are_stacked(tmp_path):
+    model = models.tokens()
+    model.graph.node.append(models.node("Mul", "mixed with_class", "other"))
+    path = models.save(model, tmp_path / "model.onnx")
+    layout = {name: models.known(model)["hidden_tokens"]["mixed"] for name in ("mixed", "other")}
+    measures = [f"channel-cos@{name}" for name in layout]
+    given = Options(engine="graph", provider="cpu", measures=measures, layout=layout)
+    task = prepare(path, images((3, 8, 8), 4), "C8", given).task
+    assert named(together(task.plan.measures, task.plan.layers)) == [["mixed", "other"]]
+    one, other = agree(path, images((3, 8, 8), 3), "C8", measures, layout=layout)
+    assert one["value"] != other["value"]
+
+
+@pytest.mark.parametrize("group", ["zoom:0.8..1.25/3", "brightness:-20..20/3", "shift-px:-2..2/3"])
+def test_members_of_a_family_are_stacked(tmp_path, group):
+    path = models.save(branches(3), tmp_path / "model.onnx")
+    agree(path, images((3, *SIZE), 3) * 0.1 + 0.5, group, MAPS[:3])
+
+
+def test_vectors_in_a_plane_that_turn_are_in_no_stack(tmp_path):
+    """Their table has another reading, which deviations alone can be doubted by."""
+    task = prepared(tmp_path, branches(2), "C4", ["channel-cos@y0"], layout={"y0": "NXHW"})
+    assert together(task.plan.measures, task.plan.layers) == []
+
+
+def test_a_card_takes_layers_together_and_a_processor_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    task = prepared(tmp_path, branches(5), "C8", MAPS)
+    most = stack_bytes(task.plan.layers)
+    assert most == sum(layer.bytes for layer in task.plan.layers.values()) == 4 * 10 * 42
+    opened = {}
+
+    def seen(task, layers, *, stacked, **options):
+        opened[task.network.provider] = stacked
+        raise GeedError("seen")
+
+    monkeypatch.setattr("onnx_geed.run.graph_engine.open_fused", seen)
+    for provider in ("cpu", "cuda"):
+        there = replace(task, network=replace(task.network, provider=provider))
+        with pytest.raises(GeedError, match="seen"):
+            open_graph_engine(there, tuple(task.plan.layers))
+    assert opened == {"cpu": 0, "cuda": most}
+    bytes_of_nodes = {p: graph_bytes(task.plan, task.source, p) for p in ("cpu", "cuda")}
+    assert bytes_of_nodes["cuda"] == 5 * bytes_of_nodes["cpu"]
+
+
+def test_nan_outside_the_disk_is_named_though_nothing_is_compared_there(tmp_path):
+    # Outside the disk x is 0, whose logarithm is infinite.
+    data = images((3, *SIZE), 3) * 0.4 + 0.5
+    path = models.save(weighed((3, *SIZE), [[0, 1, 2, 3]] * 3, log=True), tmp_path / "model.onnx")
+    measures = [f"channel-cos@y{k}" for k in range(3)]
+    messages = []
+    for engine in ("kernels", "graph"):
+        with pytest.raises(GeedError, match="NaN or infinity") as caught:
+            geed.measure(
+                *(path, data, "C4"),
+                engine=engine,
+                provider="cpu",
+                measures=measures,
+                support="disk",
+            )
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    agree(path, data, "C4", measures)  # of the whole picture there is a logarithm
+
+
 def test_one_map_that_is_not_a_number_is_named_and_spoils_no_other(tmp_path):
     data = images((3, *SIZE), 4)
     path = models.save(branches(5, broken=3), tmp_path / "model.onnx")
     messages = []
     for engine in ("kernels", "graph"):
-        with pytest.raises(geed.GeedError, match="NaN or infinity") as caught:
+        with pytest.raises(GeedError, match="NaN or infinity") as caught:
             geed.measure(path, data, "C8", engine=engine, provider="cpu", measures=MAPS)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]

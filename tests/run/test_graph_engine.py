@@ -14,7 +14,6 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
-from onnx_geed.measures import stack_bytes
 from onnx_geed.run import Options, prepare_run as prepare
 from onnx_geed.run.engine import choose_engine
 from onnx_geed.run.fuse import fuse_measurement as fuse
@@ -25,14 +24,6 @@ FLOAT = onnx.TensorProto.FLOAT
 NORMALISED = geed.Preprocess(mean=(0.2, 0.5, 0.7), std=(0.3, 0.2, 0.6))
 # What two runs may differ in.
 _OWN = ("created", "command", "runtime")
-
-
-@pytest.fixture(autouse=True)
-def as_on_a_card(monkeypatch):
-    """Have layers summed together, which a processor takes one by one."""
-    monkeypatch.setattr(
-        "onnx_geed.run.graph_engine.stacked_together", lambda plan, _: stack_bytes(plan.layers)
-    )
 
 
 def both(tmp_path, model, data, group, **options):
@@ -674,11 +665,12 @@ def test_a_card_runs_as_many_orbits_at_once_as_memory_holds(tmp_path):
                     *(task.plan, task.source, trial, options, prepared.footprint), graph=graph
                 )
                 batches[provider, graph, memory] = share.batch
-    # Maps of a row take 480 kB, and eight times that for nodes; at most 256 rows are run.
-    assert 40 < batches["cuda", True, "2GiB"] < 200
-    assert batches["cuda", True, "8GiB"] == 256
-    # Elsewhere no more than caches hold.
-    assert all(batch < 40 for key, batch in batches.items() if key[:2] != ("cuda", True))
+    # A row is the sample and its map, 480 kB each, and eight times that for nodes of a graph.
+    assert batches["cuda", True, "8GiB"] == (1 << 30) // 4_800_000 // 4 * 4
+    assert 60 < batches["cuda", True, "2GiB"] < 120
+    # Elsewhere there are 16 MiB in a run, or one orbit.
+    assert batches["cuda", False, "8GiB"] == (16 << 20) // 960_000 // 4 * 4
+    assert batches["cpu", True, "8GiB"] == 4
 
 
 def test_vectors_in_other_components_are_noticed_by_both_engines(tmp_path):
