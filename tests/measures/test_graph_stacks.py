@@ -79,8 +79,11 @@ def agree(path, data, group, measures, **options):
     return kernels["measurements"]
 
 
-def weighed(shape, orders, *, log=False):
-    """Maps y0, y1, .. of x, each with weights and a number of channels of its own, transposed."""
+def weighed(shape, orders, *, log=None):
+    """Maps y0, y1, .. of x, each with weights and a number of channels of its own, transposed.
+
+    The map numbered ``log`` is a logarithm.
+    """
     rng = np.random.default_rng(3)
     nodes, stored = [], []
     for k, order in enumerate(orders):
@@ -91,7 +94,7 @@ def weighed(shape, orders, *, log=False):
         nodes += [
             models.node("Mul", f"x w{k}", f"m{k}"),
             models.node("Gather", f"m{k} some{k}", f"g{k}", axis=1),
-            models.node("Log" if log else "Relu", f"g{k}", f"a{k}"),
+            models.node("Log" if k == log else "Relu", f"g{k}", f"a{k}"),
             models.node("Transpose", f"a{k}", f"y{k}", perm=order),
         ]
     nodes += [
@@ -140,7 +143,7 @@ def test_maps_that_move_or_are_compared_in_another_way_lie_apart(tmp_path):
     layers = task.plan.layers
     assert named(together([first, second], layers)) == [["y0", "y1"]]
     assert named(together([first, replace(second, support="disk")], layers)) == [["y0"], ["y1"]]
-    turned = dict(layers, y1=replace(layers["y1"], layout="NHWC"))
+    turned = dict(layers, y1=replace(layers["y1"], layout="NHWC", shape=(*SIZE, 2)))
     assert named(together([first, second], turned)) == [["y0"], ["y1"]]
 
 
@@ -263,24 +266,24 @@ def test_a_card_takes_layers_together_and_a_processor_one_by_one(tmp_path, monke
     assert bytes_of_nodes["cuda"] == 5 * bytes_of_nodes["cpu"]
 
 
-def test_nan_outside_the_disk_is_named_though_nothing_is_compared_there(tmp_path):
+@pytest.mark.parametrize("slices", [(), (2,)])
+def test_infinity_outside_the_disk_is_named_though_nothing_is_compared_there(tmp_path, slices):
     # Outside the disk x is 0, whose logarithm is infinite.
-    data = images((3, *SIZE), 3) * 0.4 + 0.5
-    path = models.save(weighed((3, *SIZE), [[0, 1, 2, 3]] * 3, log=True), tmp_path / "model.onnx")
-    measures = [f"channel-cos@y{k}" for k in range(3)]
+    shape, axes = (3, *slices, *SIZE), list(range(3 + len(slices) + 1))
+    data = images(shape, 3) * 0.4 + 0.5
+    path = models.save(weighed(shape, [axes] * 4, log=3), tmp_path / "model.onnx")
+    measures = [f"channel-cos@y{k}" for k in range(4)]
+    letters = "NCTHW" if slices else "NCHW"
+    options = {"input_layout": letters, "layout": {f"y{k}": letters for k in range(4)}}
     messages = []
     for engine in ("kernels", "graph"):
+        given = {"provider": "cpu", "measures": measures, "support": "disk", **options}
         with pytest.raises(GeedError, match="NaN or infinity") as caught:
-            geed.measure(
-                *(path, data, "C4"),
-                engine=engine,
-                provider="cpu",
-                measures=measures,
-                support="disk",
-            )
+            geed.measure(path, data, "C4", engine=engine, **given)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
-    agree(path, data, "C4", measures)  # of the whole picture there is a logarithm
+    assert "'y3'" in messages[0]
+    agree(path, data, "C4", measures, **options)  # of the whole picture there is a logarithm
 
 
 def test_one_map_that_is_not_a_number_is_named_and_spoils_no_other(tmp_path):
