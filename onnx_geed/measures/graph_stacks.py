@@ -6,7 +6,9 @@ took longer than the model. Cosines and their means are left to the loops that t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,13 +54,11 @@ class MapStack:
         """Number of channels of all layers."""
         return sum(layer.channels for layer in self.layers)
 
-    @property
-    def parts(self) -> Iterator[tuple[Measure, slice]]:
+    @functools.cached_property
+    def parts(self) -> tuple[tuple[Measure, slice], ...]:
         """Each measure with its channels among those of the stack."""
-        start = 0
-        for measure, layer in zip(self.measures, self.layers, strict=True):
-            yield measure, slice(start, start + layer.channels)
-            start += layer.channels
+        ends = list(itertools.accumulate((layer.channels for layer in self.layers), initial=0))
+        return tuple(zip(self.measures, map(slice, ends, ends[1:]), strict=True))
 
 
 @dataclass(frozen=True)
