@@ -55,8 +55,9 @@ from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.place_labels import bind_background
+from onnx_geed.run.runtime import runtime_conflict
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
-from onnx_geed.run.session import Session, open_exposed, runtime_conflict
+from onnx_geed.run.session import Session, ready_to_open
 from onnx_geed.run.source import Source, layouts_of_inputs, make_source
 from onnx_geed.run.trial import Opener, Trial, check_of, further_rows, try_out
 from onnx_geed.run.truths import targeted, with_truths
@@ -337,15 +338,17 @@ def prepare_run(
 def _opener(beside: Sequence[Prepared]) -> Opener:
     """Return what opens sessions: those of other runs serve again where they are the same."""
 
-    def opened(graph: Model, input: str, names: Sequence[str], provider: str) -> Session:
+    def ready(
+        graph: Model, input: str, names: Sequence[str], provider: str
+    ) -> Callable[[], Session]:
         for other in beside:
             network = other.task.network
             asked = (input, tuple(names)) == (network.input, network.exposed)
             if asked and graph.proto == network.graph.proto:
-                return replace(other.worker.session(network, names), fixed=0)
-        return open_exposed(graph, input, names, provider)
+                return lambda: replace(other.worker.session(network, names), fixed=0)
+        return ready_to_open(graph, input, names, provider)
 
-    return opened
+    return ready
 
 
 def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options) -> None:

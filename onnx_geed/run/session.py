@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
-import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.model import Joined, Model, expose_tensors, has_loops, joined_tensors
 from onnx_geed.overrun import opening, watched
 from onnx_geed.run.joining import in_parts, whole_of
+from onnx_geed.run.runtime import first_line, load_runtime, runtime_conflict
 from onnx_geed.text import counted
 from onnx_geed.whole import awaited, whole
 
@@ -35,7 +34,7 @@ __all__ = [
     "Session",
     "open_exposed",
     "open_session",
-    "runtime_conflict",
+    "ready_to_open",
 ]
 
 Provider = Literal["auto", "cuda", "cpu"]
@@ -47,10 +46,6 @@ OPTIMISATION = "all"
 # TF32 rounds inputs of products to 10 bits; an exhaustive search of convolutions picks other
 # algorithms, and so other last bits, from run to run.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-
-
-# What to do where the runtime is missing.
-_INSTALL = "pip install onnxruntime (CPU) or onnxruntime-gpu, but not both"
 
 
 # Seconds of one run of a model with loops.
@@ -178,7 +173,7 @@ class Session:
                     f"shape {shape}: take a smaller --batch-size, or a model whose loops end"
                 ) from None
             raise GeedError(
-                f"the model failed on a batch of shape {shape}: {_first_line(error)}"
+                f"the model failed on a batch of shape {shape}: {first_line(error)}"
             ) from None
         for name, array in zip(names, arrays, strict=True):
             if not isinstance(array, np.ndarray):
@@ -240,35 +235,6 @@ class _Called(Session):
         return {name: arrays[name][: len(batch)] for name in self.outputs}
 
 
-def _loaded() -> Any:
-    """Return ONNX Runtime, which reports to nobody, here or elsewhere.
-
-    Raises
-    ------
-    GeedError
-        If it is not installed, does not load, or is there in part alone.
-    """
-    # From 1.29 on it would keep an identifier in the user's home, and look for a host to report to.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    try:
-        with whole():
-            import onnxruntime as ort
-    except (ImportError, OSError) as error:
-        gone = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
-        why = "is not installed" if gone else f"does not load ({_first_line(error)})"
-        raise GeedError(f"ONNX Runtime {why}: {_INSTALL}") from None
-    # Two builds write the same files; where one is uninstalled, Python imports what is left.
-    if not hasattr(ort, "InferenceSession"):
-        fault = (
-            "ONNX Runtime is only partly installed, as happens when one of its two builds is "
-            "uninstalled"
-        )
-        raise GeedError(f"{fault}: pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}")
-    ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
-    ort.set_default_logger_severity(4)
-    return ort
-
-
 @contextmanager
 def _ended_in_time(endless: threading.Event | None) -> Iterator[Any]:
     """Give a run options by which it is ended once it takes too long, or none if it has no loops.
@@ -278,7 +244,7 @@ def _ended_in_time(endless: threading.Event | None) -> Iterator[Any]:
     if endless is None:
         yield None
         return
-    ort = _loaded()
+    ort = load_runtime()
     ending = ort.RunOptions()
     ending.log_severity_level = 4
 
@@ -331,7 +297,7 @@ def open_session(
         If CUDA was asked for and is not to be had.
         If the runtime cannot load the model.
     """
-    ort = _loaded()
+    ort = load_runtime()
     tried = ""
     if provider != "cpu":
         runtime, tried = _try_cuda(ort, content, folder)
@@ -346,7 +312,7 @@ def open_session(
             )
     except Exception as error:  # onnxruntime's exceptions share no public parent
         raise GeedError(
-            f"ONNX Runtime cannot load the model: {_first_line(error)}; export it with operators "
+            f"ONNX Runtime cannot load the model: {first_line(error)}; export it with operators "
             "and an opset that this version knows, or upgrade onnxruntime"
         ) from None
     return _session(runtime, input, outputs, "cpu", loops)
@@ -426,52 +392,52 @@ def _try_cuda(ort: Any, content: bytes, folder: Path) -> tuple[ort.InferenceSess
                 providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
             )
     except Exception as error:  # onnxruntime's exceptions share no public parent
-        return None, f"CUDA failed to start: {_first_line(error)}"
+        return None, f"CUDA failed to start: {first_line(error)}"
     # The runtime falls back to the processor without raising.
     if runtime.get_providers()[0] != "CUDAExecutionProvider":
         return None, "ONNX Runtime could not load CUDA (is CUDA 13 with cuDNN 9 installed?)"
     return runtime, ""
 
 
-def runtime_conflict() -> str:
-    """Say that both builds of ONNX Runtime are installed, with the cure; else nothing."""
-    installed = 0
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        installed += 1
-    if installed < 2:
-        return ""
-    return (
-        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-        f"pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return line if len(line) <= 200 else line[:197] + "..."
-
-
 def open_exposed(
     graph: Model, input: str, names: Sequence[str], provider: Provider | str
 ) -> Session:
     """Open a session that returns the named tensors."""
+    return ready_to_open(graph, input, names, provider)()
+
+
+def ready_to_open(
+    graph: Model, input: str, names: Sequence[str], provider: Provider | str
+) -> Callable[[], Session]:
+    """Do what opening a session is in Python; return what remains.
+
+    That is nearly all the runtime's own, and so goes on beside Python in another thread.
+
+    Raises
+    ------
+    GeedError
+        If the runtime is missing. What it returns raises as :func:`open_session` does.
+    """
     if graph.function is not None:
         kind = graph.proto.graph.input[0].type.tensor_type.elem_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
-        return _Called(graph.function, input, dtype, tuple(names), "cpu")
+        called = _Called(graph.function, input, dtype, tuple(names), "cpu")
+        return lambda: called
+    load_runtime()
     joined = joined_tensors(graph.proto, names)
     exposed = expose_tensors(graph, in_parts(names, joined))
-    session = open_session(
-        exposed.SerializeToString(),
-        graph.path.parent,
-        input=input,
-        outputs=names,
-        provider=cast(Provider, provider),
-        loops=has_loops(exposed.graph),
-    )
-    return replace(session, joined=joined)
+    content, loops = exposed.SerializeToString(), has_loops(exposed.graph)
+    del exposed
+
+    def open_it() -> Session:
+        session = open_session(
+            content,
+            graph.path.parent,
+            input=input,
+            outputs=names,
+            provider=cast(Provider, provider),
+            loops=loops,
+        )
+        return replace(session, joined=joined)
+
+    return open_it

@@ -36,15 +36,15 @@ from onnx_geed.run.probe import (
     trial_rows,
 )
 from onnx_geed.run.row_check import RowCheck, spreads
-from onnx_geed.run.session import EndlessError, Session, open_exposed
+from onnx_geed.run.session import EndlessError, Session, ready_to_open
 from onnx_geed.run.source import Source
 from onnx_geed.text import counted
 from onnx_geed.threads import Threads
 
 __all__ = ["Opener", "Trial", "check_of", "further_rows", "try_out"]
 
-# Opens a session on a model, by its input, the tensors that it returns, and the provider.
-Opener = Callable[[Model, str, Sequence[str], str], Session]
+# Of a model, its input, the tensors that are returned and the provider: what opens a session.
+Opener = Callable[[Model, str, Sequence[str], str], Callable[[], Session]]
 
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
@@ -141,7 +141,7 @@ def try_out(
     source: Source,
     options: Options,
     footprint: Footprint,
-    opener: Opener = open_exposed,
+    opener: Opener = ready_to_open,
 ) -> Trial:
     """Run a few rows, alone and in batches, on the model with its batch axis free.
 
@@ -160,7 +160,7 @@ def try_out(
     footprint : Footprint
         How many rows can be run at once.
     opener : callable
-        Opens a session, as :func:`onnx_geed.run.session.open_exposed` does.
+        Returns what opens a session, as :func:`onnx_geed.run.session.ready_to_open` does.
 
     Returns
     -------
@@ -195,10 +195,12 @@ def _try_out(
     batch = min(batch, footprint.rows)
 
     def attempt(candidate: Model) -> _Attempt:
-        with Threads(1) as pool:
-            opening = pool.submit(opener, candidate, acted.name, names, options.provider)
-            apart = rows_apart(candidate.proto, names, fed)
+        apart: Apart | Lost | Mixed = Lost("")
         try:
+            with Threads(1) as pool:
+                # Python's part first, or it and the proof would keep each other waiting.
+                opening = pool.submit(opener(candidate, acted.name, names, options.provider))
+                apart = rows_apart(candidate.proto, names, fed)
             session = opening.result()
             # What the graph engine measures cannot be run one by one: every row is then checked.
             if isinstance(apart, Mixed) and options.engine != "graph":
@@ -234,7 +236,7 @@ def _try_out(
         elif best.session is None:
             best = replace(best, reason=other.reason)
     if best.reason or best.session is None:
-        session = best.session or opener(model, acted.name, names, options.provider)
+        session = best.session or opener(model, acted.name, names, options.provider)()
         return _run_alone(session, model, acted, best.reason, rows, fed, footprint)
     unproven = best.apart.reason if isinstance(best.apart, Lost | Mixed) else ""
     mixes = isinstance(best.apart, Mixed)

@@ -11,7 +11,7 @@ import pytest
 
 from onnx_geed import GeedError, measure
 from onnx_geed.model import expose_tensors, load_model
-from onnx_geed.run import probe, session
+from onnx_geed.run import probe, runtime, session
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def test_a_batch_that_the_runtime_refuses_is_an_error_in_one_line(opened):
 def test_both_builds_of_the_runtime_are_named_with_the_cure(monkeypatch, tmp_path):
     any_package = importlib.metadata.distribution("numpy")
     monkeypatch.setattr(importlib.metadata, "distribution", lambda _: any_package)
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in session.runtime_conflict()
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in runtime.runtime_conflict()
     path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
     data = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
     notes = measure(path, data, "C4")["notes"]
