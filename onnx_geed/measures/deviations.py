@@ -400,7 +400,7 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
 
 
 def class_counts(measure: Measure, y: NDArray[Any], classes: int) -> I64:
-    """Return how often each class is predicted for x itself, over its places.
+    """Return how often each class is predicted for x itself, over its places that are compared.
 
     Parameters
     ----------
@@ -416,6 +416,8 @@ def class_counts(measure: Measure, y: NDArray[Any], classes: int) -> I64:
     ndarray of int64, shape (N, classes)
     """
     own = _classes_moved_back(measure, y[:, :1])[:, 0, :, 0].astype(np.int64)
+    if measure.places is not None:
+        own = own[:, measure.places.inside[0]]
     return np.stack([np.bincount(row, minlength=classes) for row in own])
 
 

@@ -82,6 +82,9 @@ def class_count_nodes(nodes: Nodes, measure: Measure, y: str, layer: Layer) -> s
     own = nodes.gather(y, nodes.constant("first", np.array([0], dtype=np.int64)), 1, "own")
     own = nodes.cast(own, _DOUBLE, "own/float64")
     own = nodes.reshape(own, [-1, 1, length, places], "own/by_place")
+    if measure.places is not None and not measure.places.inside[0].all():
+        inside = nodes.constant("compared", np.flatnonzero(measure.places.inside[0]))
+        own = nodes.gather(own, inside, 3, "own/compared")
     classes = class_nodes(nodes, own, measure.reads, length)
     each = nodes.constant("each", np.arange(layer.classes)[:, None])
     hits = nodes.cast(nodes.add("Equal", [classes, each], "hits"), _DOUBLE, "hits/float64")

@@ -17,6 +17,7 @@ __all__ = [
     "check_logits",
     "check_probabilities",
     "check_scores",
+    "classes_under",
     "log_means",
     "log_probabilities",
     "log_ratios",
@@ -216,3 +217,26 @@ def moved_classes(action: Action, count: int) -> I64:
     # Moving gathers: out[c] = in[table[c]], so that class table[c] comes to stand at c.
     moved: I64 = np.stack([np.argsort(action.apply(g, classes)) for g in range(action.group.order)])
     return moved
+
+
+def classes_under(classes: I64, own: Action, common: Action, count: int) -> I64:
+    """Return classes that a sample's own action moved as a common one would have moved them.
+
+    Parameters
+    ----------
+    classes : ndarray of int64, shape (N, n)
+        Of f(gx).
+    own, common : Action
+        φ_Y for these samples, and for all: trivial or permutations, of n elements.
+    count : int
+        Number of classes.
+
+    Returns
+    -------
+    ndarray of int64, shape (N, n)
+        The same class of x, as ``common`` moves it.
+    """
+    of_x = np.argsort(moved_classes(own, count), axis=1)
+    moved = np.take_along_axis(moved_classes(common, count), of_x, axis=1)
+    found: I64 = np.take_along_axis(moved, classes.T, axis=1).T
+    return found

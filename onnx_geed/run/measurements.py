@@ -173,7 +173,10 @@ def _record(
     pairs = [complete[where] for where in wanted if where in complete]
     if len(pairs) < len(wanted):
         pairs = []
-        notes.append("no between_samples: the cache was written without them")
+        notes.append(
+            "no between_samples: the cache was written without them, or padding leaves samples "
+            "with different places"
+        )
     over_all, over_exact = _channel_values(statistics)
     exact, half, between, errors = None, None, None, statistics.errors
     if told.exact is not None and statistics.exact is not None:

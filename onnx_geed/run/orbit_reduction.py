@@ -21,6 +21,7 @@ from onnx_geed.measures import (
     by_sample,
     channel_sums_of_orbits,
     class_counts,
+    classes_under,
     count_places,
     deviations_of_orbits,
     deviations_of_sums,
@@ -157,7 +158,9 @@ def reduce_orbits(
                 measures[key] = statistics
                 continue
             if share is not None and measure.places is not None:
-                statistics = _over_real_places(statistics, share)
+                # Padding of the other sample lies elsewhere: no pair has all places in common.
+                measures[key] = _over_real_places(statistics, share)
+                continue
             between = pairs_of_views(measure, viewed, first, pairs, share)
             measures[key] = replace(statistics, pairs=between)
     present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
@@ -253,7 +256,7 @@ def _orbits_statistics(
     predicted = counts = places = None
     classes = plan.layers[measure.layer].classes if measure.descriptor.of_classes else 0
     if measure.descriptor.of_classes and measure.places is None:
-        predicted = predicted_classes(y, measure.reads)
+        predicted = _predicted(plan, measure, y, first)
     members = plan.exact_subgroup(measure)
     other = measure.other_reading() if first < DOUBTED else None
     measure, other = measure.of(first), other and other.of(first)
@@ -267,6 +270,10 @@ def _orbits_statistics(
             channels = ChannelValues(by_channel)
         elif measure.places is not None:
             deviations, values, moved_back = measured_at_places(measure, y)
+            if known is not None and known.real is not None:
+                # Of padding a table may move the class that argmax names.
+                values = np.where(known.real[:, None], values, 0.0)
+                deviations = measure.places.mean(values, range(y.shape[1]))
             zeros = np.zeros(deviations.shape)
             places = count_places(measure, values, moved_back, classes, known)
         else:
@@ -294,6 +301,18 @@ def _orbits_statistics(
     )
 
 
+def _predicted(plan: Plan, measure: Measure, y: F32, first: int) -> NDArray[np.int64]:
+    """Return predicted classes (N, n), moved as one table says for all samples.
+
+    Where each sample has elements of its own, those move its classes.
+    """
+    classes, own = predicted_classes(y, measure.reads), measure.of(first)
+    if own is measure:
+        return classes
+    count = plan.layers[measure.layer].classes
+    return classes_under(classes, own.action, measure.action, count)
+
+
 def _error_statistics(
     plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
 ) -> MeasureStatistics:
@@ -302,6 +321,7 @@ def _error_statistics(
     truth = plan.truths[measure.layer][first : first + len(y)]
     members = plan.exact_subgroup(measure)
     other = measure.other_reading() if first < DOUBTED else None
+    predicted = None if measure.target else _predicted(plan, measure, y, first)
     measure, other = measure.of(first), other and other.of(first)
     few = slice(max(0, DOUBTED - first))
     try:
@@ -322,7 +342,7 @@ def _error_statistics(
         np.zeros(deviations.shape),
         exact,
         errors_of_orbits(other, y[few], truth[few])[0] if other else None,
-        None if measure.target else predicted_classes(y, measure.reads),
+        predicted,
         errors=np.stack([part.mean(axis=1) for part in (errors, of_exact, of_half)], axis=1),
         half=half,
     )

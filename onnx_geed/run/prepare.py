@@ -288,7 +288,7 @@ def prepare_run(
     measured = ((request.measure, layers[tensor.name]) for request, tensor in selection.requested)
     check_tables(acting, source.moved, measured, options, others)
     check_overlap(tables, source, count)
-    _refuse_foreign_fits(tables, options)
+    _refuse_foreign_fits(tables, options, masked=source.mask is not None)
     if isinstance(source.action, PlacedAction):
         refuse_fits(fits, "a fit needs a group with a name, such as C4")
     if source.mask is not None:
@@ -351,9 +351,11 @@ def _opener(beside: Sequence[Prepared]) -> Opener:
     return ready
 
 
-def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options) -> None:
-    """Refuse to judge an untrained network by a map that was fitted to the trained one."""
+def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options, *, masked: bool) -> None:
+    """Refuse an untrained network under a map that was fitted to the trained one, and masks."""
     seen = [name for name, table in tables.items() if table.fit is not None]
+    if masked and seen:
+        raise GeedError(f"{seen[0]}: a fit cannot leave out masked entries; leave --mask out")
     if options.untrained and seen:
         raise GeedError(
             f"--untrained: the action of {seen[0]} was fitted to the trained network and does not "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import open_rows, rows_of
 from onnx_geed.errors import GeedError
+from onnx_geed.groups import Trivial
 from onnx_geed.held import ALLOWED
 from onnx_geed.measures import Layer, Measure, Plan, view
 from onnx_geed.model import Tensor, resolve
@@ -78,7 +79,10 @@ def with_truths(
         If a target cannot be read, or takes too much memory.
         If a target is not a row a sample of the tensor's shape, or not finite.
         If a target is for a tensor of which no share of the error is measured.
+        If what is right moves along, and the group first moves each sample by an element of its
+        own.
     """
+    _refuse_turned(plan, labels)
     shares = [m for m in plan.measures if m.descriptor.of_error]
     _refuse_idle(targets, {m.layer for m in shares if m.target})
     truths: dict[str, NDArray[Any]] = {}
@@ -94,6 +98,27 @@ def with_truths(
         else:
             truths[layer.name] = _classes(measure, layer, labels, names)
     return replace(plan, truths=truths)
+
+
+def _refuse_turned(plan: Plan, labels: Sequence[int | str] | None) -> None:
+    """Refuse what is right for unmoved samples where nothing is ever moved back to these."""
+    if plan.group.behind is None:
+        return
+    for measure in plan.measures:
+        if isinstance(measure.action, Trivial):
+            continue
+        name, own = plan.group.name, "first moves each sample by an element of its own"
+        instead = "or take a group such as C8 (O for volumes)"
+        if measure.target:
+            raise GeedError(
+                f"--target {measure.layer}: belongs to unmoved samples, but group {name} {own}, to "
+                f"which tensors are moved back; leave {measure.name} out, {instead}"
+            )
+        if labels is not None and measure.descriptor.of_classes and measure.places is None:
+            raise GeedError(
+                f"--output-action {measure.layer}: permutes classes, and the labels belong to "
+                f"unmoved samples, but group {name} {own}; give data without labels, {instead}"
+            )
 
 
 def _refuse_idle(targets: Targets, used: Collection[str]) -> None:
