@@ -48,6 +48,10 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
+# Places that are no padding.
+Real = NDArray[np.bool_]
+
+
 #: So many samples of D are compared with the next one.
 MOST_PAIRS = 16
 
@@ -86,13 +90,13 @@ class Side:
         f̂(x), as :func:`onnx_geed.measures.f_hat` returns it.
     orbit : ndarray, shape (1, n, ...), optional
         f(gx'), as :func:`onnx_geed.measures.operands_of_orbits` returns it.
-    share : float
-        Share of the orbit's places that is no padding.
+    real : ndarray of bool, shape (P,), optional
+        Of scores at places, those of this sample that are no padding; all by default.
     """
 
     centre: NDArray[Any] | None = None
     orbit: NDArray[Any] | None = None
-    share: float = 1.0
+    real: Real | None = None
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,18 @@ def pairs_within(
 
 
 def pairs_of_views(
-    measure: Measure, y: F32, first: int, wanted: Collection[_Where], share: F64 | None = None
+    measure: Measure,
+    y: F32,
+    first: int,
+    wanted: Collection[_Where],
+    share: F64 | None = None,
+    real: Real | None = None,
 ) -> Pairs:
-    """Take pairs as :func:`pairs_within`, of orbits as :func:`onnx_geed.measures.view` has them."""
+    """Take pairs as :func:`pairs_within`, of orbits as :func:`onnx_geed.measures.view` has them.
+
+    Of scores at places those are compared that are ``real``, (orbits, P), in both samples. Two that
+    have none in common are no pair.
+    """
     here = range(first, first + len(y))
     touched = sorted(pair for pair in wanted if pair[0] in here or pair[1] in here)
     if not touched:
@@ -198,8 +211,6 @@ def pairs_of_views(
     last = max(p for pair in touched for p in pair if p in here)
     stop = last + 1 - first
     few = over_real(measure, y[:stop], None if share is None else share[:stop])
-    # Padding adds nothing to what is summed over places, whose mean is over the real ones.
-    real = np.ones(stop) if share is None or measure.places is None else share[:stop]
     orbits, means = _operands(measure, few, first)
     complete: dict[_Where, Pair] = {}
     sides: dict[_Where, Side] = {}
@@ -208,20 +219,24 @@ def pairs_of_views(
         # Those that follow each other are taken at once.
         some = slice(row[0] - first, row[-1] + 1 - first)
         later = orbits[some.start + 1 : some.stop + 1]
-        own = real[some.start + 1 : some.stop + 1]
-        for p, pair in zip(row, _pair_deviations(measure, later, means[some], own), strict=True):
-            complete[p, p + 1] = pair
+        both = None if real is None else real[some] & real[some.start + 1 : some.stop + 1]
+        for p, pair in zip(row, _pair_deviations(measure, later, means[some], both), strict=True):
+            if pair is not None:
+                complete[p, p + 1] = pair
     for p, q in touched:
-        if (p, q) in complete:
+        if (p, q) in complete or (measure.drawn is None and p in row and q == p + 1):
             continue
         centre = means[p - first : p - first + 1] if p in here else None
         orbit = orbits[q - first : q - first + 1] if q in here else None
-        of_orbit = real[q - first : q - first + 1] if q in here else np.ones(1)
+        marks = [real[k - first] for k in (p, q) if k in here] if real is not None else []
         if centre is not None and orbit is not None:
-            (complete[p, q],) = _pair_deviations(measure.of(q), orbit, centre, of_orbit)
+            both = (marks[0] & marks[1])[None] if marks else None
+            (pair,) = _pair_deviations(measure.of(q), orbit, centre, both)
+            if pair is not None:
+                complete[p, q] = pair
         else:
             left, right = (None if y is None else without_base(y) for y in (centre, orbit))
-            sides[p, q] = Side(left, right, float(of_orbit[0]))
+            sides[p, q] = Side(left, right, marks[0] if marks else None)
     return Pairs(complete, sides)
 
 
@@ -266,9 +281,12 @@ def join_pairs(measure: Measure | None, parts: Sequence[Pairs]) -> Pairs:
                 raise ValueError(f"two parts bring the same side of the pair {where}")
             if measure is None:
                 raise ValueError(f"the pair {where} is open")
-            share = other.share if side.orbit is None else side.share
-            own = measure.of(where[1])
-            (complete[where],) = _pair_deviations(own, orbit, centre, np.array([share]))
+            own, both = measure.of(where[1]), None
+            if side.real is not None and other.real is not None:
+                both = (side.real & other.real)[None]
+            (pair,) = _pair_deviations(own, orbit, centre, both)
+            if pair is not None:
+                complete[where] = pair
     # What one process could complete by itself, it did: the other side is of no use then.
     return Pairs(complete, {where: s for where, s in sides.items() if where not in complete})
 
@@ -333,11 +351,23 @@ def without_base(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _pair_deviations(
-    measure: Measure, orbits: NDArray[Any], means: NDArray[Any], shares: F64
-) -> list[Pair]:
+    measure: Measure, orbits: NDArray[Any], means: NDArray[Any], both: Real | None
+) -> list[Pair | None]:
+    """Return pairs, of scores over the places (N, P) that are real in both; none without one."""
+    factors = np.ones(orbits.shape[:2])
+    if both is not None and measure.places is not None:
+        # Equal there, what is padding in either adds nothing; the mean is over the other places.
+        orbits = np.where(both[:, None, :, None], orbits, 0)
+        means = np.where(both[..., None], means, 0)
+        inside = measure.places.inside
+        common = (inside & both[:, None]).sum(axis=2)
+        factors = inside.sum(axis=1) / np.maximum(common, 1) * np.where(common, 1, np.nan)
     deviations, _ = deviations_from_references(measure, orbits, means, check=False)
-    deviations = deviations / shares[:, None]
-    return [_pair(measure, row, mean) for row, mean in zip(deviations, means, strict=True)]
+    deviations = deviations * factors
+    return [
+        None if np.isnan(factor).any() else _pair(measure, row, mean)
+        for row, mean, factor in zip(deviations, means, factors, strict=True)
+    ]
 
 
 def _pair(measure: Measure, deviations: F64, mean: NDArray[Any]) -> Pair:

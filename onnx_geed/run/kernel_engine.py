@@ -66,12 +66,15 @@ class KernelEngine:
             if side is not None and side.centre is not None:
                 self._centres.give(last, {(m.name, m.layer): side.centre})
         where = first - 1, first
+        earlier = replace(job, positions=range(first - 1, first)).known if first else {}
         for m in measures:
             key = m.name, m.layer
             pairs = entries[key].pairs
             centre = self._centres.take(first - 1, [key]) if where in pairs.open else None
             if centre is not None:
-                other = Pairs(open={where: Side(centre=centre[0])})
+                marks = earlier[m.layer].real if m.layer in earlier else None
+                real = None if marks is None else marks[0]
+                other = Pairs(open={where: Side(centre=centre[0], real=real)})
                 entries[key] = replace(entries[key], pairs=join_pairs(m, [pairs, other]))
         return replace(statistics, measures=entries)
 

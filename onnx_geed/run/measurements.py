@@ -174,8 +174,8 @@ def _record(
     if len(pairs) < len(wanted):
         pairs = []
         notes.append(
-            "no between_samples: the cache was written without them, or padding leaves samples "
-            "with different places"
+            "no between_samples: the cache was written without them, or padding leaves two samples "
+            "without a place in common"
         )
     over_all, over_exact = _channel_values(statistics)
     exact, half, between, errors = None, None, None, statistics.errors

@@ -157,11 +157,11 @@ def reduce_orbits(
             if measure.descriptor.of_error:
                 measures[key] = statistics
                 continue
+            real = None
             if share is not None and measure.places is not None:
-                # Padding of the other sample lies elsewhere: no pair has all places in common.
-                measures[key] = _over_real_places(statistics, share)
-                continue
-            between = pairs_of_views(measure, viewed, first, pairs, share)
+                statistics = _over_real_places(statistics, share)
+                real = known[measure.layer].real
+            between = pairs_of_views(measure, viewed, first, pairs, share, real)
             measures[key] = replace(statistics, pairs=between)
     present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
     positions = range(first, first + len(present[0]))

@@ -4,6 +4,7 @@ import models
 import naive
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 import onnx_geed as geed
@@ -144,18 +145,39 @@ def test_padding_flips_no_class_that_a_table_moves(tmp_path):
     assert max(values["flip-rate"]["per_sample"]) <= 1
 
 
-def test_padded_places_of_two_samples_are_not_compared(tmp_path):
+def test_two_padded_samples_are_compared_where_both_are_real(tmp_path):
     """One may be real where the other is padded: the rate of two such samples was above 1."""
     model, data, real = padded_lines()
     path = models.save(model, tmp_path / "lines.onnx")
     options = {"input_layout": "NCT", "layout": {"out": "NCT"}, "output_kind": "logits"}
-    options["measures"] = ["flip-rate", "softmax-kl"]
-    masked = geed.measure(path, data, "reverse", mask={"x": real}, **options)["measurements"]
-    for record in masked:
+    options |= {"measures": ["flip-rate", "softmax-kl"], "mask": {"x": real}}
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    orbits = [
+        session.run(["out"], {"x": np.stack([x, x[:, ::-1]])})[0].astype(np.float64) for x in data
+    ]
+    back = np.stack([[own, turned[:, ::-1]] for own, turned in orbits])
+    divergences = []
+    for batch_size in (2, 4, 12):  # pairs lie in several jobs, or in one
+        found = geed.measure(path, data, "reverse", batch_size=batch_size, **options)
+        indices = found["data"]["indices"]
+        flips = []
+        for x, other in zip(indices, [*indices[1:], indices[0]], strict=True):
+            both = real[x] & real[other]
+            for moved in back[other]:
+                of_x, of_other = back[x, 0].argmax(axis=0), moved.argmax(axis=0)
+                flips.append((of_x != of_other)[both].mean())
+        values = {record["measure"]: record for record in found["measurements"]}
+        assert values["flip-rate"]["between_samples"] == pytest.approx(np.mean(flips), abs=1e-9)
+        divergences.append(values["softmax-kl"]["between_samples"])
+    assert divergences == pytest.approx(divergences[:1] * 3)
+    assert divergences[0] > 0
+    # Two samples without a place in common are no pair.
+    apart = np.zeros_like(real)
+    apart[::2, :4], apart[1::2, 4:] = True, True
+    options["mask"] = {"x": apart}
+    for record in geed.measure(path, data, "reverse", **options)["measurements"]:
         assert record["between_samples"] is record["relative"] is None
         assert any(note.startswith("no between_samples: ") for note in record["notes"])
-    whole = geed.measure(path, data, "reverse", **options)["measurements"]
-    assert all(record["between_samples"] > 0 for record in whole)
 
 
 def test_a_fit_of_a_file_leaves_no_padding_out(tmp_path):
