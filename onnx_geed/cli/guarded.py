@@ -44,6 +44,7 @@ class Guarded(click.Command):
         asked: Mapping[str, Any] = ctx.meta.get(ISOLATE, {})
         if asked.get("isolate"):
             _check_can_hold(ctx, [*read, *files.values(), *folders])
+        _refuse_twice(files)
         for option, path in files.items():
             others = [other for name, other in files.items() if name < option]
             check_writable(path, option=option, inputs=[*read, *others])
@@ -75,6 +76,21 @@ class Guarded(click.Command):
         for option, path in files.items():
             check_writable(path, option=option, inputs=_weights(path, ctx.params.get("model")))
         return super().invoke(ctx)
+
+
+def _refuse_twice(files: Mapping[str, str | Path]) -> None:
+    """Refuse two outputs of one name, of which the last would be all that is left."""
+    options: dict[str, str] = {}
+    for option, path in files.items():
+        # Of what is no file of its own, such as a terminal, several may be written.
+        if os.path.exists(path) and not os.path.isfile(path):
+            continue
+        place = address_of(path) or os.path.realpath(path)
+        if place in options:
+            raise GeedError(
+                f"{option} {path}: is the file that {options[place]} names; name another one"
+            )
+        options[place] = option
 
 
 def _asked(command: click.Command, ctx: click.Context) -> list[str | Path]:

@@ -167,6 +167,8 @@ def fit_memory(
     row = own + outputs
     together = _CARD_BYTES if cuda and graph else _JOB_BYTES
     most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, together // row))
+    if graph:
+        most = max(most, n)  # which takes whole orbits
     if not cuda and not graph:
         fitting = most if n * row <= _PIECE_BYTES else max(1, _PIECE_BYTES // row)
         # Each piece of an orbit resamples maps again, so these are compared in pieces as large as

@@ -465,3 +465,23 @@ def test_workers_read_no_cache(tmp_path, command, words):
     result = invoke(command, tmp_path / "a.geed", *words, *more)
     assert result.exit_code == 2
     assert f"{words[0]}: a.geed is a cache, which is read on this machine" in result.output
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("--out same.json", "--junit same.json"), ("--out a.html", "--report ./a.html")],
+)
+def test_two_outputs_of_one_name_are_refused_before_anything_runs(
+    tmp_path, monkeypatch, first, second
+):
+    monkeypatch.chdir(tmp_path)
+    demo = Path(str(files("onnx_geed") / "demo"))
+    words = ["measure", demo / "digits_cnn.onnx", "--data", demo / "digits.npz", "--group", "C4"]
+    limits = ["--fail-above", "flip-rate=1", "--measure", "flip-rate"]
+    run = invoke(*words, *limits, *first.split(), *second.split())
+    assert run.exit_code == 2
+    option, path = second.split()
+    assert (
+        f"{option} {path[path.startswith('./') * 2 :]}: is the file that --out names" in run.output
+    )
+    assert not list(tmp_path.iterdir())

@@ -673,6 +673,11 @@ def test_a_card_runs_as_many_orbits_at_once_as_memory_holds(tmp_path):
     assert batches["cpu", True, "8GiB"] == 4
 
 
+def test_a_graph_takes_an_orbit_of_more_elements_than_a_run_has_rows(tmp_path):
+    result = both(tmp_path, pointwise((1, 5, 5)), images((1, 5, 5), 9), "C70", samples=2)
+    assert result["runtime"]["batch_size"] == 70
+
+
 def test_vectors_in_other_components_are_noticed_by_both_engines(tmp_path):
     # A gradient (right, up), measured as (right, down): what would fit stands beside what is said.
     kernel = np.zeros((2, 1, 3, 3), np.float32)
