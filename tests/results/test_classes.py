@@ -77,25 +77,6 @@ def test_a_mirror_swaps_two_corners(net, data):
     assert shares["samples"] == 6
 
 
-def test_no_flip_among_few_samples_is_no_certain_zero(tmp_path):
-    """Under several elements too: Student t has no width there, and a precision was reached."""
-    nodes = [models.node("Flatten", "x", "flat"), models.node("MatMul", "flat w", "logits")]
-    weights = models.weights("w", np.ones((25, 1)) * [[1.0, 0.0]])
-    ends = [("x", FLOAT, ["N", 1, 5, 5])], [("logits", FLOAT, ["N", 2])]
-    path = models.save(models.build(nodes, [weights], *ends), tmp_path / "sum.onnx")
-    data = np.random.default_rng(0).random((80, 1, 5, 5)).astype(np.float32) + 0.1
-    options = {"measures": ["flip-rate"], "output_kind": "logits"}
-    for count in (20, 80):
-        (record,) = measure(path, data, "C4", samples=count, **options)["measurements"]
-        assert (record["value"], record["interval"]) == (0, "wilson")
-        z = 1.959963984540054
-        assert record["ci95"] == pytest.approx([0, z**2 / (count + z**2)])
-    found = measure(path, data, "C4", samples=80, precision=0.05, **options)["precision"]
-    assert found is not None
-    stopped = measure(path, data, "C4", samples=80, precision=0.05, **options)
-    assert stopped["measurements"][0]["samples"] > 20
-
-
 def test_under_a_permutation_a_prediction_is_to_move(net, data, tmp_path):
     swap = tmp_path / "swap.npz"
     np.savez(swap, elements=["e", "flip"], permutation=[[0, 1, 2], [1, 0, 2]])
