@@ -196,6 +196,7 @@ def compile_measurement(
     except GeedError as error:
         raise GeedError(f"compile {loaded.called}: {error}") from None
     own = prepared.footprint
+    # Measures are written each for itself, as for a processor.
     whole = replace(own, row=own.row + graph_bytes(task.plan, task.source, "cpu"))
     whole.check(task.plan.group.order)
     layers = tuple(task.plan.layers)

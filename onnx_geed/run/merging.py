@@ -354,8 +354,8 @@ def _joined_statistics(
     for told in evidence.measures:
         pairs = neighbours(evidence.count) if told.descriptor.beside_others else []
         own = statistics.measures[told.key]
-        # Samples that have no real place in common are no pair.
-        if not (own.pairs.complete.keys() >= {*pairs} or told.descriptor.of_classes):
+        # Of scores at places, samples that have no real place in common are no pair.
+        if not (own.pairs.complete.keys() >= {*pairs} or own.places is not None):
             raise ValueError(f"pairs of samples of {told.measure}@{told.layer} are missing")
         if own.channels is not None and own.channels.added != evidence.count:
             raise ValueError(f"channels of {told.layer} are not of all orbits")

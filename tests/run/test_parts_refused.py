@@ -94,6 +94,7 @@ def zero_pairs(result, **changes):
         lambda r: r["part"]["evidence"]["measures"][0]["statistics"].pop("pairs"),
         lambda r: r["part"]["evidence"]["measures"][0]["statistics"].update(zero_pairs=None),
         lambda r: r["part"]["evidence"]["measures"][0]["statistics"]["pairs"].pop(),
+        lambda r: r["part"]["evidence"]["measures"][-1]["statistics"]["pairs"].pop(),
         lambda r: r["part"]["evidence"]["measures"][0]["statistics"]["channels"].update(rows=None),
         lambda r: zero_pairs(r, base64="AAAA"),
         lambda r: zero_pairs(r, base64="%"),
