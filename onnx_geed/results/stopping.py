@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
+from onnx_geed.results.intervals import mean_interval
 from onnx_geed.results.records import ROUNDING
 from onnx_geed.results.schema import PrecisionPart, Record
 
@@ -102,13 +103,20 @@ def reaches(record: Record, precision: float) -> bool | None:
     -----
     Half the width of ``ci95`` is at most max(p·|value − v0|, 1e-6), where v0 is the value of
     perfect equivariance, such as −1 for ``channel-cos`` and −1/M for ``latent-cos``.
+
+    Choice: a rate of flips has no interval of no width here. Student t has none where all samples
+    flip alike, commonly none of them; then Wilson's over the samples is judged in its place, since
+    none of 20 is no proof that none ever flips.
     """
     value, ends = record["value"], record["ci95"]
     if value is None:
         return None
     if ends is None:
         return False
-    perfect = descriptor_of(record["measure"]).perfect_value(record["normaliser"])
+    descriptor = descriptor_of(record["measure"])
+    if descriptor.view == "classes" and ends[0] == ends[1]:
+        ends = list(mean_interval(record["per_sample"], "wilson") or ends)
+    perfect = descriptor.perfect_value(record["normaliser"])
     allowed = max(precision * abs(value - perfect), ROUNDING)
     return bool((ends[1] - ends[0]) / 2 <= allowed)
 

@@ -64,6 +64,40 @@ def test_a_half_width_is_held_against_the_distance_from_perfect(entry, narrow):
     assert reaches(entry, 0.1000001) is narrow
 
 
+def flips(shares, kind="t"):
+    """The record of a rate of flips, of which Student t knows no width where all are alike."""
+    low, high = mean_interval(shares, kind)
+    entry = record("flip-rate", float(np.mean(shares)), samples=len(shares))
+    return entry | {"ci95": [low, high], "per_sample": list(shares), "interval": kind}
+
+
+def test_no_flip_among_a_few_samples_is_no_reason_to_stop():
+    for kind in ("t", "bootstrap"):
+        assert reaches(flips([0.0] * 20, kind), 0.5) is False
+        assert reaches(flips([0.0] * 1000, kind), 0.5) is False
+        # Wilson's of 20 of 20: 0.839 to 1, of 40: 0.912 to 1.
+        assert reaches(flips([1.0] * 20, kind), 0.081) is True
+        assert reaches(flips([1.0] * 20, kind), 0.08) is False
+        assert reaches(flips([1.0] * 40, kind), 0.045) is True
+    assert reaches(flips([0.25] * 20), 0.5) is False
+    # An interval with a width is taken as it is.
+    assert reaches(flips([0.25, 0.5] * 10), 0.2) is True
+
+
+def test_a_rare_flip_is_looked_for_in_all_samples(tmp_path):
+    path = models.save(models.cyclic_logits(), tmp_path / "m.onnx")
+    rng = np.random.default_rng(6)
+    flat = np.full((90, 1, 5, 5), 0.5) + 1e-3 * rng.random((90, 1, 1, 1))
+    order = np.random.default_rng(0).permutation(90)
+    x = flat.astype(np.float32)
+    x[order[70]] = rng.random((1, 5, 5))  # one that flips, far behind the twenty
+    asked = {"measures": ["flip-rate"], "precision": 0.1, "norm_samples": 2}
+    result = measure(path, x, "C4", **asked)
+    assert result["precision"]["samples"] == 90
+    assert not result["precision"]["reached"]
+    assert result["measurements"][0]["value"] > 0
+
+
 def test_a_value_that_is_missing_is_named_and_not_waited_for():
     none = record("latent-cos", None, m=0.0)
     assert reaches(none, 0.1) is None
