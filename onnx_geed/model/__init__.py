@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         zero_padded as zero_padded,
     )
     from onnx_geed.model.tensor_names import (
+        patterns_first as patterns_first,
         resolve as resolve,
     )
     from onnx_geed.model.tensors import (

@@ -33,7 +33,7 @@ from onnx_geed.model.signature import (
     input_layout as layout_of,
 )
 from onnx_geed.model.soundness import refusing_unsound
-from onnx_geed.model.tensor_names import resolve, stated_layouts
+from onnx_geed.model.tensor_names import patterns_first, resolve, stated_layouts
 from onnx_geed.model.tensors import Tensor, list_tensors
 from onnx_geed.text import counted
 from onnx_geed.typed import check_value
@@ -121,7 +121,7 @@ def annotate_model(
         entries[PREPROCESS] = preprocess_to_json(preprocess)
     for name, text in stated_layouts(listed, layout).items():
         entries[layout_key(name)] = text
-    for key, source in output_action.items():
+    for key, source in patterns_first(listed, output_action):
         given = source if isinstance(source, Table) else read_table(source)
         if given.values.size > _MOST_NUMBERS:
             raise GeedError(
@@ -154,7 +154,12 @@ def _classes(path: str | Path) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--classes {path}: cannot be read as text ({reason_of(error)})") from None
-    text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
+    named = [line.strip() for line in lines if line.strip()]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise GeedError(
+            f"--classes {path}: names {twice!r} twice; give each class a name of its own"
+        )
+    text = json.dumps(named, ensure_ascii=False)
     if not parse_classes(text):
         raise GeedError(
             f"--classes {path}: is empty; write one class per line, in the outputs' order"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from onnx_geed.errors import GeedError, known_names, nearest
 from onnx_geed.groups import check_layout, parse_layout
 from onnx_geed.model.tensors import Tensor
 from onnx_geed.text import counted
 
-__all__ = ["resolve", "stated_layouts"]
+__all__ = ["patterns_first", "resolve", "stated_layouts"]
+
+Value = TypeVar("Value")
 
 # So many are named where none of them is meant.
 _FEW = 6
+
+# What makes a name a glob.
+_GLOB = frozenset("*?[")
 
 
 def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
@@ -46,7 +52,7 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
     inside = [t for t in fine if any(_within(m, pattern) for m in t.module.split(","))]
     if inside:
         return (inside[-1],)
-    if set(pattern) & set("*?["):
+    if set(pattern) & _GLOB:
         tests: list[Callable[[Tensor], bool]] = [
             lambda t: fnmatch.fnmatchcase(t.name, pattern),
             lambda t: any(fnmatch.fnmatchcase(m, pattern) for m in (t.node, *t.module.split(","))),
@@ -65,6 +71,26 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
     )
 
 
+def patterns_first(listed: Sequence[Tensor], given: Mapping[str, Value]) -> list[tuple[str, Value]]:
+    """Return what a user gives by names and patterns in the order in which it counts.
+
+    Parameters
+    ----------
+    listed : sequence of Tensor
+        From :func:`list_tensors`.
+    given : mapping of str to object
+        By names or patterns as :func:`resolve` takes them.
+
+    Returns
+    -------
+    list of (str, object)
+        Globs first, each kind in its own order: where the last one counts, a name counts over any
+        glob, wherever it was written.
+    """
+    exact = {name for t in listed for name in (t.name, t.node)}
+    return sorted(given.items(), key=lambda item: item[0] in exact or not set(item[0]) & _GLOB)
+
+
 def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[str, str]:
     """Return the layouts that a user states, by tensor.
 
@@ -78,7 +104,8 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
     Returns
     -------
     dict of str to str
-        Of several tensors that a glob names, those with as many axes as the layout has.
+        Of several tensors that a glob names, those with as many axes as the layout has; a name
+        counts over a glob.
 
     Raises
     ------
@@ -88,7 +115,7 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
         If no tensor that is named has as many axes.
     """
     layouts: dict[str, str] = {}
-    for key, text in stated.items():
+    for key, text in patterns_first(listed, stated):
         rank = parse_layout(check_layout(text)).rank
         tensors = resolve(listed, key)
         fits = [t for t in tensors if t.shape is None or len(t.shape) == rank]

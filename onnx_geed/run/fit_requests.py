@@ -20,7 +20,7 @@ from onnx_geed.groups import (
     parse_layout,
 )
 from onnx_geed.measures import MOST_PERMUTED, Layer, Plan, fit_seconds, judge_of_fits
-from onnx_geed.model import Tensor, resolve
+from onnx_geed.model import Tensor, patterns_first, resolve
 from onnx_geed.run.options import Options
 from onnx_geed.text import counted
 
@@ -101,7 +101,7 @@ def _is_file(value: str) -> bool:
 
 
 def requested_fits(listed: Sequence[Tensor], options: Options) -> dict[str, FitRequest]:
-    """Return the fits that were asked for, by tensor; the last of several counts.
+    """Return the fits that were asked for, by tensor; the last of several counts, names over globs.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def requested_fits(listed: Sequence[Tensor], options: Options) -> dict[str, FitR
         If no tensor has a name that was given, or no fit is called so.
     """
     requests: dict[str, FitRequest] = {}
-    for layer, value in options.output_action.items():
+    for layer, value in patterns_first(listed, options.output_action):
         request = parse_fit(layer, value)
         for tensor in resolve(listed, layer):
             if request is None:

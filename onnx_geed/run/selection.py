@@ -19,7 +19,14 @@ from onnx_geed.groups import (
     subgroup_table,
 )
 from onnx_geed.measures import Layer, Request, descriptor_of, judge_of_fits, taken_unasked
-from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, resolve
+from onnx_geed.model import (
+    Model,
+    Tensor,
+    action_key,
+    actions_in_metadata,
+    patterns_first,
+    resolve,
+)
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.joining import shape_of
 from onnx_geed.run.options import Options
@@ -258,7 +265,7 @@ def stated_tables(listed: Sequence[Tensor], options: Options) -> dict[str, Table
         If a table cannot be read, or no tensor has the name that it is given for.
     """
     tables: dict[str, Table] = {}
-    for layer, value in options.output_action.items():
+    for layer, value in patterns_first(listed, options.output_action):
         if parse_fit(layer, value) is not None:
             continue
         given = (value,) if isinstance(value, Table) else read_tables(value)

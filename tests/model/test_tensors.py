@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from onnx_geed.errors import GeedError
 from onnx_geed.model import find_input, find_output, list_tensors as tensors, load_model, resolve
 from onnx_geed.model.dataflow import Flow
+from onnx_geed.model.tensor_names import patterns_first, stated_layouts
 
 FLOAT = TensorProto.FLOAT
 node, weights, integers = models.node, models.weights, models.integers
@@ -652,6 +653,19 @@ def test_a_glob_prefers_the_default_layers(listed):
         "block0_a_pre",
         "block1_a_pre",
     }
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_name_counts_over_a_glob_wherever_it_is_written(listed, order):
+    source = models.random_cnn()
+    source.graph.node[0].name = "first"
+    listing = listed(source)
+    given = [("stem*", "NCHW"), ("block*", "NCHW"), ("block1", "NHWC"), ("first", "NHWC")]
+    layouts = stated_layouts(listing, dict(given[::order]))
+    assert layouts["block1"] == layouts["stem_pre"] == "NHWC"
+    assert layouts["block0"] == layouts["stem"] == "NCHW"
+    ordered = patterns_first(listing, dict(given[::order]))
+    assert [key for key, _ in ordered if "*" in key] == [k for k, _ in given[::order] if "*" in k]
 
 
 @pytest.mark.parametrize(
