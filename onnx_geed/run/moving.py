@@ -136,15 +136,17 @@ def moving_bytes(moved: Sequence[MovedInput]) -> int:
 
 def tables_of_run(moved: Sequence[MovedInput], measures: Iterable[Measure]) -> int:
     """Return about the bytes of the tables by which inputs and measured tensors move."""
+    first = moved[0].action
+    if not isinstance(first, LayoutAction):  # one's own: what acts by tables of it has them by now
+        own = (m.action.moves for m in measures if isinstance(m.action, LayoutAction))
+        return sum({id(tables): tables.bytes for tables in own}.values())
     actions = [*((own.action, True) for own in moved), *((m.action, False) for m in measures)]
     tensors = [
         Lettered(_layout_of(action), action.lengths, of_input)
         for action, of_input in actions
         if isinstance(action, LayoutAction)
     ]
-    first = moved[0].action
-    interpolation = first.interpolation if isinstance(first, LayoutAction) else "bilinear"
-    return table_bytes(first.group, tensors, interpolation)
+    return table_bytes(first.group, tensors, first.interpolation)
 
 
 def held_by_orbits(plan: Plan, *, references: bool) -> tuple[int, int]:

@@ -1,0 +1,93 @@
+"""Actions of groups that nobody named: the same numbers as the named ones they are."""
+
+from __future__ import annotations
+
+import models
+import numpy as np
+import pytest
+
+import onnx_geed as geed
+
+IMAGES = np.random.default_rng(0).random((12, 3, 8, 8)).astype(np.float32)
+OPTIONS = {"samples": 6, "norm_samples": 10, "provider": "cpu"}
+PIXELS = np.arange(64).reshape(8, 8)
+
+
+def quarters():
+    return geed.Group("quarters", ("stay", "left", "half", "right"), geed.cyclic(4).table)
+
+
+def turn(g, x):
+    return np.rot90(x, g, axes=(-2, -1))
+
+
+class Turned:
+    """A class of one's own that says how it acts on maps of any size."""
+
+    name, layout = "turned", "NCHW"
+
+    def __init__(self):
+        self.group = quarters()
+
+    def exact(self):
+        return ("index",) * 4
+
+    def kernel_of_action(self):
+        return (0,)
+
+    def apply(self, g, x):
+        return turn(g, x).copy()
+
+    def at(self, layout, shape):
+        return self
+
+
+class Numbers:
+    """The same on numbered pixels, which acts on grids of this size alone."""
+
+    def __new__(cls):
+        return geed.IndexAction(quarters(), "HW", [turn(g, PIXELS).ravel() for g in range(4)])
+
+
+ACTIONS = {
+    "function": lambda: geed.FunctionAction(quarters(), turn, any_size=True),
+    "class": Turned,
+    "index": Numbers,
+    "product": lambda: geed.FunctionAction(
+        geed.product(geed.cyclic(2), geed.cyclic(2)),
+        lambda g, x: x[..., :: 1 - 2 * (g // 2), :: 1 - 2 * (g % 2)],
+        any_size=True,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    return models.save(models.random_cnn(0, (8, 8)), tmp_path_factory.mktemp("net") / "net.onnx")
+
+
+@pytest.mark.parametrize("made", ["function", "class", "index"])
+@pytest.mark.parametrize("measures", [(), ("unexplained@stem",), ("output-l2@stem",)])
+def test_a_group_of_ones_own_measures_what_the_named_one_does(net, made, measures):
+    named = geed.measure(net, IMAGES, "C4", measures=measures, **OPTIONS)
+    own = geed.measure(net, IMAGES, action=ACTIONS[made](), measures=measures, **OPTIONS)
+    values = {(r["measure"], r["layer"]): r["value"] for r in own["measurements"]}
+    assert any("stem" in layer for _, layer in values)
+    for record in named["measurements"]:
+        key = record["measure"], record["layer"]
+        if key in values:  # an index is of its own grid alone
+            assert values[key] == pytest.approx(record["value"], rel=1e-6, abs=1e-9)
+        else:
+            assert made == "index"
+
+
+def test_a_product_of_groups_moves_feature_maps(net):
+    own = geed.measure(net, IMAGES, action=ACTIONS["product"](), **OPTIONS)
+    assert [r["measure"] for r in own["measurements"]].count("channel-cos") > 1
+    both = {r["layer"]: r for r in own["measurements"] if r["measure"] == "channel-cos"}
+    for group, element in (("flip-h", "(e,r1)"), ("flip-v", "(r1,e)")):
+        named = geed.measure(net, IMAGES, group, measures=["channel-cos"], **OPTIONS)
+        for record in named["measurements"]:
+            alone = record["per_element"]["flip"]
+            per_element = both[record["layer"]]["per_element"]
+            assert per_element[element] == pytest.approx(alone, rel=1e-6)
