@@ -165,13 +165,18 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         + (", other elements a sample" if plan.group.onward else ""),
         "action options": json.dumps(acted, sort_keys=True),
         "layers": json.dumps([[e.tensor, e.content, list(e.shape)] for e in entries]),
+        "layouts": json.dumps({x.name: x.layout for x in plan.layers.values()}, sort_keys=True),
         "measures": json.dumps([[m.name, m.layer] for m in plan.measures]),
+        "output kinds": json.dumps(dict(prepared.kinds), sort_keys=True),
         "dtype": dtype,
         "provider": task.network.provider,
         "batch size": str(task.batch),
         "onnxruntime": runtime,
         "onnx-geed": versions.get("onnx-geed", ""),
     }
+    if (classes := source.samples.labels) is not None:
+        drawn = json.dumps([classes[i] for i in source.indices])
+        fingerprints["labels"] = hashlib.sha256(drawn.encode()).hexdigest()
     if (labels := labels_of_d(prepared)) is not None:
         content = f"{labels.shape}".encode() + labels.astype("<i4").tobytes()
         fingerprints[LABELLED] = hashlib.sha256(content).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.errors import GeedError
@@ -11,7 +11,14 @@ from onnx_geed.measures import CATALOGUE
 from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.typed_json import Count, Within, check_json
 
-__all__ = ["Content", "Description", "StoredLayer", "StoredTensor", "manifest_content"]
+__all__ = [
+    "Content",
+    "Description",
+    "StoredLayer",
+    "StoredTensor",
+    "first_samples",
+    "manifest_content",
+]
 
 # What to do about a cache whose manifest is none.
 _AGAIN = "write the cache again"
@@ -85,6 +92,18 @@ class ManifestContent(TypedDict):
     points: list[tuple[Count, Positive]]
     description: Description
     whole: NotRequired[list[Count]]
+
+
+def first_samples(data: DataPart, count: int, targets: Mapping[str, str]) -> DataPart:
+    """Return the ``data`` part of a result over the first samples of a cache, and its targets."""
+    part: DataPart = {**data, "indices": data["indices"][:count]}
+    part["names"] = data["names"][:count] if data["names"] else None
+    part["labels"] = data["labels"][:count] if data["labels"] else None
+    if "marks" in data:  # of caches since results can be held against their data
+        part["marks"] = data["marks"][:count]
+    if targets:
+        part["targets"] = dict(targets)
+    return part
 
 
 def manifest_content(text: str, source: str) -> ManifestContent:

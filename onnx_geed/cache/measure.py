@@ -19,12 +19,13 @@ from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.inputs import read_inputs
 from onnx_geed.cache.manifest import Manifest
-from onnx_geed.cache.manifest_content import StoredTensor
+from onnx_geed.cache.manifest_content import first_samples
 from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.remote import fetched_cache
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
+from onnx_geed.cache.tensors import named_tensors, stored_tensors
 from onnx_geed.copies import Copy, read_by_copy
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import Interpolation, Table
@@ -38,9 +39,8 @@ from onnx_geed.measures import (
     parse_request,
     taken_unasked,
 )
-from onnx_geed.model import Tensor, parse_classes, resolve
+from onnx_geed.model import parse_classes
 from onnx_geed.results import (
-    DataPart,
     Interval,
     Record,
     Result,
@@ -66,6 +66,7 @@ from onnx_geed.run import (
     check_tables,
     copies_notes,
     cores,
+    describe_targets,
     fits_to_make,
     gain_is_taken,
     gain_notes,
@@ -88,7 +89,6 @@ __all__ = [
     "measure_cache",
     "options_of",
     "plan_of",
-    "stored_tensors",
 ]
 
 #: Options that are still open when a cache is measured.
@@ -238,7 +238,8 @@ def measure_cache(
         records,
     )
     parts.close()
-    data = _data_part(description["data"], max(measured.count, norm))
+    targets = describe_targets(plan, measured.count)
+    data = first_samples(description["data"], max(measured.count, norm), targets)
     add_fits_of_cache(folder, manifest, plan, tables, measured.records, measured.count)
     predicted = predictions_of(plan, measured.statistics)
     if gain_is_taken(plan) and (of_inputs := read_inputs(folder, manifest)) is not None:
@@ -295,16 +296,6 @@ def _checked_count(option: str, asked: int | None, held: int) -> int:
     return asked
 
 
-def _data_part(data: DataPart, count: int) -> DataPart:
-    """Return the ``data`` part of a result over the first samples."""
-    part: DataPart = {**data, "indices": data["indices"][:count]}
-    part["names"] = data["names"][:count] if data["names"] else None
-    part["labels"] = data["labels"][:count] if data["labels"] else None
-    if "marks" in data:  # of caches since results can be held against their data
-        part["marks"] = data["marks"][:count]
-    return part
-
-
 def _with_fits(measures: Sequence[str], manifest: Manifest, fits: Iterable[str]) -> Sequence[str]:
     """Return the measures; where none is asked for, also what fits leave unexplained."""
     judged = [f"{judge_of_fits()}@{name}" for name in fits]
@@ -358,11 +349,6 @@ def options_of(
         fit_anyway=fit_anyway,
         memory=memory,
     )
-
-
-def stored_tensors(manifest: Manifest) -> list[Tensor]:
-    """Return the tensors of a cache, as the model listed them."""
-    return [_stored_tensor(stored) for stored in manifest.description["tensors"]]
 
 
 def plan_of(
@@ -450,7 +436,7 @@ def _selected_layers(
     selected: list[tuple[Request, Layer]] = []
     for request in map(parse_request, measures):
         if request.layer is not None:
-            chosen = [layers[t.name] for t in resolve(tensors, request.layer)]
+            chosen = [layers[t.name] for t in named_tensors(tensors, request)]
         else:
             roles = descriptor_of(request.measure).roles
             chosen = [layer for layer in layers.values() if {*roles} & {*layer.roles}]
@@ -474,10 +460,3 @@ def _selected_layers(
             if {*descriptor_of(name).roles} & {*layer.roles}
         ]
     return selected
-
-
-def _stored_tensor(stored: StoredTensor) -> Tensor:
-    # What another version keeps besides is nothing that this one knows.
-    known = {k: v for k, v in stored.items() if k in StoredTensor.__annotations__}
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
-    return Tensor(**fields)

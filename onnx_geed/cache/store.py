@@ -303,11 +303,13 @@ def read_manifest(folder: str | Path) -> Manifest:
         If the shard is damaged, or two shards do not belong together.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise GeedError(f"cache {folder}: is a file; a cache is a folder, commonly NAME.geed")
     if not folder.is_dir():
         raise GeedError(f"cache {folder}: no such folder; onnx-geed cache MODEL ... -o {folder}")
     paths = [*sorted(folder.glob("shard-*.h5")), *folder.glob(REFERENCE)]
     if not paths or paths[0].name == REFERENCE:
-        raise GeedError(f"cache {folder}: holds no finished shard; run the same command again")
+        raise GeedError(f"cache {folder}: holds no finished shard; run the command that writes it")
     return shared_manifest(paths)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.arguments import checked
 from onnx_geed.cache import store
+from onnx_geed.cache.beside import BESIDE
 from onnx_geed.cache.contents import (
     Dtype,
     Mode,
@@ -115,7 +116,7 @@ def write_cache(
     """
     folder = Path(folder)
     say = notify or (lambda _: None)
-    chosen = make_options(options)
+    chosen = make_options(options, ("interval",), "is given where the cache is measured")
     for name in ("references", "untrained"):
         if getattr(chosen, name):
             raise GeedError(
@@ -149,6 +150,11 @@ def _write(
     manifest = contents_of(prepared, mode, dtype)
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")
+    if others := _other_files(folder):
+        raise GeedError(
+            f"cache {folder}: the folder holds other files ({others[0]}) and no cache; name a new "
+            f"folder, such as {folder / 'acts.geed'}"
+        )
     with store.lock(folder):
         manifest = _manifest_to_resume(folder, manifest)
         store.clean(folder)
@@ -169,6 +175,15 @@ def _write(
         store.clean(folder)  # what workers that died left
         store.write_index(folder, manifest)
         _check_complete(folder, manifest)
+
+
+def _other_files(folder: Path) -> list[str]:
+    """Return what a folder holds that is no part of a cache, where there is no part of one."""
+    if not folder.is_dir() or any(folder.glob("shard-*.h5")):
+        return []
+    own = {"cache.h5", store.REFERENCE, MATRICES, *BESIDE}
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return [] if own & {*names} else names
 
 
 def _check_complete(folder: Path, manifest: Manifest) -> None:

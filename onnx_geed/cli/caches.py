@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from onnx_geed.cli.guarded import Guarded
+from onnx_geed.cli.model_options import input_options
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -16,7 +17,6 @@ from onnx_geed.cli.options import (
     executor_options,
     format_option,
     group_option,
-    input_options,
     isolate_options,
     measures_option,
     quiet_option,
@@ -85,10 +85,13 @@ def cache(
     from onnx_geed.cache import cache_info, write_cache
     from onnx_geed.report import info_table
 
-    described = info or verify
+    described, asked = info or verify, "--info" if info else "--verify"
     if described:
-        if model:
-            raise click.UsageError("--info and --verify take a cache, not a model.")
+        if info and verify:
+            raise click.UsageError("--info and --verify: give one of the two.")
+        for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
+            if value is not None:
+                raise click.UsageError(f"{name} is for writing a cache: leave it or {asked} out.")
         if verify:
             _verify(verify, quiet)
         show_as(form, cache_info(described), lambda content: info_table(content, bool(verify)))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_geed.cli.guarded import Guarded
+from onnx_geed.cli.model_options import input_options
 from onnx_geed.cli.options import (
     data_option,
     executor_options,
     fit_options,
     group_option,
-    input_options,
     isolate_options,
     model_argument,
     moving_options,
@@ -118,7 +118,7 @@ def _fit_cache(
         *("samples", "fit_samples", "fit_anyway", "memory"),
     )
     refuse_executor(typed, cache)
-    refuse_settled(typed, still_open, cache)
+    refuse_settled(context, typed, still_open, cache)
     layers = typed.pop("layers", ())
     return fit_cached_actions(cache, layers, **shared, **typed)
 

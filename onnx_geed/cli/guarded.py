@@ -35,6 +35,25 @@ _COPIES_WEIGHTS = frozenset(("annotate", "compile"))
 class Guarded(click.Command):
     """A command that never replaces what it reads, and can be isolated."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what was typed; what names something has one name, and is named once.
+
+        Of numbers and choices the last one counts, as everywhere.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            if not isinstance(parameter, click.Option) or parameter.multiple:
+                continue
+            names = isinstance(parameter.type, click.types.StringParamType | click.Path)
+            if names and order.count(parameter) > 1:
+                raise click.UsageError(f"{parameter.opts[-1]}: is given twice; give it once.")
+            if names and ctx.params.get(parameter.name or "") == "":
+                raise click.UsageError(
+                    f"{parameter.opts[-1]}: is empty; give a value, or leave it out."
+                )
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, here or in a child."""
         files = dict(_outputs(self, ctx, folder=False))

@@ -10,16 +10,15 @@ from typing import Any
 import click
 
 from onnx_geed.cli.guarded import Guarded
+from onnx_geed.cli.model_options import input_options, metadata_options, tensor_options
 from onnx_geed.cli.options import (
     action_options,
     data_option,
     format_option,
     group_option,
-    input_options,
     isolate_options,
     measures_option,
     memory_option,
-    metadata_options,
     model_argument,
     out_option,
     output_action_option,
@@ -36,7 +35,7 @@ __all__ = ["annotate", "compile_model", "converters", "layers"]
 @click.command(cls=Guarded)
 @model_argument
 @format_option("table", "json")
-@input_options
+@tensor_options
 @isolate_options
 def layers(model: str | Path, form: str, **options: Any) -> None:
     """List a model's tensors with shape, size and role.
@@ -50,9 +49,9 @@ def layers(model: str | Path, form: str, **options: Any) -> None:
 
     listing = list_layers(
         model,
-        **{name: options[name] for name in ("input", "output", "latent", "layout")},
-        layout_of_input=options["input_layout"],
-        kind=options["output_kind"],
+        layout_of_input=options.pop("input_layout"),
+        kind=options.pop("output_kind"),
+        **options,
     )
     show_as(form, listing, layer_table)
 

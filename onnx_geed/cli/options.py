@@ -22,11 +22,10 @@ __all__ = [
     "fit_options",
     "format_option",
     "group_option",
-    "input_options",
+    "in_order",
     "isolate_options",
     "limit_options",
     "measures_option",
-    "metadata_options",
     "model_argument",
     "moving_options",
     "out_option",
@@ -42,7 +41,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 
-def _in_order(*options: Decorator[Any]) -> Decorator[Any]:
+def in_order(*options: Decorator[Any]) -> Decorator[Any]:
     """Make one decorator of several options, which the help lists in this order."""
 
     def decorate(command: Command) -> Command:
@@ -66,33 +65,6 @@ def pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -
             raise click.BadParameter(f"{value!r}: {name} is given twice; give it once")
         pairs[name] = rest
     return pairs
-
-
-def _masks(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    """Turn NAME=FILE or NAME options into a dict; a name alone has an empty text."""
-    masks = {}
-    for value in values:
-        name, equals, file = value.partition("=")
-        if not name or (equals and not file):
-            raise click.BadParameter(f"{value!r} does not have the form {parameter.metavar}")
-        if name in masks:
-            raise click.BadParameter(f"{value!r}: {name} is given twice; give it once")
-        masks[name] = file
-    return masks
-
-
-def _layouts(
-    _: click.Context, parameter: click.Parameter, values: Sequence[str]
-) -> str | dict[str, str] | None:
-    """Turn layouts of inputs into one text, or a dict by name; the acted-on one needs no name."""
-    named = {}
-    for value in values:
-        name, _equals, letters = value.rpartition("=")
-        if not letters or name in named:
-            fault = f"{name or 'the input'} is given twice" if letters else "names no letters"
-            raise click.BadParameter(f"{value!r}: {fault}; write {parameter.metavar}")
-        named[name] = letters
-    return named.get("") if {*named} <= {""} else named
 
 
 model_argument = click.argument("model", type=PLACE)
@@ -190,7 +162,7 @@ output_action_option = click.option(
 
 
 # Options that say what output actions are fitted to.
-fit_options = _in_order(
+fit_options = in_order(
     click.option(
         "--fit-samples",
         type=int,
@@ -203,80 +175,6 @@ fit_options = _in_order(
         "--fit-anyway",
         is_flag=True,
         help="Fit even where vectors are too long or samples too few for a reliable fit.",
-    ),
-)
-
-
-# Options that name what is in the model, and that its metadata can hold.
-metadata_options = _in_order(
-    click.option("--input", metavar="NAME", help="The input that the group acts on."),
-    click.option(
-        "--input-layout",
-        metavar="[INPUT=]LETTERS",
-        multiple=True,
-        callback=_layouts,
-        help="Layout of an input, one letter per axis: NCHW, NCDHW (volume), NCT (line), NPX "
-        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together.",
-    ),
-    click.option(
-        "--preprocess",
-        metavar="PRESET|FILE|KEY=VALUE...",
-        help="Resize, crop, scale, mean/std: imagenet, minus1to1, unit, bytes, caffe; a JSON "
-        "file; or pairs such as 'resize=256 crop=224 mean=0.5 std=0.5'. Default: the model's "
-        "metadata.",
-    ),
-    click.option("--output", metavar="NAME", help="The output to measure. Default: the only one."),
-    click.option(
-        "--output-kind",
-        type=click.Choice(["logits", "probabilities", "embedding"]),
-        help="What the output holds. Default: from the metadata or the graph, checked on data.",
-    ),
-    click.option(
-        "--latent",
-        metavar="LAYER",
-        help="The latent tensor (the vector in front of the classifier). "
-        "Default: from the metadata, else found in the graph.",
-    ),
-    click.option(
-        "--layout",
-        metavar="LAYER=LAYOUT",
-        multiple=True,
-        callback=pairs,
-        help="Layout of a hidden tensor or output, which determines how it moves: NCHW, NHWC, NXHW "
-        "(a field), NPC, NP, NX; tokens NTD:14x14+1.",
-    ),
-)
-
-
-# Options that say what the model takes and gives, and what it is fed.
-input_options = _in_order(
-    metadata_options,
-    click.option(
-        "--feed",
-        metavar="NAME=FILE",
-        multiple=True,
-        callback=pairs,
-        help="Value of another input (.npy): one row per sample, or one for all.",
-    ),
-    click.option(
-        "--mask",
-        metavar="INPUT[=FILE]",
-        multiple=True,
-        callback=_masks,
-        help="Which entries of padded sets are real (.npy: samples by entries, or lengths); INPUT "
-        "is the padded input, or one that takes the mask. Without FILE: lengths from the data.",
-    ),
-    click.option(
-        "--labels",
-        metavar="FILE",
-        help="Labels of the samples (.npy, idx): one per sample, or one per place of dense scores.",
-    ),
-    click.option(
-        "--target",
-        metavar="LAYER=FILE",
-        multiple=True,
-        callback=pairs,
-        help="Target values of a tensor (.npy: one row per sample), for symmetry-share.",
     ),
 )
 
@@ -300,7 +198,7 @@ time_option = click.option(
 
 
 # Options that say how to run.
-run_options = _in_order(
+run_options = in_order(
     click.option(
         "--samples",
         type=int,
@@ -336,7 +234,7 @@ run_options = _in_order(
 
 
 # Options that say where jobs run.
-executor_options = _in_order(
+executor_options = in_order(
     click.option(
         "--executor",
         type=click.Choice(["local", "ray"]),
@@ -375,7 +273,7 @@ def _keep_aside(context: click.Context, parameter: click.Parameter, value: Any) 
 
 
 # Options that say what a model may do to this machine.
-isolate_options = _in_order(
+isolate_options = in_order(
     click.option(
         "--isolate",
         is_flag=True,
@@ -406,7 +304,7 @@ isolate_options = _in_order(
 
 
 # Options that say how the group moves inputs, and hidden tensors by their letters.
-moving_options = _in_order(
+moving_options = in_order(
     click.option(
         "--interpolation",
         type=click.Choice(["bilinear", "nearest", "bicubic"]),
@@ -443,11 +341,11 @@ moving_options = _in_order(
 
 
 # Options that say how the group acts.
-action_options = _in_order(moving_options, output_action_option)
+action_options = in_order(moving_options, output_action_option)
 
 
 # Options that say what a cache keeps.
-cache_options = _in_order(
+cache_options = in_order(
     click.option(
         "--cache-mode",
         "mode",
@@ -467,7 +365,7 @@ cache_options = _in_order(
 )
 
 
-limit_options = _in_order(
+limit_options = in_order(
     click.option(
         "--fail-above",
         multiple=True,

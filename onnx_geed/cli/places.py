@@ -21,6 +21,8 @@ class _Place(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return an address as a text, and all else as a path."""
+        if value == "":
+            self.fail("it is empty; give a path, or leave it out.", param, ctx)
         if why := why_no_path(value):
             self.fail(f"{shown(str(value))!r} is no path: {why}.", param, ctx)
         return address_of(value) or super().convert(value, param, ctx)

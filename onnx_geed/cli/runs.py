@@ -12,6 +12,7 @@ import click
 
 from onnx_geed.addresses import address_of, joined, leaf
 from onnx_geed.cli.guarded import Guarded, files_read
+from onnx_geed.cli.model_options import input_options
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -21,7 +22,6 @@ from onnx_geed.cli.options import (
     fit_options,
     format_option,
     group_option,
-    input_options,
     isolate_options,
     limit_options,
     measures_option,
@@ -260,7 +260,7 @@ def _measure_cache(
             "no engine to choose; leave it out"
         )
     refuse_executor(typed, cache)
-    refuse_settled(typed, STILL_OPEN, cache)
+    refuse_settled(context, typed, STILL_OPEN, cache)
     return measure_cache(cache, **shared, **typed)
 
 

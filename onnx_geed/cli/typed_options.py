@@ -39,7 +39,9 @@ def refuse_executor(typed: Collection[str], cache: str | Path) -> None:
             )
 
 
-def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: str | Path) -> None:
+def refuse_settled(
+    context: click.Context, typed: Collection[str], still_open: Collection[str], cache: str | Path
+) -> None:
     """Refuse options that were settled when a cache was written.
 
     Raises
@@ -48,7 +50,8 @@ def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: s
         If there is one.
     """
     if settled := [name for name in typed if name not in still_open]:
+        as_typed = {one.name: one.opts[-1] for one in context.command.params}
+        option = as_typed.get(settled[0], f"--{settled[0].replace('_', '-')}")
         raise click.UsageError(
-            f"--{settled[0].replace('_', '-')}: is fixed by the cache {leaf(cache)}; leave it out, "
-            "or measure the model"
+            f"{option}: is fixed by the cache {leaf(cache)}; leave it out, or measure the model"
         )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.data.samples import (
         Samples as Samples,
+        fingerprint_of as fingerprint_of,
         mark_of as mark_of,
         open_samples as open_samples,
     )

@@ -16,7 +16,7 @@ from onnx_geed.data.images import SUFFIXES
 from onnx_geed.data.paths import files_in, is_kind, kinds_held
 from onnx_geed.data.point_files import point_sets, points_of
 from onnx_geed.data.ragged import ragged_axes
-from onnx_geed.data.rows import Rows, reading
+from onnx_geed.data.rows import Beside, Rows, reading
 from onnx_geed.data.volumes import volumes
 from onnx_geed.errors import GeedError, known_names
 from onnx_geed.files import Stamp, stamp
@@ -180,9 +180,11 @@ def one_file(path: Path) -> str:
     return ""
 
 
-def classes_of(names: tuple[str, ...]) -> tuple[str, ...] | None:
+def classes_of(names: tuple[str, ...]) -> Beside | None:
     """Return the topmost folder of each path, or None where one lies in no folder."""
-    return tuple(n.split("/")[0] for n in names) if all("/" in n for n in names) else None
+    if not all("/" in name for name in names):
+        return None
+    return Beside("sub-folders", tuple(name.split("/")[0] for name in names))
 
 
 def open_folder(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_geed.data.named_arrays import Asked, open_mapping
-from onnx_geed.data.rows import Rows, rows_of
+from onnx_geed.data.rows import Beside, Rows, rows_of
 from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.own_code import importable, imported
 
@@ -29,7 +29,7 @@ def rows_of_function(module: str, function: str, asked: Asked) -> Rows:
     """
     made, labels = result_of(module, function, asked.where)
     rows = open_mapping(made, asked, function) if isinstance(made, Mapping) else rows_of(made)
-    return rows if labels is None else replace(rows, labels=labels)
+    return rows if labels is None else replace(rows, labels=Beside("labels", labels))
 
 
 def result_of(module: str, function: str, where: str) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.copies import read_by_copy
 from onnx_geed.data.fetched import fetched
-from onnx_geed.data.rows import held_whole, shape_text
+from onnx_geed.data.rows import Beside, held_whole, shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.held import ALLOWED, read_text
@@ -25,9 +25,16 @@ _DIGITS = 1000
 
 
 def labels_of(
-    stated: Any, beside: Any, count: int, source: str, allowed: int = ALLOWED
-) -> tuple[int | str, ...] | None:
+    stated: Any, beside: Beside | None, count: int, source: str, allowed: int = ALLOWED
+) -> tuple[tuple[int | str, ...] | None, Beside | None]:
     """Return labels as the user states them, else those beside the data, if they are any.
+
+    Returns
+    -------
+    labels : tuple of int or str, or None
+        One a sample.
+    unused : Beside or None
+        What has a name for labels and is none, and why.
 
     Raises
     ------
@@ -36,14 +43,17 @@ def labels_of(
         If they take more memory than is allowed.
     """
     if stated is None:
-        return None if beside is None else _classes(beside, count)[0]
+        if beside is None:
+            return None, None
+        labels, fault = (None, beside.fault) if beside.fault else _classes(beside.values, count)
+        return labels, None if labels is not None else Beside(beside.name, fault=fault)
     where, values = f"labels of --data {source}", stated
     if isinstance(stated, (str, Path)):
         where, values = f"--labels {stated}", _label_file(str(stated), allowed)
     labels, fault = _classes(values, count)
     if labels is None:
         raise GeedError(f"{where}: {fault}")
-    return labels
+    return labels, None
 
 
 def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str]:

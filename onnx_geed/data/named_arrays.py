@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from onnx_geed.data.array_files import PACKED, rows_in_file
 from onnx_geed.data.chunks import ChunkCheck
 from onnx_geed.data.links import check_links
-from onnx_geed.data.rows import Rows, reading, rows_of
+from onnx_geed.data.rows import Beside, Rows, reading, rows_of, shape_text
 from onnx_geed.data.virtual import check_handles, files_of
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, reason_of
 from onnx_geed.files import stamp
 from onnx_geed.hdf5_trial import try_hdf5
 from onnx_geed.held import ALLOWED, array_bytes, array_names, check_held, members_of
 from onnx_geed.ordinary import check_ordinary, open_ordinary
+from onnx_geed.text import counted
 from onnx_geed.whole import whole
 
 __all__ = [
@@ -99,14 +100,10 @@ def open_npz(path: Path, asked: Asked) -> Rows:
             rows = rows_of(archive[chosen])
 
         def beside(name: str, count: int | None) -> Any:
-            with np.errstate(all="ignore"):
-                try:
-                    head = members_of(file, [name])[name].head
-                    one_each = count is None or math.prod(head.shape) == count
-                    check_held(asked.where, head.size if one_each else 0, asked.allowed)
-                    return archive[name] if one_each else None
-                except Exception:  # not wanted by name: the samples stand without it
-                    return None
+            head = members_of(file, [name])[name].head
+            _check_one_each(head.shape, count)
+            check_held(asked.where, head.size, asked.allowed)
+            return archive[name]
 
         return _with_beside(rows, chosen, names, beside)
 
@@ -184,11 +181,10 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
 
     def beside(name: str, count: int | None) -> Any:
         one = file[name]
-        fits = count is None or (one.shape and one.size == one.shape[0] == count)
-        check_held(where, array_bytes(one.shape or (), one.dtype) if fits else 0, asked.allowed)
-        if fits:
-            ChunkCheck(one, where, asked.allowed).check(...)
-        return one[()] if fits else None
+        _check_one_each(one.shape or (), count)
+        check_held(where, array_bytes(one.shape or (), one.dtype), asked.allowed)
+        ChunkCheck(one, where, asked.allowed).check(...)
+        return one[()]
 
     return _with_beside(rows, chosen, names, beside)
 
@@ -276,14 +272,34 @@ def _with_beside(
 ) -> Rows:
     """Add the labels and lengths that lie beside an array.
 
-    ``read`` takes a name and how many values are wanted, if that is known; it returns the array, or
-    None where that is not to be had.
+    ``read`` takes a name and how many values are wanted, if that is known. Labels are not asked for
+    by name: the samples stand without what cannot be read of them.
     """
     if f"{chosen}{_LENGTHS}" in names:
         rows = replace(rows, lengths=read(f"{chosen}{_LENGTHS}", None))
-    count = rows.count
-    labels = (read(name, count) for name in _beside(chosen, names))
-    return replace(rows, labels=next((found for found in labels if found is not None), None))
+    unread = None
+    for name in _beside(chosen, names):
+        try:
+            with np.errstate(all="ignore"):
+                return replace(rows, labels=Beside(name, read(name, rows.count)))
+        except Exception as error:
+            unread = unread or Beside(name, fault=_fault_of(error))
+    return replace(rows, labels=unread)
+
+
+class _NotOneEach(Exception):
+    """An array that is no list of labels, and why."""
+
+
+def _check_one_each(shape: Sequence[int], count: int | None) -> None:
+    if count is not None and not (shape and math.prod(shape) == shape[0] == count):
+        raise _NotOneEach(f"{shape_text(shape)} labels for {counted(count, 'sample')}")
+
+
+def _fault_of(error: Exception) -> str:
+    if isinstance(error, _NotOneEach):
+        return str(error)
+    return f"cannot be read ({reason_of(error)})"
 
 
 def _beside(chosen: str, names: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,15 @@ from onnx_geed.files import Stamp
 from onnx_geed.held import array_bytes, check_held
 from onnx_geed.typed import refuse_masked
 
-__all__ = ["Rows", "held_whole", "reading", "rows_of", "shape_text"]
+__all__ = ["Beside", "Rows", "held_whole", "reading", "rows_of", "shape_text"]
+
+
+class Beside(NamedTuple):
+    """What has a name for labels and lies beside an array: its values, or why there are none."""
+
+    name: str
+    values: Any = None
+    fault: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +38,8 @@ class Rows:
         Of its values.
     read : callable
         Takes an index, a slice where there are ``lengths``, or ``...`` for all.
-    labels : array_like, optional
-        The array beside it that has a name for labels, one for each sample.
+    labels : Beside, optional
+        The array beside it that has a name for labels.
     files : callable
         Returns the files that samples are read from, as they were when they were opened.
     close : callable
@@ -47,7 +55,7 @@ class Rows:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[Any], NDArray[Any]]
-    labels: Any = None
+    labels: Beside | None = None
     files: Callable[[], Sequence[Stamp]] = tuple
     close: Callable[[], None] = lambda: None
     lengths: Any = None
@@ -65,15 +73,13 @@ class Rows:
         return self.names[index] if self.names else f"sample {index}"
 
 
-def rows_of(array: Any, labels: Any = None) -> Rows:
+def rows_of(array: Any) -> Rows:
     """Return the rows of an array in memory.
 
     Parameters
     ----------
     array : array_like, shape (N, ...)
         Samples first.
-    labels : array_like, shape (N,), optional
-        One for each sample.
 
     Returns
     -------
@@ -81,7 +87,7 @@ def rows_of(array: Any, labels: Any = None) -> Rows:
     """
     refuse_masked("--data array", array)
     values = np.asarray(array)
-    return Rows(values.shape, values.dtype, values.__getitem__, labels)
+    return Rows(values.shape, values.dtype, values.__getitem__)
 
 
 def held_whole(rows: Rows, where: str, allowed: int) -> NDArray[Any]:

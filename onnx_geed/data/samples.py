@@ -25,7 +25,7 @@ from onnx_geed.data.named_arrays import Asked, open_mapping
 from onnx_geed.data.paths import is_kind
 from onnx_geed.data.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.data.ragged import padded, split
-from onnx_geed.data.rows import Rows, reading, rows_of, shape_text
+from onnx_geed.data.rows import Beside, Rows, reading, rows_of, shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.files import Stamp
@@ -73,6 +73,8 @@ class Samples:
     lengths : tuple of int or None
         If samples are padded with zeros: the number of real entries of each along P (or T, if there
         is no P). These come first.
+    unused : Beside or None
+        The array beside the data that has a name for labels and is none, and why.
     """
 
     source: str
@@ -85,6 +87,7 @@ class Samples:
     _read: Callable[[int], NDArray[Any]] = field(repr=False)
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     lengths: tuple[int, ...] | None = field(repr=False, default=None)
+    unused: Beside | None = field(repr=False, default=None)
     _channels: bool = field(repr=False, default=True)
     _cure: str = field(repr=False, default="")
     _files: Callable[[], Sequence[Stamp]] = field(repr=False, default=tuple)
@@ -361,7 +364,7 @@ def open_samples(
     _check_preprocess(chosen, input_layout, held)
     check_channels(chosen, wanted[0] if channels else None, input_layout)
     rows, read = _opened(source, text, takes, input_layout, chosen, held, name, masked, allowed)
-    known = labels_of(labels, rows.labels, rows.count, text, allowed)
+    known, unused = labels_of(labels, rows.labels, rows.count, text, allowed)
     first = read(0)
     array = () if rows.kind == "images" else rows.shape
     if cure := misfit(first.shape, wanted, input_layout, chosen, array):
@@ -392,6 +395,7 @@ def open_samples(
         shape=first.shape,
         names=rows.names,
         labels=known,
+        unused=unused,
         preprocess=chosen,
         dtype=held,
         lengths=None if rows.lengths is None else tuple(rows.lengths.tolist()),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         rows_for as rows_for,
         subgroup_table as subgroup_table,
         table_content as table_content,
+        table_digest as table_digest,
         table_of as table_of,
         table_to_json as table_to_json,
         vector_action as vector_action,

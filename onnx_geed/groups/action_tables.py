@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, check_choice, nearest, reason_of
-from onnx_geed.groups.action import rows_known
+from onnx_geed.groups.action import Action, rows_known
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
 from onnx_geed.groups.fit import Fit, fit_content, fit_of
@@ -32,6 +33,7 @@ __all__ = [
     "rows_for",
     "subgroup_table",
     "table_content",
+    "table_digest",
     "table_of",
     "table_to_json",
     "vector_action",
@@ -366,3 +368,23 @@ def vector_action(table: Table, group: Group) -> Permutation | Matrices:
     raise GeedError(
         f"{table.source}: a vector output takes 'permutation' or 'matrices', found 'channels'"
     )
+
+
+def table_digest(action: Action) -> str:
+    """Return 16 hexadecimal digits that tell an action's table or matrices from others.
+
+    Empty where it has none. Rows are in the order of the group's elements, so that a table is the
+    same in any file.
+    """
+    values: NDArray[Any] | None = None
+    if isinstance(action, LayoutAction):
+        values = action.channels if action.channel_matrices is None else action.channel_matrices
+    elif isinstance(action, Permutation) and action.letters is None:
+        values = action.table
+    elif isinstance(action, Matrices):
+        values = action.matrices
+    if values is None:
+        return ""
+    whole = values.dtype.kind in "iu"
+    held = np.ascontiguousarray(values, "<i8" if whole else "<f8")
+    return hashlib.sha256(f"{held.shape}".encode() + held.tobytes()).hexdigest()[:16]

@@ -283,6 +283,11 @@ def _layout_of(
 ) -> str | None:
     """Return an input's layout of those that are stated; ``own`` are metadata of the main input."""
     rank, called = len(input.shape), f"{input.name!r} {_text(input.shape)}"
+    if own is not None and "" in by_user and by_user.get(input.name, by_user[""]) != by_user[""]:
+        raise GeedError(
+            f"--input-layout {input.name}={by_user[input.name]}: that of the acted-on input is "
+            f"also stated without its name, as {by_user['']}; give one of the two"
+        )
     for key in (input.name,) if own is None else (input.name, ""):
         if text := by_user.get(key):
             return check_input_layout(text, rank, "--input-layout", called)

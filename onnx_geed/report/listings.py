@@ -88,7 +88,9 @@ def info_table(info: Mapping[str, Any], verified: bool = False) -> str:
     -------
     str
     """
-    state = "complete" if info["complete"] else f"incomplete, {len(info['missing'])} missing"
+    gone = f"{counted(len(info['missing']), 'shard')} missing"
+    gone = gone if info["missing"] else "a file beside the shards is missing"
+    state = "complete" if info["complete"] else f"incomplete, {gone}"
     checked = ", all checksums are right" if verified else ""
     rows: list[Sequence[str]] = [("layer", "content", "dtype", "shape", "size")]
     for layer in info["layers"]:

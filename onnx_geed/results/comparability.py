@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from onnx_geed.measures import descriptor_of
 from onnx_geed.results.families import is_family
-from onnx_geed.results.origin import same_model
+from onnx_geed.results.origin import DataPart, same_model
 from onnx_geed.results.schema import Record, Result
 
 __all__ = [
@@ -44,6 +45,7 @@ def differences(a: Result, b: Result) -> list[str]:
             (_noun(a, b), x["name"], y["name"]),
             ("interpolation", x["interpolation"], y["interpolation"]),
             ("support", x["support"], y["support"]),
+            ("components", *(each.get("components", "right-down") for each in (x, y))),
             ("clip", x.get("clip", False), y.get("clip", False)),
             ("backgrounds", x.get("backgrounds", "none")[:8], y.get("backgrounds", "none")[:8]),
             ("members", x.get("members", "none")[:8], y.get("members", "none")[:8]),
@@ -57,11 +59,15 @@ def differences(a: Result, b: Result) -> list[str]:
         reasons.append("group elements")
     elif not reasons and x.get("parameters") != y.get("parameters"):
         reasons.append(f"{x.get('parameter') or 'parameter'} of its members")
-    reasons += _of_data(a, b)
+    reasons += _of_data(a, b) or _of_what_is_beside(a, b)
     if (ours := _part(a)) != (theirs := _part(b)):
         reasons.insert(0, _unlike("part of a run", ours, theirs))
     points = [(r["norm_samples"], s["norm_samples"]) for r, s in _both(a, b)]
-    return reasons + _first_unlike("points of M", points)
+    reasons += _first_unlike("points of M", points)
+    if same_model(a["model"], b["model"]):  # of another one, scores may be of the other kind
+        reads = [(r["reads"], s["reads"]) for r, s in _both(a, b) if "reads" in r and "reads" in s]
+        reasons += _first_unlike("what class scores are read as", reads)
+    return reasons
 
 
 def _part(result: Result) -> str:
@@ -112,8 +118,11 @@ def two_maps(a: Result, b: Result, first: Record, second: Record) -> bool:
     """
     if not same_model(a["model"], b["model"]) or first["layer"] != second["layer"]:
         return False
-    fitted = bool(first.get("fit") or second.get("fit"))
-    return fitted or first["output_action"] != second["output_action"]
+    if first.get("fit") or second.get("fit"):
+        return True
+    tables = first.get("table"), second.get("table")
+    other = None not in tables and tables[0] != tables[1]
+    return other or first["output_action"] != second["output_action"]
 
 
 def _unlike(name: str, own: object, other: object) -> str:
@@ -124,7 +133,7 @@ def _of_data(a: Result, b: Result) -> list[str]:
     ours, theirs = a["data"], b["data"]
     if _counts(a) != _counts(b):
         return [f"number of samples ({_counts(a)}, {_counts(b)})"]
-    if ours["fingerprint"] == theirs["fingerprint"]:  # copies elsewhere are the same data
+    if _same_values(ours, theirs):  # copies elsewhere are the same data
         if ours["indices"] != theirs["indices"]:
             return ["samples"]
         masks = [data.get("masks") for data in (ours, theirs)]
@@ -135,6 +144,55 @@ def _of_data(a: Result, b: Result) -> list[str]:
     if ours["indices"] != theirs["indices"]:
         return ["samples drawn (--seed, --samples, --norm-samples)"]
     return ["what the models were fed (preprocessing, or files that have changed)"]
+
+
+def _same_values(ours: DataPart, theirs: DataPart) -> bool:
+    """Tell whether two models were fed the same samples.
+
+    A cache's fingerprint is of all its samples, of which fewer may have been measured.
+    """
+    if ours["fingerprint"] == theirs["fingerprint"]:
+        return True
+    told = [(data.get("marks"), data.get("preprocess")) for data in (ours, theirs)]
+    return told[0] == told[1] and all(part is not None for part in told[0])
+
+
+def _of_what_is_beside(a: Result, b: Result) -> list[str]:
+    """Say in what two results differ that comes with the samples, where both tell of it."""
+    ours, theirs = a["data"], b["data"]
+    if ours["fingerprint"] != theirs["fingerprint"]:
+        return []  # digests of a whole cache, of which fewer samples were measured
+    others = [
+        {one["name"]: one.get("fingerprint") for one in data.get("inputs", [])}
+        for data in (ours, theirs)
+    ]
+    reasons = [f"what input {name} was fed" for name in _unlike_of(*others)]
+    fed = _unlike_of(ours.get("fed", {}), theirs.get("fed", {}))
+    reasons += [f"what input {name} was fed (--feed)" for name in fed]
+    if ours.get("mask") != theirs.get("mask"):
+        reasons.append("what is padding (--mask)")
+    return reasons + _of_truths(a, b)
+
+
+def _of_truths(a: Result, b: Result) -> list[str]:
+    """Say whether shares of the error were measured against other targets or labels."""
+    ours, theirs = a["data"], b["data"]
+    layers = [r["layer"] for r, _ in _both(a, b) if descriptor_of(r["measure"]).of_error]
+    targets = ours.get("targets", {}), theirs.get("targets", {})
+    reasons = [f"target of {name}" for name in _unlike_of(*targets) if name in layers]
+    if all(name in targets[0] and name in targets[1] for name in layers):
+        return reasons
+    count = a["measurements"][0]["samples"]
+    labels = [(data["labels"] or [])[:count] for data in (ours, theirs)]
+    # Names and numbers of the same classes cannot be held against each other.
+    alike = {type(label) for each in labels for label in each}
+    return reasons + ["labels"] * (len(alike) == 1 and all(labels) and labels[0] != labels[1])
+
+
+def _unlike_of(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+    """Return the names under which both have something, and not the same."""
+    both = [name for name in ours if None not in (ours[name], theirs.get(name))]
+    return [name for name in both if ours[name] != theirs[name]]
 
 
 def _counts(result: Result) -> str:

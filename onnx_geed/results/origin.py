@@ -33,10 +33,15 @@ class InputPart(TypedDict):
     layout: str
     shape: list[Count]
     dtype: str
+    fingerprint: NotRequired[str]
 
 
 class DataPart(TypedDict):
-    """The samples that were measured; ``inputs`` where they are more than one float input."""
+    """The samples that were measured; ``inputs`` where they are more than one float input.
+
+    ``fed`` are digests of what other inputs were fed, ``targets`` of what is right, by tensor, and
+    ``mask`` is one of what is no padding.
+    """
 
     source: str
     fingerprint: str
@@ -49,6 +54,9 @@ class DataPart(TypedDict):
     layout: NotRequired[str]
     shape: NotRequired[list[Count]]
     inputs: NotRequired[list[InputPart]]
+    fed: NotRequired[dict[str, str]]
+    targets: NotRequired[dict[str, str]]
+    mask: NotRequired[str]
     masks: NotRequired[MasksPart]
 
 

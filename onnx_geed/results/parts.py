@@ -45,6 +45,8 @@ class _Told(_OfMeasure):
     on_independence: str
     without_table: list[Count]
     averaged: NotRequired[list[Count]]
+    reads: NotRequired[str]
+    digest: NotRequired[str]
 
 
 class _Channels(TypedDict):

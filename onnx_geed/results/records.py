@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError, nearest, one_of, shown
-from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.measures import Descriptor, descriptor_of, told
 from onnx_geed.results.intervals import (
     INTERVALS,
     IntervalKind,
@@ -218,7 +218,7 @@ def make_record(
     of_half = None
     if half is not None:
         own = _statistics(_finite(name, half), half, divisor, kind, seed)
-        of_half, few = _half_part(half.elements, statistics, own)
+        of_half, few = _half_part(descriptor, half.elements, statistics, own)
         doubts += few
     record = {
         "measure": measure,
@@ -246,7 +246,7 @@ def make_record(
 
 
 def _half_part(
-    elements: Sequence[str], whole: Statistics, half: Statistics
+    descriptor: Descriptor, elements: Sequence[str], whole: Statistics, half: Statistics
 ) -> tuple[HalfPart, list[str]]:
     """Return the value over every second element, and a doubt where it is another."""
     part: HalfPart = {
@@ -266,7 +266,7 @@ def _half_part(
     if ends is None or own is None or ends[0] <= 0 <= ends[1] or own[0] <= half["value"] <= own[1]:
         return part, []
     return part, [
-        f"over every second element the value is {half['value']:.4g}, which is "
+        f"over every second element the value is {told(descriptor, half['value']):.4g}, which is "
         f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: too few elements represent "
         "the group; use more"
     ]

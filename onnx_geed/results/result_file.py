@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
+from onnx_geed.addresses import address_of
 from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, known_names, looking_at, shown, without_secrets
 from onnx_geed.files import read_json
@@ -113,6 +114,11 @@ def read_result(path: str | Path) -> Result:
         If a field is missing, has the wrong type, or contradicts another.
         If it has a measure that this version does not know.
     """
+    if address_of(path) is None and Path(path).is_dir():
+        kind = "is a folder"
+        if Path(path).suffix == ".geed":
+            kind = f"is a cache: onnx-geed measure {path} --out RESULT.json measures it"
+        raise GeedError(f"{path}: {kind}; give a file that onnx-geed measure --out wrote")
     content = read_json(path)
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:

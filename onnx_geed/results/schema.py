@@ -221,6 +221,8 @@ class Record(Statistics):
     references: NotRequired[dict[str, Reference] | None]
     without_table: NotRequired[list[str]]
     averaged: NotRequired[list[str]]
+    reads: NotRequired[str]
+    table: NotRequired[str]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
     most_common: NotRequired[Fraction]

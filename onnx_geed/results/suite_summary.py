@@ -47,6 +47,11 @@ def read_summary(folder: str | Path) -> SuiteSummary:
         If it has a measure that this version does not know.
     """
     path = joined(folder, _FILE)
+    if address_of(folder) is None and Path(folder).suffix == ".geed":
+        raise GeedError(
+            f"{folder}: is a cache; measure it with onnx-geed measure {folder} --out RESULT.json, "
+            "and give that file"
+        )
     if not exists(path):
         raise GeedError(
             f"{folder}: has no {_FILE}, which onnx-geed benchmark writes when all is run: give it "

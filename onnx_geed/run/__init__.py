@@ -141,6 +141,7 @@ if TYPE_CHECKING:
         describe_group as describe_group,
         describe_model as describe_model,
         describe_runtime as describe_runtime,
+        describe_targets as describe_targets,
         software_versions as software_versions,
     )
     from onnx_geed.run.ray_executor import (

@@ -65,6 +65,14 @@ _TRIED_OUT: dict[str, Any] = {
 }
 
 
+# Options of a whole run, which the file has no part in, and what to do with them.
+_OF_A_RUN = (
+    ("labels", "target", "layers", "references", "untrained", "interval", "precision", "engine"),
+    "has no effect on a compiled measurement, which takes samples and returns deviations; give it "
+    "to onnx-geed measure",
+)
+
+
 # What deviations are in, by the unit of the measure.
 _UNITS = {
     "−cosine": "cosine",
@@ -154,7 +162,7 @@ def compile_measurement(
     """
     loaded = model if isinstance(model, Model) else load_model(model)
     # Options that say how to run are a measurement's: the file is only tried out.
-    chosen = replace(make_options(options), **_TRIED_OUT)
+    chosen = replace(make_options(options, *_OF_A_RUN), **_TRIED_OUT)
     for request in map(parse_request, chosen.measures):
         if descriptor_of(request.measure).of_error:
             raise GeedError(

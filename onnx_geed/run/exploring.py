@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data import preprocess_from_json, shrunk
+from onnx_geed.data import mark_of, preprocess_from_json, shrunk
 from onnx_geed.errors import GeedError, known_names
 from onnx_geed.groups import (
     Action,
@@ -34,12 +34,20 @@ from onnx_geed.measures import (
     view,
 )
 from onnx_geed.model import CLASSES, Model, load_model, parse_classes
-from onnx_geed.results import Exploration, ExploredLayer, Record, Result, read_record
+from onnx_geed.results import (
+    DataPart,
+    Exploration,
+    ExploredLayer,
+    Record,
+    Result,
+    read_record,
+)
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.map_pictures import plane_of, reading_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbits import activations
 from onnx_geed.run.prepare import Prepared, prepare_run
+from onnx_geed.run.source import Source
 
 __all__ = ["explore"]
 
@@ -118,7 +126,7 @@ def explore(
         return Exploration(tuple(positions), notes=(f"No maps are shown: {reason}.",))
     if not maps and scores is None:
         return Exploration(tuple(positions), notes=tuple(notes))
-    prepared = _prepared(result, loaded, data, maps, scores, action, tables)
+    prepared = _prepared(result, loaded, data, positions, maps, scores, action, tables)
     maps = _moved_as_measured(maps, prepared, notes)
     if not maps and scores is None:
         return Exploration(tuple(positions), notes=tuple(notes))
@@ -268,6 +276,7 @@ def _prepared(
     result: Result,
     model: Model,
     data: Any,
+    positions: Sequence[int],
     maps: Sequence[Record],
     scores: Record | None,
     action: Action | None,
@@ -314,7 +323,20 @@ def _prepared(
             f"--data {data}: the samples are not those of the result, {part['source']}; give the "
             "data that was measured"
         )
+    _check_marks(prepared.task.source, data, part, positions)
     return prepared
+
+
+def _check_marks(source: Source, data: Any, part: DataPart, positions: Sequence[int]) -> None:
+    """Refuse samples that are not those of the result, where it keeps marks of them."""
+    marks = part.get("marks")
+    for position in positions if marks else ():
+        assert marks is not None
+        if mark_of(source.samples[source.indices[position]]) != marks[position]:
+            raise GeedError(
+                f"--data {data}: {source.label(position)} is not the one that was measured, its "
+                f"values differ; give the data that was measured, {part['source']}"
+            )
 
 
 def _two_channels(record: Record) -> tuple[int, ...]:

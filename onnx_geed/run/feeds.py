@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from onnx_geed.model import Input, Model, inputs
 from onnx_geed.ordinary import open_ordinary
 from onnx_geed.text import counted
 
-__all__ = ["Feed", "feeds_of"]
+__all__ = ["Feed", "feeds_of", "refuse_acted_on"]
 
 Rows = Literal["samples", "one", "whole"]
 
@@ -45,6 +45,19 @@ class Feed:
         if self.rows == "one":
             return np.repeat(self.values, len(samples), axis=0)
         return self.values
+
+    def rows_of(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Return what is fed with some samples, each row once."""
+        return self.values[list(indices)] if self.rows == "samples" else self.values
+
+
+def refuse_acted_on(given: Collection[str], acted: Input) -> None:
+    """Refuse to feed the input that the group acts on, whose samples are the data."""
+    if acted.name in given:
+        raise GeedError(
+            f"--feed {acted.name}: is the input that the group acts on, whose samples are --data; "
+            "leave it out, or name another one with --input"
+        )
 
 
 def feeds_of(
@@ -112,7 +125,7 @@ def feeds_of(
             values, rows = values[None], "one"
         elif free and values.ndim == rank and len(values) == 1:
             rows = "one"
-        elif values.ndim == rank:
+        elif values.ndim == rank and not (free and _same_axis(model, name, acted.name)):
             rows = "whole"
         else:
             raise GeedError(
@@ -121,6 +134,13 @@ def feeds_of(
             )
         feeds[name] = Feed(values, rows)
     return feeds
+
+
+def _same_axis(model: Model, *names: str) -> bool:
+    """Tell whether the file calls the first axes of some inputs the same, as those of a batch."""
+    axes = {i.name: i.type.tensor_type.shape.dim for i in model.proto.graph.input}
+    called = {axes[name][0].dim_param if axes[name] else "" for name in names}
+    return len(called) == 1 and called != {""}
 
 
 def _loaded_array(name: str, value: str | Path | NDArray[Any], allowed: int) -> NDArray[Any]:

@@ -23,6 +23,15 @@ from onnx_geed.run.progress import Progress
 
 __all__ = ["check_closed", "check_representation", "fit_actions", "fits_asked"]
 
+# Options of measuring, which a fit has no part in, and what to do with them.
+_OF_A_RUN = (
+    (
+        *("measures", "output_action", "labels", "target", "layers"),
+        *("references", "untrained", "interval", "precision", "engine"),
+    ),
+    "has no effect on a fit; give it to onnx-geed measure, with the fitted file",
+)
+
 
 @checked
 def fit_actions(
@@ -85,6 +94,7 @@ def fit_actions(
     S(g) + λ tr(A)/C, ``linear`` (E(g) + λI')(A + λI')⁻¹; λ by five folds.
     """
     check_representation(kind, representation=representation)
+    make_options(options, *_OF_A_RUN)
     options = options | fits_asked(layers, kind)
     with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, make_options(options), executor=running)

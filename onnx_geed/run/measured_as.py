@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_geed.groups import Exactness, parse_layout, without_row
+from onnx_geed.groups import Exactness, parse_layout, table_digest, without_row
 from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
 from onnx_geed.text import counted
 
@@ -53,6 +53,10 @@ class MeasuredAs:
         Elements that the given table has no row for.
     averaged : tuple of int
         Elements over which f̂ is a mean, where it is neither f nor the mean over all of them.
+    reads : str
+        What class scores are read as, where that makes a difference; empty of others.
+    digest : str
+        Digest of a given or fitted table or matrices; empty of other actions.
     """
 
     measure: str
@@ -74,6 +78,8 @@ class MeasuredAs:
     on_independence: str = ""
     without_table: tuple[int, ...] = ()
     averaged: tuple[int, ...] = ()
+    reads: str = ""
+    digest: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -125,6 +131,8 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         on_independence=_independence(measure, group.order, correction) if independent else "",
         without_table=without_row(measure.action),
         averaged=measure.averaged if 1 < len(measure.averaged) < group.order else (),
+        reads=measure.reads if measure.descriptor.view == "scores" and not measure.target else "",
+        digest=table_digest(measure.action),
     )
 
 

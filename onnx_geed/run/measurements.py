@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import known_names
-from onnx_geed.measures import PlaceCounts, Plan, normaliser
+from onnx_geed.measures import PlaceCounts, Plan, normaliser, told as as_told
 from onnx_geed.results import (
     BetweenSamples,
     Normaliser,
@@ -151,10 +151,9 @@ def _record(
     inverse = statistics.inverse
     perfect = told.descriptor.perfect
     if inverse is not None and _inverse_fits_better(inverse, deviations[: len(inverse)], perfect):
-        both = (
-            f"({inverse.mean():.4g} against {deviations[: len(inverse)].mean():.4g} on "
-            f"{len(inverse)} samples)"
-        )
+        means = (inverse.mean(), deviations[: len(inverse)].mean())
+        first, second = (as_told(told.descriptor, float(mean)) for mean in means)
+        both = f"({first:.4g} against {second:.4g} on {len(inverse)} samples)"
         warnings.append(
             f"the inverse of the given table scores markedly better {both}: are its rows for g and "
             "its inverse swapped?"
@@ -228,6 +227,10 @@ def _record(
         notes += _add_place_parts(record, statistics.places, told, interval, seed)
     if without:
         record["without_table"] = without
+    if told.reads:
+        record["reads"] = told.reads
+    if told.digest:
+        record["table"] = told.digest
     if told.averaged:
         record["averaged"] = [told.elements[g] for g in told.averaged]
     record["notes"] = notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -204,13 +204,17 @@ def names_files(name: str) -> bool:
     return Path in parts_of(_hints()[name])
 
 
-def make_options(values: Mapping[str, Any]) -> Options:
+def make_options(values: Mapping[str, Any], idle: Iterable[str] = (), why: str = "") -> Options:
     """Return options from keyword arguments.
 
     Parameters
     ----------
     values : mapping of str to object
         Fields of :class:`Options`.
+    idle : iterable of str
+        Fields that would have no effect here.
+    why : str
+        Why, and what to do instead.
 
     Returns
     -------
@@ -220,6 +224,7 @@ def make_options(values: Mapping[str, Any]) -> Options:
     ------
     GeedError
         If there is no such field, with the nearest.
+        If one that has no effect is given another value than its default.
         If :class:`Options` refuses a value.
     """
     if "action" in values:
@@ -229,7 +234,13 @@ def make_options(values: Mapping[str, Any]) -> Options:
         )
     names = [f.name for f in fields(Options)]
     refuse_unknown({name: values[name] for name in values if name not in names}, names)
-    return Options(**values)
+    options, plain = Options(**values), Options()
+    for name in idle:
+        given, default = getattr(options, name), getattr(plain, name)
+        sized = isinstance(default, Mapping | Sequence) and not isinstance(default, str)
+        if (given is not None) if default is None else bool(given) if sized else given != default:
+            raise GeedError(f"--{name.replace('_', '-')}: {why}")
+    return options
 
 
 def check_option(name: str, value: object) -> Any:

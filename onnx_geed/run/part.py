@@ -24,6 +24,7 @@ from onnx_geed.run.fit_scales import fit_inferences, run_scales
 from onnx_geed.run.how_far import apart, gain_is_taken, moved_by
 from onnx_geed.run.kept_points import KeptPoints
 from onnx_geed.run.measured_as import measured_as
+from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.run.part_content import array_to, evidence_to
 from onnx_geed.run.prepare import Prepared, check_inputs
@@ -33,6 +34,7 @@ from onnx_geed.run.provenance import (
     describe_group,
     describe_model,
     describe_runtime,
+    describe_targets,
     software_versions,
 )
 from onnx_geed.run.references import round_trips, untrained
@@ -158,7 +160,7 @@ def measure_part(
             evidence, untrained=nested if own else None, on_untrained=tuple(on_other)
         )
     positions = [*own, *points.pointed]
-    described = describe_data(_only(source, positions))
+    described = describe_data(_only(source, positions), describe_targets(plan, prepared.count))
     names = parse_classes(prepared.model.metadata.get(CLASSES))
     records: list[Record] = records_from(evidence) if own else []
     notes = conclude(evidence, records, described, names)
@@ -202,10 +204,14 @@ def measure_part(
 
 def _only(source: Source, positions: Sequence[int]) -> Source:
     """Return the source of some samples alone, held against those that were fed."""
-    main = source.main
-    intake = (main.intake or Intake(main.samples, main.indices)).only(positions)
-    some = source.over(tuple(main.indices[position] for position in positions), None)
-    return replace(some, main=replace(some.main, intake=intake))
+    some = source.over(tuple(source.indices[position] for position in positions), None)
+
+    def held(own: MovedInput, whole: MovedInput) -> MovedInput:
+        intake = whole.intake or Intake(whole.samples, whole.indices)
+        return replace(own, intake=intake.only(positions))
+
+    partners = {name: held(own, source.partners[name]) for name, own in some.partners.items()}
+    return replace(some, main=held(some.main, source.main), partners=partners)
 
 
 def _marks(source: Source, positions: Sequence[int]) -> dict[str, list[str]]:
@@ -217,7 +223,9 @@ def _marks(source: Source, positions: Sequence[int]) -> dict[str, list[str]]:
     for moved in source.moved:
         own = (moved.intake or Intake(moved.samples, moved.indices)).only(positions)
         own.fingerprint()  # which reads what was not fed
-        marks[moved.opening.name or ""] = own.marks()
+        # Of the main one the name depends on the kind of file that its samples are in.
+        name = "" if moved is source.main else moved.opening.name
+        marks[name or ""] = own.marks()
     if (backdrop := source.main.backdrop) is not None:
         each = (backdrop.masks_fingerprint([source.indices[position]]) for position in positions)
         marks["--masks"] = list(each)
@@ -229,7 +237,7 @@ def _whole(prepared: Prepared) -> dict[str, Any]:
     source, plan = prepared.task.source, prepared.task.plan
     gain = gain_is_taken(plan)
     return {
-        "data": describe_data(source),
+        "data": describe_data(source, describe_targets(plan, prepared.count)),
         "marks": _marks(source, range(len(source.indices))),
         "apart": array_to(apart(source, prepared.options.norm_samples)) if gain else None,
     }

@@ -43,6 +43,7 @@ from onnx_geed.run.provenance import (
     describe_group,
     describe_model,
     describe_runtime,
+    describe_targets,
     software_versions,
 )
 from onnx_geed.run.references import round_trips, trip_inferences, untrained
@@ -52,6 +53,13 @@ from onnx_geed.run.stretch import Stretch, alone, run_stretch, stretches
 from onnx_geed.run.unmoved import unmoving
 
 __all__ = ["measure", "measure_each", "measure_groups"]
+
+# What a cache keeps, and what to do with it.
+_NOT_MEASURED = (
+    ("layers",),
+    "names what onnx_geed.write_cache keeps; name the tensors to measure with their measure, as in "
+    "measures=['channel-cos@NAME']",
+)
 
 
 @checked
@@ -137,7 +145,7 @@ def measure(
     """
     started = time.perf_counter()
     share = None if shard is None else parse_shard(shard)
-    chosen = make_options(options)
+    chosen = make_options(options, *_NOT_MEASURED)
     with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, chosen, action, executor=running)
         if share is not None:
@@ -231,7 +239,8 @@ def measure_each(
     started = time.perf_counter()
     share = None if shard is None else parse_shard(shard)
     told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
-    chosen, runs, kept = make_options(options), list[Prepared](), KeptPoints()
+    chosen = make_options(options, *_NOT_MEASURED)
+    runs, kept = list[Prepared](), KeptPoints()
     with open_executor(executor, address) as running:
         loaded = open_model(model, data, chosen)
         for group in _different(groups):
@@ -287,7 +296,8 @@ def _outcome(
     meter.expect(_scale_inferences(prepared))
     if idle:
         idle = unmoving(source, prepared.count, start=looked, among=idle)
-    records, described = measured.records, describe_data(source)
+    records = measured.records
+    described = describe_data(source, describe_targets(plan, prepared.count))
     trips = round_trips(prepared, range(prepared.count), meter) if chosen.references else {}
     fit_scales = run_scales(prepared, range(prepared.count), meter)
     gain = gain_is_taken(plan)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from onnx_geed.confinement import confined
-from onnx_geed.data import Intake, preprocess_to_json
+from onnx_geed.data import Intake, fingerprint_of, preprocess_to_json
 from onnx_geed.errors import without_secrets
 from onnx_geed.groups import LayoutAction
+from onnx_geed.measures import Plan
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import Workforce, cores
@@ -26,6 +28,7 @@ __all__ = [
     "describe_group",
     "describe_model",
     "describe_runtime",
+    "describe_targets",
     "software_versions",
 ]
 
@@ -55,8 +58,16 @@ def describe_model(model: Model) -> ModelPart:
     return described
 
 
-def describe_data(source: Source) -> DataPart:
-    """Return the ``data`` part of a result; for its fingerprint, samples not yet fed are read."""
+def describe_data(source: Source, targets: Mapping[str, str] | None = None) -> DataPart:
+    """Return the ``data`` part of a result; for its fingerprint, samples not yet fed are read.
+
+    Parameters
+    ----------
+    source : Source
+        The samples, and what is fed with them.
+    targets : mapping of str to str, optional
+        From :func:`describe_targets`.
+    """
     samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
     intake = source.main.intake or Intake(samples, indices)
@@ -79,18 +90,37 @@ def describe_data(source: Source) -> DataPart:
         }
     if source.partners or samples.dtype != np.float32:
         named = {source.main.opening.name or "": source.main, **source.partners}
-        described["inputs"] = [_describe_input(name, moved) for name, moved in named.items()]
+        described["inputs"] = [
+            _describe_input(name, moved, len(indices)) for name, moved in named.items()
+        ]
+    if source.feeds:
+        fed = {name: feed.rows_of(indices) for name, feed in source.feeds.items()}
+        described["fed"] = {
+            name: fingerprint_of(values).hexdigest() for name, values in fed.items()
+        }
+    if source.mask is not None:
+        described["mask"] = fingerprint_of(source.mask.real[list(indices)]).hexdigest()
+    if targets:
+        described["targets"] = dict(targets)
     return described
 
 
-def _describe_input(name: str, moved: MovedInput) -> InputPart:
-    """Return what an input is that the group moves."""
+def describe_targets(plan: Plan, count: int) -> dict[str, str]:
+    """Return digests of the targets of the first samples of D, by tensor."""
+    named = {m.layer for m in plan.measures if m.target}
+    return {name: fingerprint_of(plan.truths[name][:count]).hexdigest() for name in sorted(named)}
+
+
+def _describe_input(name: str, moved: MovedInput, count: int) -> InputPart:
+    """Return what an input is that the group moves, and a fingerprint of its first samples."""
+    intake = moved.intake or Intake(moved.samples, moved.indices)
     return {
         "name": name,
         "source": moved.samples.source,
         "layout": moved.layout,
         "shape": list(moved.row_shape),
         "dtype": str(moved.samples.dtype),
+        "fingerprint": intake.fingerprint(count),
     }
 
 

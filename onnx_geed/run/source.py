@@ -48,7 +48,7 @@ from onnx_geed.model import (
     inputs,
 )
 from onnx_geed.run.backdrop import BackdropOpening
-from onnx_geed.run.feeds import Feed, feeds_of
+from onnx_geed.run.feeds import Feed, feeds_of, refuse_acted_on
 from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.mask import Mask, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
@@ -265,6 +265,7 @@ def make_source(
         If the data cannot be used, or the group does not move them.
     """
     stated = options.input_layout
+    refuse_acted_on(options.feed, acted)
     further = () if own is not None else further_inputs(model, acted, stated)
     names = [acted.name, *(other.name for other, _ in further if other.name not in options.feed)]
     held = named_inputs(data, names, [i.name for i in inputs(model) if i.name not in names])
@@ -305,6 +306,9 @@ def make_source(
     moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])
     others = {i.name: i for i in inputs(model) if i.name not in moved}
+    unused = None if options.labels is not None else samples.unused
+    if unused is not None and unused.name.strip("/") not in {*moved, *others}:
+        notes.append(f"{unused.name} beside the samples is not used for labels: {unused.fault}")
     mask, taken = make_mask(options.mask, moved, tuple(others), group, options)
     if mask is None and any(own_input.samples.lengths is not None for own_input in moved.values()):
         notes.append(

@@ -28,6 +28,7 @@ from onnx_geed.arguments import checked
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError, nearest, reason_of, shown
 from onnx_geed.held import ALLOWED, read_held
+from onnx_geed.measures import parse_request
 from onnx_geed.run.options import Options, check_option, names_files
 from onnx_geed.run.path_pattern import PLACE, PathPattern
 from onnx_geed.safe_names import file_name
@@ -159,14 +160,14 @@ def read_suite(path: str | Path) -> Suite:
     groups = _texts(path, content["groups"], "groups")
     acting = [_acting(path, name, f"groups[{i}]") for i, name in enumerate(groups)]
     shared = _options(path, content.get("options", {}), "options")
-    common = _texts(path, content.get("measures", []), "measures")
+    common = _measures(path, content.get("measures", []), "measures")
     data = [
         (entry["name"], _data_path(path, entry["path"], f"{key}.path"), data_options)
         for key, entry, data_options in _entries(path, content, "data")
     ]
     cells: list[Cell] = []
     for key, entry, model_options in _entries(path, content, "models"):
-        measures = _texts(path, entry.get("measures", common), f"{key}.measures")
+        measures = _measures(path, entry.get("measures", common), f"{key}.measures")
         files = _files(path, entry, key)
         runs = len(cells) + len(files) * len(data) * len(groups)
         if runs > _MOST_CELLS:
@@ -268,6 +269,17 @@ def _texts(path: str | Path, value: Any, where: str) -> list[str]:
         twice = next(v for v in value if value.count(v) > 1)
         raise GeedError(f"{path}: {where} holds {twice!r} twice")
     return value
+
+
+def _measures(path: str | Path, value: Any, where: str) -> list[str]:
+    """Return measures by their texts, each of which there is."""
+    texts = _texts(path, value, where)
+    for i, text in enumerate(texts):
+        try:
+            parse_request(text)
+        except GeedError as error:
+            raise GeedError(f"{path}: {where}[{i}]: {error}") from None
+    return texts
 
 
 def _entries(

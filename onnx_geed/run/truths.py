@@ -15,7 +15,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import Trivial
 from onnx_geed.held import ALLOWED
 from onnx_geed.measures import Layer, Measure, Plan, view
-from onnx_geed.model import Tensor, resolve
+from onnx_geed.model import Tensor, patterns_first, resolve
 from onnx_geed.results import places_of_labels
 from onnx_geed.run.mask import Mask
 
@@ -33,7 +33,9 @@ def targeted(listed: Sequence[Tensor], given: Targets) -> dict[str, str | Path |
     GeedError
         If no tensor has the name that one is given for.
     """
-    return {t.name: value for key, value in given.items() for t in resolve(listed, key)}
+    return {
+        t.name: value for key, value in patterns_first(listed, given) for t in resolve(listed, key)
+    }
 
 
 def with_truths(
@@ -140,7 +142,8 @@ def _classes(
     if labels is None:
         raise GeedError(
             f"{bound}: needs true values: labels (--labels FILE, classes as sub-folders, or an "
-            f"array y or labels beside the data), or --target {layer.name}=FILE.npy"
+            "array y or labels beside the data: one whole number or name per sample), or --target "
+            f"{layer.name}=FILE.npy"
         )
     places, fault, cure = places_of_labels(labels, names, layer.classes)
     if places is None:

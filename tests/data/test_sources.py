@@ -31,9 +31,9 @@ def same(text, expected, labels=None):
     np.testing.assert_array_equal(rows.read(...), expected)
     np.testing.assert_array_equal(rows.read(2), expected[2])
     if labels is None:
-        assert rows.labels is None
+        assert rows.labels is None or rows.labels.values is None
     else:
-        np.testing.assert_array_equal(rows.labels, labels)
+        np.testing.assert_array_equal(rows.labels.values, labels)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

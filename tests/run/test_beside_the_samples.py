@@ -1,0 +1,201 @@
+"""What comes with the samples: results tell of it, and are held against each other by it."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import models
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import onnx_geed as geed
+from onnx_geed.cli import cli
+from onnx_geed.errors import GeedError
+from onnx_geed.results import compare
+
+IMAGES = np.random.default_rng(0).random((24, 3, 8, 8)).astype(np.float32)
+OPTIONS = {"samples": 6, "norm_samples": 10, "provider": "cpu"}
+SHARE = ["symmetry-share@logits"]
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    return models.save(models.random_cnn(0, (8, 8)), tmp_path_factory.mktemp("net") / "net.onnx")
+
+
+def labels_of(seed):
+    return np.random.default_rng(seed).integers(0, 3, len(IMAGES))
+
+
+def differ_in(a, b):
+    """What a comparison says that two results differ in; each of them is refused without force."""
+    found = compare(a, b, force=True)["differ_in"]
+    if found:
+        with pytest.raises(GeedError, match="differ in"):
+            compare(a, b)
+    else:
+        compare(a, b)
+    return found
+
+
+def test_other_feeds_are_no_comparison(tmp_path):
+    path = models.save(models.two_input(2), tmp_path / "m.onnx")
+    extra = np.random.default_rng(1).random((24, 2)).astype(np.float32)
+
+    def fed(values):
+        asked = {"measures": ["softmax-kl"], "feed": {"extra": values}, **OPTIONS}
+        return geed.measure(path, IMAGES, "C4", **asked)
+
+    first = fed(extra)
+    assert set(first["data"]["fed"]) == {"extra"}
+    assert differ_in(first, fed(extra.copy())) == []
+    assert differ_in(first, fed(extra + 1)) == ["what input extra was fed (--feed)"]
+    # Rows of samples that nobody measured are no difference.
+    idle = [i for i in range(24) if i not in first["data"]["indices"]]
+    extra[idle] += 1
+    assert differ_in(first, fed(extra)) == []
+
+
+def test_other_targets_are_no_comparison(net):
+    target = np.random.default_rng(2).random((24, 5))
+
+    def against(values):
+        return geed.measure(net, IMAGES, "C4", measures=SHARE, target={"logits": values}, **OPTIONS)
+
+    first = against(target)
+    assert set(first["data"]["targets"]) == {"logits"}
+    assert differ_in(first, against(target.copy())) == []
+    assert differ_in(first, against(target + 1)) == ["target of logits"]
+
+
+def test_other_labels_are_no_comparison_of_errors_and_one_of_anything_else(net):
+    def labelled(labels, measure=SHARE[0]):
+        return geed.measure(net, IMAGES, "C4", measures=[measure], labels=labels, **OPTIONS)
+
+    first = labelled(labels_of(1))
+    assert differ_in(first, labelled(labels_of(1))) == []
+    assert differ_in(first, labelled(labels_of(2))) == ["labels"]
+    named = labelled(np.array(["0", "1", "2"])[labels_of(1)])
+    assert differ_in(first, named) == []  # spelled otherwise: nothing can be said
+    kl = [labelled(labels_of(seed), "softmax-kl") for seed in (1, 2)]
+    assert differ_in(*kl) == []
+    # The labels of points for M are no part of the error.
+    beyond = labels_of(1)
+    beyond[first["data"]["indices"][6:]] = 2
+    assert differ_in(first, labelled(beyond)) == []
+
+
+def test_parts_and_caches_tell_the_same_of_targets(net, tmp_path):
+    target = np.random.default_rng(2).random((24, 5))
+    asked = {"measures": SHARE, "target": {"logits": target}, **OPTIONS}
+    live = geed.measure(net, IMAGES, "C4", **asked)
+    parts = [geed.measure(net, IMAGES, "C4", shard=f"{i}/2", **asked) for i in (1, 2)]
+    assert geed.merge(parts)["data"] == live["data"]
+    geed.write_cache(net, IMAGES, "C4", tmp_path / "c.geed", **asked)
+    cached = geed.measure_cache(tmp_path / "c.geed", measures=SHARE, target={"logits": target})
+    assert cached["data"] == live["data"]
+    fewer = geed.measure_cache(
+        tmp_path / "c.geed", measures=SHARE, target={"logits": target}, samples=4
+    )
+    assert fewer["data"]["targets"] != live["data"]["targets"]
+
+
+def test_a_cache_measured_on_fewer_samples_is_of_the_same_data(net, tmp_path):
+    asked = {"measures": ["latent-l2", "channel-cos"], "provider": "cpu"}
+    geed.write_cache(net, IMAGES, "C4", tmp_path / "c.geed", samples=9, norm_samples=9, **asked)
+    fewer = geed.measure_cache(tmp_path / "c.geed", samples=5, norm_samples=5)
+    live = geed.measure(net, IMAGES, "C4", samples=5, norm_samples=5, **asked)
+    assert fewer["data"]["fingerprint"] != live["data"]["fingerprint"]
+    assert differ_in(fewer, live) == []
+    changed = IMAGES.copy()
+    changed[live["data"]["indices"][3]] *= 0.5
+    other = geed.measure(net, changed, "C4", samples=5, norm_samples=5, **asked)
+    assert differ_in(fewer, other) == [
+        "what the models were fed (preprocessing, or files that have changed)"
+    ]
+    brighter = geed.measure(
+        net, IMAGES, "C4", samples=5, norm_samples=5, preprocess="mean=0.5", **asked
+    )
+    assert len(differ_in(fewer, brighter)) == 1
+
+
+def test_another_mask_is_no_comparison(tmp_path):
+    points = np.random.default_rng(3).random((6, 5, 2)).astype(np.float32)
+    path = tmp_path / "m.onnx"
+    w = models.weights("w", np.random.default_rng(4).normal(size=(2, 4)))
+    nodes = [models.node("MatMul", "x w", "h"), models.node("Relu", "h", "y")]
+    models.save(models.build(nodes, [w], [("x", 1, ["N", 5, 2])], [("y", 1, ["N", 5, 4])]), path)
+    layouts = {"input_layout": "NPX", "layout": {"y": "NPC"}, "measures": ["output-l2@y"]}
+
+    def masked(lengths):
+        real = np.arange(5) < np.array(lengths)[:, None]
+        asked = {**layouts, "samples": 6, "norm_samples": 6, "provider": "cpu"}
+        return geed.measure(path, points, "C3", mask={"x": real}, **asked)
+
+    first = masked([5, 4, 3, 5, 5, 2])
+    assert differ_in(first, masked([5, 4, 3, 5, 5, 2])) == []
+    assert differ_in(first, masked([5, 4, 3, 5, 5, 3])) == ["what is padding (--mask)"]
+
+
+BESIDE = [
+    (labels_of(1)[:23], "23 labels for 24 samples"),
+    (np.eye(3)[labels_of(1)], "24×3 labels for 24 samples"),
+    (np.random.default_rng(1).random(24), "float64 values are not classes"),
+]
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5", "mapping"])
+@pytest.mark.parametrize(("beside", "fault"), BESIDE)
+def test_what_looks_like_labels_and_is_not_used_is_said(net, tmp_path, kind, beside, fault):
+    name, data = "y", {"x": IMAGES, "y": beside}
+    if kind == "npz":
+        np.savez(tmp_path / "d.npz", **data)
+        data = tmp_path / "d.npz"
+    elif kind == "hdf5":
+        with h5py.File(tmp_path / "d.h5", "w") as file:
+            file["x"], file["y"] = IMAGES, beside
+        name, data = "/y", f"{tmp_path}/d.h5:/x"
+    result = geed.measure(net, data, "C4", measures=["softmax-kl"], **OPTIONS)
+    said = [note for note in result["notes"] if "is not used for labels" in note]
+    assert len(said) == 1
+    assert said[0].startswith(f"{name} beside the samples is not used for labels: {fault}")
+    assert result["data"]["labels"] is None
+    stated = geed.measure(net, data, "C4", measures=["softmax-kl"], labels=labels_of(1), **OPTIONS)
+    assert not any("is not used" in note for note in stated["notes"])
+
+
+def test_labels_that_fit_and_inputs_of_their_name_are_not_spoken_of(net, tmp_path):
+    np.savez(tmp_path / "d.npz", x=IMAGES, y=labels_of(1))
+    result = geed.measure(net, tmp_path / "d.npz", "C4", measures=["softmax-kl"], **OPTIONS)
+    assert result["data"]["labels"]
+    assert not any("is not used" in note for note in result["notes"])
+
+
+def test_layers_takes_no_option_that_it_does_not_use(net):
+    for option in ("--feed=a=b.npy", "--mask=a", "--labels=a.npy", "--target=a=b.npy"):
+        outcome = CliRunner().invoke(cli, ["layers", str(net), option])
+        assert outcome.exit_code == 2
+        assert "No such option" in outcome.stderr
+    outcome = CliRunner().invoke(cli, ["layers", str(net), "--preprocess", "imagenet"])
+    assert outcome.exit_code == 2
+    kept = ["--input", "x", "--input-layout", "NCHW", "--output", "logits", "--output-kind"]
+    listed = CliRunner().invoke(cli, ["layers", str(net), *kept, "embedding", "--format", "json"])
+    assert json.loads(listed.stdout)["output"] == {"name": "logits", "kind": "embedding"}
+
+
+def test_a_cache_is_described_or_checked_and_neither_beside_writing(net, tmp_path):
+    cache = str(tmp_path / "c.geed")
+    geed.write_cache(net, IMAGES, "C4", cache, **OPTIONS)
+
+    def says(*arguments):
+        outcome = CliRunner().invoke(cli, ["cache", *arguments])
+        return outcome.exit_code, outcome.stderr
+
+    assert "give one of the two" in says("--info", cache, "--verify", cache)[1]
+    for more in (["--data", "d.npy"], ["--group", "C4"], ["-o", str(tmp_path / "d.geed")]):
+        status, said = says("--info", cache, *more)
+        assert status == 2
+        assert f"{more[0]} is for writing a cache: leave it or --info out" in said
+    assert says("--info", cache)[0] == says("--verify", cache)[0] == 0
