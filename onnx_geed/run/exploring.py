@@ -320,22 +320,22 @@ def _prepared(
     prepared = prepare_run(model, data, acting, make_options(options), action)
     if list(prepared.task.source.indices) != list(part["indices"]):
         raise GeedError(
-            f"--data {data}: the samples are not those of the result, {part['source']}; give the "
-            "data that was measured"
+            f"--data {prepared.task.source.samples.source}: the samples are not those of the "
+            f"result, {part['source']}; give the data that was measured"
         )
-    _check_marks(prepared.task.source, data, part, positions)
+    _check_marks(prepared.task.source, part, positions)
     return prepared
 
 
-def _check_marks(source: Source, data: Any, part: DataPart, positions: Sequence[int]) -> None:
+def _check_marks(source: Source, part: DataPart, positions: Sequence[int]) -> None:
     """Refuse samples that are not those of the result, where it keeps marks of them."""
     marks = part.get("marks")
     for position in positions if marks else ():
         assert marks is not None
         if mark_of(source.samples[source.indices[position]]) != marks[position]:
             raise GeedError(
-                f"--data {data}: {source.label(position)} is not the one that was measured, its "
-                f"values differ; give the data that was measured, {part['source']}"
+                f"--data {source.samples.source}: {source.label(position)} is not the one that was "
+                f"measured, its values differ; give the data that was measured, {part['source']}"
             )
 
 

@@ -14,6 +14,7 @@ import onnx_geed as geed
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 from onnx_geed.results import compare
+from onnx_geed.run import explore
 
 IMAGES = np.random.default_rng(0).random((24, 3, 8, 8)).astype(np.float32)
 OPTIONS = {"samples": 6, "norm_samples": 10, "provider": "cpu"}
@@ -137,6 +138,83 @@ def test_another_mask_is_no_comparison(tmp_path):
     first = masked([5, 4, 3, 5, 5, 2])
     assert differ_in(first, masked([5, 4, 3, 5, 5, 2])) == []
     assert differ_in(first, masked([5, 4, 3, 5, 5, 3])) == ["what is padding (--mask)"]
+
+
+def test_two_tables_of_one_tensor_are_two_maps(tmp_path):
+    source = models.c4_lifting(9)
+    path = models.save(source, tmp_path / "m.onnx")
+    images = np.random.default_rng(6).random((12, 1, 9, 9)).astype(np.float32)
+    right = np.array(models.known(source)["channels"])
+    tables = {"right": right, "still": np.tile(np.arange(right.shape[1]), (4, 1))}
+    results = {}
+    for name, table in tables.items():
+        np.savez(tmp_path / f"{name}.npz", elements=["e", "r1", "r2", "r3"], channels=table)
+        results[name] = geed.measure(
+            *(path, images, "C4"),
+            measures=["unexplained@map1"],
+            output_action={"map1": tmp_path / f"{name}.npz"},
+            **OPTIONS,
+        )
+    (first,) = results["right"]["measurements"]
+    (other,) = results["still"]["measurements"]
+    assert first["output_action"] == other["output_action"] == "grid+channels"
+    assert first["table"] != other["table"]
+    (entry,) = compare(results["right"], results["still"])["measurements"]
+    assert "A's map (grid+channels) predicts better than B's map" in entry["verdict"]
+    (plain,) = geed.measure(path, images, "C4", measures=["unexplained@map1"], **OPTIONS)[
+        "measurements"
+    ]
+    assert "table" not in plain
+
+
+def test_other_components_of_vectors_are_no_comparison(tmp_path):
+    rng = np.random.default_rng(7)
+    fields = rng.random((12, 2, 6, 6)).astype(np.float32)
+    nodes = [models.conv("x", "w", "c"), models.node("Relu", "c", "out")]
+    w = models.weights("w", rng.normal(size=(2, 2, 3, 3)))
+    shape = ["N", 2, 6, 6]
+    path = models.save(
+        models.build(nodes, [w], [("x", 1, shape)], [("out", 1, shape)]), tmp_path / "m.onnx"
+    )
+
+    def measured(components):
+        return geed.measure(
+            *(path, fields, "C4"),
+            measures=["unexplained@out"],
+            input_layout="NXHW",
+            layout={"out": "NXHW"},
+            components=components,
+            **OPTIONS,
+        )
+
+    a, b = measured("right-down"), measured("right-up")
+    assert differ_in(a, measured("right-down")) == []
+    assert differ_in(a, b) == ["components (right-down, right-up)"]
+
+
+def test_scores_of_one_model_that_are_read_in_two_ways_are_no_comparison(tmp_path):
+    path = models.save(models.softmax_output(), tmp_path / "m.onnx")
+    shape = next(i.shape for i in geed.model.inputs(geed.model.load_model(path)))
+    data = np.random.default_rng(8).random((12, *shape[1:])).astype(np.float32)
+
+    def read_as(kind):
+        asked = {"measures": ["softmax-kl"], "output_kind": kind, **OPTIONS}
+        return geed.measure(path, data, "C4", **asked)
+
+    a, b = read_as("probabilities"), read_as("logits")
+    assert a["measurements"][0]["reads"] == "probabilities"
+    assert differ_in(a, b) == ["what class scores are read as (probabilities, logits)"]
+    another = {**b, "model": {**b["model"], "sha256": "0" * 64}}
+    assert differ_in(a, another) == []  # two models may well end in different ways
+
+
+def test_a_report_blames_data_that_are_not_those_measured(net):
+    result = geed.measure(net, IMAGES, "C4", **OPTIONS)
+    changed = IMAGES.copy()
+    changed[result["data"]["indices"][1]] += 0.25
+    with pytest.raises(GeedError, match=r"^--data array: sample \d+ is not the one that was meas"):
+        explore(result, net, changed, [0, 1])
+    explore(result, net, changed, [0, 2])
 
 
 BESIDE = [
