@@ -291,8 +291,9 @@ def _parts_until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitS
 def _checked_count(option: str, asked: int | None, held: int) -> int:
     if asked is None:
         return held
-    if not 1 <= asked <= held:
-        raise GeedError(f"{option} {asked}: the cache holds {held}; give 1 to {held}")
+    least = 0 if option == "--norm-samples" else 1  # without points there is no M, as in a run
+    if not least <= asked <= held:
+        raise GeedError(f"{option} {asked}: the cache holds {held}; give {least} to {held}")
     return asked
 
 

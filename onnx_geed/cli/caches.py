@@ -25,6 +25,7 @@ from onnx_geed.cli.options import (
 from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import hushed, show_as, tell
+from onnx_geed.cli.typed_options import as_typed, typed_options
 
 __all__ = ["cache"]
 
@@ -60,7 +61,10 @@ __all__ = ["cache"]
 @input_options
 @action_options
 @isolate_options
+@click.pass_context
 def cache(
+    context: click.Context,
+    /,
     model: str | Path | None,
     data: str | None,
     group: str | None,
@@ -89,9 +93,9 @@ def cache(
     if described:
         if info and verify:
             raise click.UsageError("--info and --verify: give one of the two.")
-        for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
-            if value is not None:
-                raise click.UsageError(f"{name} is for writing a cache: leave it or {asked} out.")
+        for name in typed_options(context, without=("info", "verify", "form", "quiet")):
+            option = as_typed(context, name)
+            raise click.UsageError(f"{option} is for writing a cache: leave it or {asked} out.")
         if verify:
             _verify(verify, quiet)
         show_as(form, cache_info(described), lambda content: info_table(content, bool(verify)))

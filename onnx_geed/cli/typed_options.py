@@ -10,7 +10,7 @@ import click
 
 from onnx_geed.addresses import leaf
 
-__all__ = ["refuse_executor", "refuse_settled", "typed_options"]
+__all__ = ["as_typed", "refuse_executor", "refuse_settled", "typed_options"]
 
 
 def typed_options(context: click.Context, without: Collection[str] = ()) -> dict[str, Any]:
@@ -21,6 +21,14 @@ def typed_options(context: click.Context, without: Collection[str] = ()) -> dict
         if name not in without
         and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
+
+
+def as_typed(context: click.Context, name: str) -> str:
+    """Return an option as it is typed, by the name of its parameter; an argument in capitals."""
+    for parameter in context.command.params:
+        if parameter.name == name:
+            return name.upper() if isinstance(parameter, click.Argument) else parameter.opts[-1]
+    return f"--{name.replace('_', '-')}"
 
 
 def refuse_executor(typed: Collection[str], cache: str | Path) -> None:
@@ -50,8 +58,7 @@ def refuse_settled(
         If there is one.
     """
     if settled := [name for name in typed if name not in still_open]:
-        as_typed = {one.name: one.opts[-1] for one in context.command.params}
-        option = as_typed.get(settled[0], f"--{settled[0].replace('_', '-')}")
         raise click.UsageError(
-            f"{option}: is fixed by the cache {leaf(cache)}; leave it out, or measure the model"
+            f"{as_typed(context, settled[0])}: is fixed by the cache {leaf(cache)}; leave it out, "
+            "or measure the model"
         )

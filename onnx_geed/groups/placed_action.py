@@ -182,6 +182,12 @@ def place(action: Action, layout: Layout, shape: Sequence[int]) -> LayoutAction 
             f"{', '.join(_PARTS)} (see onnx_geed.Action), or make one with "
             "onnx_geed.FunctionAction or onnx_geed.IndexAction"
         )
+    for part in ("exact", "kernel_of_action", "apply"):
+        if not callable(getattr(action, part)):
+            raise GeedError(
+                f"action {action.name!r}: {part} is a method of an action, found "
+                f"{shown(getattr(action, part))}"
+            )
     check_group(action.group)
     own = own_layout(action.name, action.layout)
     kept = "N" + "".join(layout.letters[1 + axis] for axis in layout.planes_last)

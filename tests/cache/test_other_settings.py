@@ -115,6 +115,17 @@ def test_options_that_a_cache_settles_are_named_as_they_were_typed(net, tmp_path
     assert "Did you mean 'block" in said
 
 
+def test_a_cache_can_be_measured_without_points_as_a_model_can(net, tmp_path):
+    cache = tmp_path / "c.geed"
+    geed.write_cache(net, IMAGES, "C4", cache, **OPTIONS)
+    (first, *_) = geed.measure_cache(cache, measures=["latent-l2"], norm_samples=0)["measurements"]
+    live = geed.measure(
+        net, IMAGES, "C4", measures=["latent-l2"], **{**OPTIONS, "norm_samples": 0}
+    )["measurements"][0]
+    assert first["value"] is live["value"] is None
+    assert first["unnormalised"] == live["unnormalised"]
+
+
 @pytest.mark.parametrize("layout", [None, {"block0": "NHWC"}])
 def test_a_cache_resumed_after_a_loss_has_one_layout(net, tmp_path, layout):
     asked = {"measures": ["channel-cos@block0"], "layout": layout or {}, **OPTIONS}

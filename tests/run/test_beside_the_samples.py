@@ -272,8 +272,10 @@ def test_a_cache_is_described_or_checked_and_neither_beside_writing(net, tmp_pat
         return outcome.exit_code, outcome.stderr
 
     assert "give one of the two" in says("--info", cache, "--verify", cache)[1]
-    for more in (["--data", "d.npy"], ["--group", "C4"], ["-o", str(tmp_path / "d.geed")]):
+    output = ["--output-cache", str(tmp_path / "d.geed")]
+    for more in (["--data", "d.npy"], ["--group", "C4"], ["--samples", "3"], output):
         status, said = says("--info", cache, *more)
         assert status == 2
         assert f"{more[0]} is for writing a cache: leave it or --info out" in said
+    assert "MODEL is for writing a cache" in says("--verify", cache, str(net))[1]
     assert says("--info", cache)[0] == says("--verify", cache)[0] == 0

@@ -81,6 +81,13 @@ def test_a_group_of_ones_own_measures_what_the_named_one_does(net, made, measure
             assert made == "index"
 
 
+def test_what_should_be_a_method_is_asked_for(net):
+    action = Turned()
+    action.exact = ("index",) * 4
+    with pytest.raises(geed.GeedError, match="'turned': exact is a method of an action, found"):
+        geed.measure(net, IMAGES, action=action, **OPTIONS)
+
+
 def test_a_product_of_groups_moves_feature_maps(net):
     own = geed.measure(net, IMAGES, action=ACTIONS["product"](), **OPTIONS)
     assert [r["measure"] for r in own["measurements"]].count("channel-cos") > 1
