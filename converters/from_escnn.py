@@ -305,7 +305,12 @@ def channel_table(kind: Any) -> dict[str, Any] | str:
             return f"fields {', '.join(fields)[:80]} are not permuted by {kind.gspace.name}"
         rows[name] = [int(c) for c in row]
     order = sorted(rows, key=element_order)
-    return {"elements": order, "channels": [rows[name] for name in order]}
+    table = {"elements": order, "channels": [rows[name] for name in order]}
+    if "flip" in rows:  # which of two groups have
+        moved = next(g for g, name in names if name == "flip")
+        across = np.asarray(kind.gspace.basespace_action(moved), float)[0, 0] < 0
+        table["group"] = "flip-h" if across else "flip-v"
+    return table
 
 
 def element_order(name: str) -> tuple[bool, int]:

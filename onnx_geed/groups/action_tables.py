@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.arguments import checked
-from onnx_geed.errors import GeedError, check_choice, nearest, reason_of
+from onnx_geed.errors import GeedError, check_choice, nearest, reason_of, without_secrets
 from onnx_geed.groups.action import Action, rows_known
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
+from onnx_geed.groups.factors import Motion
 from onnx_geed.groups.fit import Fit, fit_content, fit_of
 from onnx_geed.groups.group import Group
-from onnx_geed.groups.named import motions
+from onnx_geed.groups.named import group_named, motions
 from onnx_geed.groups.plane_groups import cyclic, dihedral
-from onnx_geed.groups.turns import turns_of
 from onnx_geed.groups.vectors import Matrices, Permutation
 from onnx_geed.json_text import parse_json
 from onnx_geed.text import counted
@@ -64,6 +64,9 @@ class Table:
         How it was estimated, if it was fitted to data. Then it need not compose.
     partial : bool
         Whether it belongs to a subgroup: some elements of the group may have no row.
+    group : str
+        Name of the group that it is for, where that was said: other groups have elements of the
+        same names.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Table:
     source: str
     fit: Fit | None = None
     partial: bool = False
+    group: str = ""
 
     def __post_init__(self) -> None:
         source, kind = check_value("source", self.source, str), self.kind
@@ -162,6 +166,8 @@ def table_content(table: Table) -> dict[str, Any]:
         content["fit"] = fit_content(table.fit)
     if table.partial:
         content["partial"] = True
+    if table.group:
+        content["group"] = table.group
     return content
 
 
@@ -171,8 +177,8 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     Parameters
     ----------
     content : mapping of str
-        ``elements``, one of the four tables as an array or as lists, and perhaps ``fit`` and
-        ``partial``.
+        ``elements``, one of the four tables as an array or as lists, and perhaps ``fit``,
+        ``partial`` and ``group``.
     source : str
         Its source, for messages.
 
@@ -185,7 +191,7 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     """
     kinds: list[TableKind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
-        known = ("elements", *KINDS, "fit", "partial")
+        known = ("elements", *KINDS, "fit", "partial", "group")
         hint = next((nearest(name, known) for name in content if name not in known), "")
         raise GeedError(
             f"{source}: needs 'elements' and one of {', '.join(KINDS)}; found "
@@ -205,7 +211,8 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
         )
     fit = None if content.get("fit") is None else fit_of(content["fit"], source)
     partial = bool(np.all(content.get("partial", False)))
-    return Table(tuple(map(str, elements)), kinds[0], numbers, source, fit, partial)
+    group = str(content.get("group", ""))
+    return Table(tuple(map(str, elements)), kinds[0], numbers, source, fit, partial, group)
 
 
 def rows_for(table: Table, group: Group) -> NDArray[Any]:
@@ -227,6 +234,7 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     Raises
     ------
     GeedError
+        If the table says that it is for another group.
         If an element of the group has no row, unless the table is partial, or a row names no
         element of the group.
         If the elements of a partial table are no subgroup.
@@ -234,6 +242,11 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
         If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5, the table is none of a fit, and products
         of elements are elements.
     """
+    if table.group and table.group != without_secrets(group.name):
+        raise GeedError(
+            f"{table.source}: is for group {table.group}, not for {group.name}, whose elements do "
+            "something else; give the table of this group"
+        )
     missing = [e for e in group.elements if e not in table.elements]
     extra = [e for e in table.elements if e not in group.elements]
     if extra or (missing and not table.partial):
@@ -285,27 +298,28 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
 
 
 def subgroup_table(table: Table, group: Group) -> Table | None:
-    """Read a table for C<m> or D<m> as one for a group that shares elements with it, by angle.
+    """Read a table that a model carries as one for a group, if it is for that or a related one.
 
     A model file carries the table of the largest group its layers know. Element r<k> of C<n> is
     r<km/n> of C<m>, so the rows of a smaller group can be found, and those of a larger one for the
-    elements that both have.
+    elements that both have. Rotations of space and of colours are named alike: where a table does
+    not say its group, such names are those of the plane.
 
     Returns
     -------
     Table or None
         Partial, where elements of the group have no row; ``None`` where they share the identity
-        alone, or are no rotations and mirrors.
+        alone, or the table is for another group.
     """
-    if set(table.elements) == set(group.elements):
+    if table.group == without_secrets(group.name):
         return table
-    if turns_of(group.name) is None:
+    larger = group_named(table.group) if table.group else _group_of(table.elements)
+    if larger is None and not table.group and {*table.elements} == {*group.elements}:
+        return table
+    moves = _turns(group)
+    if larger is None or _turns(larger) is None or moves is None:
         return None
-    larger = _group_of(table.elements)
-    moves = motions(group)
-    if larger is None or moves is None:
-        return None
-    element_of = dict(zip(motions(larger) or (), larger.elements, strict=True))
+    element_of = dict(zip(_turns(larger) or (), larger.elements, strict=True))
     shared = [g for g, move in enumerate(moves) if move in element_of]
     if len(shared) < 2:
         return None
@@ -315,11 +329,23 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
         elements=tuple(group.elements[g] for g in shared),
         values=table.values[rows],
         partial=len(shared) < group.order,
+        group="",
     )
 
 
 def _without_row(table: Table, group: Group) -> tuple[int, ...]:
     return tuple(g for g, element in enumerate(group.elements) if element not in table.elements)
+
+
+def _turns(group: Group) -> tuple[Motion, ...] | None:
+    """Return the rotations and mirrors of the plane that a group consists of, if it is one of them.
+
+    Also of elements behind a rotation of each sample's own: one to another they are these.
+    """
+    moves = motions(group)
+    if group.family is not None or group.small is not None or moves is None:
+        return None
+    return moves if len({*moves}) == group.order and not any(any(m.shift) for m in moves) else None
 
 
 def _group_of(elements: Sequence[str]) -> Group | None:

@@ -61,6 +61,7 @@ def _arrays_of(table: Table) -> dict[str, NDArray[Any]]:
     fit = table.fit
     assert fit is not None
     return {
+        "group": np.array(table.group),
         "elements": np.array(table.elements),
         table.kind: table.values,
         "layer": np.array(fit.layer),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data import Intake
+from onnx_geed.errors import without_secrets
 from onnx_geed.groups import Fit, LayoutAction, Table, TableKind, parse_layout
 from onnx_geed.measures import FitSums
 from onnx_geed.run.executor import in_order
@@ -288,7 +289,8 @@ def _solved(fitting: Fitting, name: str, sums: FitSums, progress: Progress | Non
     else:
         kind = "channel_matrices" if on_places else "matrices"
     fit = Fit(request.kind, name, len(fitting.indices), strength, defect, fitting.indices)
-    return Table(group.elements, kind, values, request.asked, fit)
+    name = without_secrets(group.name)
+    return Table(group.elements, kind, values, request.asked, fit, group=name)
 
 
 def with_samples(tables: Mapping[str, Table], marks: Sequence[str]) -> dict[str, Table]:

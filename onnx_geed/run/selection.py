@@ -38,6 +38,10 @@ __all__ = ["Selection", "given_tables", "layers_of", "select_tensors", "stated_t
 _MOST_EXTRA = 9
 
 
+# Elements of two groups: their names alone do not tell which is meant.
+_EITHER_FLIP = {"e", "flip"}
+
+
 @dataclass(frozen=True)
 class Selection:
     """Tensors that are measured or kept.
@@ -247,6 +251,11 @@ def given_tables(
             notes.append(f"{origin} is for another group than {group.name}: not used")
         else:
             tables[name] = table
+            if not table.group and {*table.elements} == _EITHER_FLIP:
+                notes.append(
+                    f"{origin} does not say whether it is for flip-h or flip-v (annotate writes "
+                    f"'group' of its file): it is used for {group.name}"
+                )
             if table.partial:
                 notes.append(
                     f"{origin} has a row for {len(table.elements)} of the {group.order} elements "
