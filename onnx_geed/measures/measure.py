@@ -185,10 +185,11 @@ class Measure:
         -----
         The mean of n independent elements is nearer to them than the mean over the whole group: in
         expectation, squared distances are (n − 1)/n of their correct value. The factor corrects
-        this; for distances it is the root. Cosines and divergences are not corrected, nor is
-        anything that is not compared with a mean over the whole group.
+        this; for distances it is the root. Cosines, divergences and shares of an error are not
+        corrected, nor is anything that is not compared with a mean over the whole group, nor a
+        product with another group.
         """
-        group, power = self.action.group, 2 if self.target else self.descriptor.power
+        group, power = self.action.group, self.descriptor.power
         if not group.independent or len(self.averaged) < group.order:
             return 1.0
         return float((elements / (elements - 1)) ** (power / 2))

@@ -195,7 +195,21 @@ def _not_told(result: Result, action: Action | None) -> str:
         return "the result does not say how its samples were read"
     if any(one["source"] != data["source"] for one in data.get("inputs", ())):
         return "several inputs were read from different files"
+    if fed := [*data.get("fed", ())]:
+        return f"the model was also fed {known_names(fed)}, of which a result keeps no values"
+    if "mask" in data:
+        return "padding was left out by a mask, which a result does not keep"
     return ""
+
+
+def _output_of(result: Result, model: Model, scores: Record | None) -> dict[str, str]:
+    """Return the options that name the output, and what it holds, as the result tells of them."""
+    names = [output.name for output in model.proto.graph.output]
+    layers = [*([scores["layer"]] if scores else []), *(r["layer"] for r in result["measurements"])]
+    output = next((layer for layer in layers if layer in names), names[0])
+    read = (r["reads"] for r in result["measurements"] if r["layer"] == output and "reads" in r)
+    kind = next(read, None)
+    return {"output": output} | ({} if kind is None else {"output_kind": kind})
 
 
 def _maps_to_show(result: Result) -> list[Record]:
@@ -308,6 +322,7 @@ def _prepared(
         "layout": layouts,
         "engine": "kernels",
         "output_action": dict(tables),
+        **_output_of(result, model, scores),
     }
     if action is not None:
         del options["interpolation"]

@@ -113,7 +113,8 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
     members, half = plan.exact_subgroup(measure), tuple(group.half)
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
     correction = measure.correction(group.order)
-    independent = group.independent and measure.averaged != (0,)
+    drawn = group.order if group.independent else group.independent_side
+    drawn = 0 if measure.averaged == (0,) else drawn
     return MeasuredAs(
         *(measure.name, measure.layer, layout, measure.action.name, tuple(group.elements)),
         target=measure.target,
@@ -128,7 +129,7 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         trials=measure.descriptor.view == "classes" and measure.places is None,
         background=measure.background,
         notes=tuple(notes),
-        on_independence=_independence(measure, group.order, correction) if independent else "",
+        on_independence=_independence(measure, drawn, correction) if drawn else "",
         without_table=without_row(measure.action),
         averaged=measure.averaged if 1 < len(measure.averaged) < group.order else (),
         reads=measure.reads if measure.descriptor.view == "scores" and not measure.target else "",
@@ -143,7 +144,7 @@ def _independence(measure: Measure, n: int, correction: float) -> str:
             f"not corrected: the mean of {n} independent elements is closer to them than the mean "
             "over the whole group, so the value is too close to perfect"
         )
-    what = "squared distances" if measure.target or measure.descriptor.power == 2 else "distances"
+    what = "squared distances" if measure.descriptor.power == 2 else "distances"
     root = "" if what.startswith("squared") else "√"
     return (
         f"{what} are multiplied by {root}(n/(n−1)) = {correction:.4g}: the mean of {n} "

@@ -13,6 +13,7 @@ from large_pages import explored, of_layers
 
 from onnx_geed import GeedError, fit_actions, measure
 from onnx_geed.cli import cli
+from onnx_geed.model import inputs, load_model
 from onnx_geed.report import samples_to_show
 from onnx_geed.report.explorer import explorer
 from onnx_geed.results import read_record
@@ -222,3 +223,41 @@ def test_a_table_of_a_layer_that_is_not_shown_is_read_too(tmp_path):
     code, output = run(f"elsewhere={bad}", tmp_path / "r.json", tmp_path / "o.json")
     assert (code, "has no effect" in output, "--model other.onnx" in output) == (2, True, True)
     assert not page.exists()
+
+
+def test_of_several_outputs_the_measured_one_is_run(tmp_path):
+    source = models.random_cnn(0, (8, 8))
+    source.graph.output.append(onnx.helper.make_tensor_value_info("latent", 1, ["N", None]))
+    path = models.save(source, tmp_path / "m.onnx")
+    x = np.random.default_rng(1).random((9, 3, 8, 8)).astype(np.float32)
+    result = measure(path, x, "C4", output="logits", samples=4, provider="cpu")
+    shown = explore(result, path, x, [0, 1])
+    assert shown.layers
+    assert shown.probabilities.shape[:2] == (2, 4)
+    maps = measure(
+        *(path, x, "C4"), output="latent", samples=4, measures=["channel-cos"], provider="cpu"
+    )
+    assert explore(maps, path, x, [0]).layers
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_scores_are_read_as_they_were(tmp_path, kind):
+    path = models.save(models.softmax_output(), tmp_path / "m.onnx")
+    shape = next(i.shape for i in inputs(load_model(path)))
+    x = np.random.default_rng(1).random((9, *shape[1:])).astype(np.float32)
+    asked = {"samples": 4, "output_kind": kind, "measures": ["softmax-kl"], "provider": "cpu"}
+    shown = explore(measure(path, x, "C4", **asked), path, x, [0]).probabilities[0, 0]
+    session = onnxruntime.InferenceSession(str(path))
+    first = int(np.random.default_rng(0).permutation(9)[0])
+    (given,) = session.run(None, {"x": x[first : first + 1]})[0]
+    softened = np.exp(given) / np.exp(given).sum()
+    np.testing.assert_allclose(shown, softened if kind == "logits" else given, rtol=1e-5)
+
+
+def test_what_a_result_does_not_keep_is_said(tmp_path):
+    path = models.save(models.two_input(2), tmp_path / "m.onnx")
+    x = np.random.default_rng(1).random((9, 3, 8, 8)).astype(np.float32)
+    feed = {"extra": np.ones((9, 2), dtype=np.float32)}
+    result = measure(path, x, "C4", feed=feed, samples=4, provider="cpu")
+    (note,) = explore(result, path, x, [0]).notes
+    assert "the model was also fed extra, of which a result keeps no values" in note

@@ -97,6 +97,32 @@ def test_distances_are_corrected_by_the_root_and_cosines_are_not(tmp_path):
     assert not moving["measurements"][0]["notes"]
 
 
+@pytest.mark.parametrize("group", ["SO3~2", "SO3~3", "O3~2"])
+def test_a_share_of_the_error_is_a_share(tmp_path, group):
+    """All of the error of an odd network comes from the group; no more can."""
+    x, y = points(12, 3, seed=2), np.full((12, 9), 2.0)  # the mean over all rotations
+    options = {"layout": {"y": "NK"}, "measures": ["symmetry-share@y"], "target": {"y": y}}
+    (record,) = measured(tmp_path, turned_and_shifted(), group, x, samples=9, **options)[
+        "measurements"
+    ]
+    n = int(group[-1])
+    assert record["value"] <= 1
+    assert record["value"] == pytest.approx((n - 1) / n, abs=0.2)
+    assert any("not corrected" in note for note in record["notes"])
+
+
+def test_products_with_independent_elements_are_said_to_be_uncorrected(tmp_path):
+    options = {"measures": ["output-l2", "unexplained"], "layout": {"y": "NK"}}
+    alone = measured(tmp_path, turned_and_shifted(), "SO3~3", points(9, 3), **options)
+    product = measured(tmp_path, turned_and_shifted(), "SO3~3*S3", points(9, 3), **options)
+    for one, other in zip(alone["measurements"], product["measurements"], strict=True):
+        assert any("are multiplied by" in note for note in one["notes"])
+        assert any("not corrected: the mean of 3 indep" in note for note in other["notes"])
+    # Evenly spread elements need none, in a product either.
+    even = measured(tmp_path, turned_and_shifted(), "SO3~24*S3", points(9, 3), **options)
+    assert not any("independent" in note for r in even["measurements"] for note in r["notes"])
+
+
 def test_what_a_group_is_stands_in_the_result(tmp_path):
     kinds = {}
     for group in ("SO3~5", "SO3~24", "S12~4", "O"):
