@@ -34,6 +34,7 @@ __all__ = [
     "factors_of",
     "group_named",
     "motions",
+    "moves_places",
     "parse_group",
     "recorded_group",
 ]
@@ -79,6 +80,16 @@ def factors_of(group: Group) -> tuple[Factor, ...]:
         f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
         f"image is not known: take onnx_geed.parse_group({group.name!r})"
     )
+
+
+def moves_places(group: Group) -> bool:
+    """Tell whether a group moves anything but channels and values, or is not known not to."""
+    if group.small is not None:
+        return True
+    try:
+        return any(factor.axes != "C" for factor in factors_of(group))
+    except GeedError:
+        return True
 
 
 def motions(group: Group) -> tuple[Motion, ...] | None:

@@ -125,7 +125,7 @@ if TYPE_CHECKING:
     from onnx_geed.measures.scores import (
         ProbabilityError as ProbabilityError,
         check_probabilities as check_probabilities,
-        classes_under as classes_under,
+        classes_of_x as classes_of_x,
         log_probabilities as log_probabilities,
         moved_classes as moved_classes,
         predicted_classes as predicted_classes,

@@ -23,9 +23,9 @@ from onnx_geed.measures.scores import (
     ProbabilityError,
     check_logits,
     check_scores,
+    classes_of_x,
     log_means,
     log_probabilities,
-    predicted_classes,
 )
 
 __all__ = [
@@ -199,10 +199,9 @@ def _classes_moved_back(measure: Measure, y: NDArray[Any]) -> F64:
     moved = []
     for g in range(y.shape[1]):
         scores = y[:, g, None] if places is None else places.back(g, y[:, g])
-        classes = predicted_classes(scores, measure.reads)
         table = action.table[g] if isinstance(action, Permutation) else None
         table = table if places is None else places.back_of_classes(g)
-        moved.append(classes if table is None else table[classes])
+        moved.append(classes_of_x(scores, measure.reads, table))
     return np.stack(moved, axis=1)[..., None].astype(np.float64)
 
 

@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_geed.groups import tables_of
+from onnx_geed.groups import Permutation, tables_of
 from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
+from onnx_geed.measures.scores import moved_classes
 from onnx_geed.model import Nodes
 
 __all__ = [
     "class_count_nodes",
     "class_nodes",
-    "moved_back_class_nodes",
     "place_class_nodes",
     "predicted_class_nodes",
 ]
@@ -22,22 +22,30 @@ __all__ = [
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 
 
-def class_nodes(nodes: Nodes, scores: str, kind: str, length: int) -> str:
-    """Return the class (N, n', 1, P) that scores (N, n', k, P) in float64 are for."""
+def class_nodes(
+    nodes: Nodes,
+    scores: str,
+    kind: str,
+    length: int,
+    table: NDArray[np.int64] | None = None,
+    places: int = 1,
+) -> str:
+    """Return the class of x (N, n', 1, P) that scores (N, n', k, P) of f(gx) in float64 are for.
+
+    By a table (n', k) they are moved back before they are compared, as :func:`classes_of_x` does.
+    """
     if length == 1:
         one = nodes.number(1)
         other = nodes.add("Sub", [one if kind == "probabilities" else scores, scores], "other")
         scores = nodes.add("Concat", [other, scores], "both", axis=2)
+    if table is not None:
+        count, length = table.shape
+        back = np.argsort(table, axis=1) + np.arange(count)[:, None] * length
+        where = nodes.constant("table/back", back.ravel().astype(np.int32))
+        rows = nodes.reshape(scores, [-1, count * length, places], "table/rows")
+        ordered = nodes.gather(rows, where, 1, "table/ordered")
+        scores = nodes.reshape(ordered, [-1, count, length, places], "table/of_x")
     return nodes.add("ArgMax", [scores], "class", axis=2, keepdims=1)
-
-
-def moved_back_class_nodes(nodes: Nodes, classes: str, table: NDArray[np.int64]) -> str:
-    """Return the class of x that each of classes (N, n', 1, P) stands for, by a table (n', k)."""
-    count, length = table.shape
-    starts = nodes.constant("table/starts", np.arange(count)[:, None, None] * length)
-    entries = nodes.add("Add", [classes, starts], "table/entries")
-    flat = nodes.constant("table", table.ravel().astype(np.int64))
-    return nodes.gather(flat, entries, 0, "class/back")
 
 
 def place_class_nodes(nodes: Nodes, measure: Measure, scores: str, layer: Layer) -> str:
@@ -56,10 +64,9 @@ def place_class_nodes(nodes: Nodes, measure: Measure, scores: str, layer: Layer)
     """
     assert measure.places is not None
     table = tables_of(measure.action).channels
-    classes = class_nodes(nodes, scores, measure.reads, layer.channels)
-    if table is not None:
-        classes = moved_back_class_nodes(nodes, classes, table)
-    shape = [-1, measure.action.group.order, measure.places.inside.shape[1]]
+    compared = measure.places.inside.shape[1]
+    classes = class_nodes(nodes, scores, measure.reads, layer.channels, table, compared)
+    shape = [-1, measure.action.group.order, compared]
     return nodes.cast(nodes.reshape(classes, shape, "by_place"), _FLOAT, "float32")
 
 
@@ -91,10 +98,18 @@ def class_count_nodes(nodes: Nodes, measure: Measure, y: str, layer: Layer) -> s
     return nodes.reshape(nodes.total(hits, 3, "counts"), [-1, layer.classes], "counts/flat")
 
 
-def predicted_class_nodes(nodes: Nodes, y: str, kind: str, length: int) -> str:
-    """Return the class (N, n) that each of class scores (N, n, k) is for, in float64."""
-    if length == 1:  # one score tells two classes apart, as :func:`predicted_classes` has it
-        one = nodes.constant("one", np.float32(1))
-        other = nodes.add("Sub", [one if kind == "probabilities" else y, y], "other")
-        y = nodes.add("Concat", [other, y], "both", axis=2)
-    return nodes.cast(nodes.add("ArgMax", [y], "largest", axis=2, keepdims=0), _DOUBLE, "float64")
+def predicted_class_nodes(nodes: Nodes, measure: Measure, y: str, layer: Layer) -> str:
+    """Return the class (N, n) that each of class scores (N, n, k) is for, in float64.
+
+    Where φ_Y permutes the classes, that to which it moves the class of x.
+    """
+    n, length = measure.action.group.order, layer.point_length
+    table = measure.action.table if isinstance(measure.action, Permutation) else None
+    scores = nodes.reshape(nodes.cast(y, _DOUBLE, "scores"), [-1, n, length, 1], "by_place")
+    classes = class_nodes(nodes, scores, measure.reads, length, table)
+    if table is not None:
+        moved = moved_classes(measure.action, layer.classes)
+        starts = nodes.constant("moved/starts", np.arange(n)[:, None, None] * layer.classes)
+        entries = nodes.add("Add", [classes, starts], "moved/entries")
+        classes = nodes.gather(nodes.constant("moved", moved.ravel()), entries, 0, "class/moved")
+    return nodes.cast(nodes.reshape(classes, [-1, n], "flat"), _DOUBLE, "float64")

@@ -22,7 +22,7 @@ from onnx_geed.groups import (
     tables_of,
 )
 from onnx_geed.measures.graph_actions import moved_back, moved_rows
-from onnx_geed.measures.graph_classes import class_nodes, moved_back_class_nodes
+from onnx_geed.measures.graph_classes import class_nodes
 from onnx_geed.measures.graph_formulas import PairNodes, sum_of_squares
 from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
@@ -324,9 +324,8 @@ def _deviations_at_places(
         scores = moved_back(nodes, scores, places.moves, chosen, length * action.fixed)
     scores = nodes.reshape(scores, [-1, count, length, compared], "by_place")
     if measure.descriptor.view == "classes":
-        points = class_nodes(nodes, scores, measure.reads, length)
-        if table is not None:
-            points = moved_back_class_nodes(nodes, points, table[list(chosen)])
+        of_x = None if table is None else table[list(chosen)]
+        points = class_nodes(nodes, scores, measure.reads, length, of_x, compared)
         points = nodes.cast(points, _DOUBLE, "classes/float64")
         only = nodes.constant("itself", np.array(averaged, dtype=np.int64))
         reference = nodes.gather(points, only, 1, "of_itself")

@@ -81,6 +81,12 @@ class Layer:
         return bool(known) and int(np.prod(self.kept_shape[layout.channels :])) == 1
 
     @property
+    def axes_known(self) -> bool:
+        """Whether the layout says what each axis is, or all but one of them have a single place."""
+        several = sum(length > 1 for length in self.shape)
+        return several < 2 or len(self.shape) == parse_layout(self.layout).rank - 1
+
+    @property
     def shape_text(self) -> str:
         """The shape as messages show it, with the batch axis."""
         return f"(N, {', '.join(map(str, self.shape))})"

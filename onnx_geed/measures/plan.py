@@ -23,6 +23,7 @@ from onnx_geed.groups import (
     Table,
     Trivial,
     layout_action,
+    moves_places,
     parse_layout,
     vector_action,
     with_channels,
@@ -386,6 +387,12 @@ def _whole_action(
     # A vector stays in place under any group, an own one too.
     if len(layer.shape) == 1 and layer.layout in ("NK", "NC") and table is None:
         return Trivial(group)
+    if not layer.axes_known and moves_places(group):
+        raise GeedError(
+            f"{bound}: the axes of {layer.shape_text} are not known, and so not how {group.name} "
+            f"moves them: state them with --layout, such as {layer.name}={_scores_example(layer)} "
+            "(NTD:<H>x<W> for tokens on a grid; C and K are axes that stay)"
+        )
     try:
         action = by_letters(parse_layout(layer.layout), layer.kept_shape)
     except GeedError as error:

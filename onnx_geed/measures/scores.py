@@ -17,7 +17,7 @@ __all__ = [
     "check_logits",
     "check_probabilities",
     "check_scores",
-    "classes_under",
+    "classes_of_x",
     "log_means",
     "log_probabilities",
     "log_ratios",
@@ -198,6 +198,32 @@ def predicted_classes(y: NDArray[Any], kind: str) -> I64:
     return np.asarray(np.argmax(y, axis=-1), dtype=np.int64)
 
 
+def classes_of_x(y: NDArray[Any], kind: str, table: I64 | None) -> I64:
+    """Return the class of x that each row of class scores of f(gx) is for.
+
+    Parameters
+    ----------
+    y : ndarray, shape (..., n)
+        As :func:`predicted_classes` takes them.
+    kind : {"logits", "probabilities"}
+        Kind of the scores.
+    table : ndarray of int64, shape (n,), optional
+        The permutation of the classes by φ_Y(g), of two for a single score; ``None`` for none.
+
+    Returns
+    -------
+    ndarray of int64, shape (...)
+        The first of the largest in the order of x: scores are moved back before they are compared,
+        so that those which tie are for the same class under every element.
+    """
+    if table is None:
+        return predicted_classes(y, kind)
+    if y.shape[-1] == 1:
+        other = np.float32(1) - y if kind == "probabilities" else np.zeros_like(y)
+        y = np.concatenate([other, y], axis=-1)
+    return predicted_classes(y[..., np.argsort(table)], kind)
+
+
 def moved_classes(action: Action, count: int) -> I64:
     """Return where each element moves each class.
 
@@ -217,26 +243,3 @@ def moved_classes(action: Action, count: int) -> I64:
     # Moving gathers: out[c] = in[table[c]], so that class table[c] comes to stand at c.
     moved: I64 = np.stack([np.argsort(action.apply(g, classes)) for g in range(action.group.order)])
     return moved
-
-
-def classes_under(classes: I64, own: Action, common: Action, count: int) -> I64:
-    """Return classes that a sample's own action moved as a common one would have moved them.
-
-    Parameters
-    ----------
-    classes : ndarray of int64, shape (N, n)
-        Of f(gx).
-    own, common : Action
-        φ_Y for these samples, and for all: trivial or permutations, of n elements.
-    count : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of int64, shape (N, n)
-        The same class of x, as ``common`` moves it.
-    """
-    of_x = np.argsort(moved_classes(own, count), axis=1)
-    moved = np.take_along_axis(moved_classes(common, count), of_x, axis=1)
-    found: I64 = np.take_along_axis(moved, classes.T, axis=1).T
-    return found

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.groups import parse_layout
 from onnx_geed.measures import Plan
 from onnx_geed.results import InputDistances
+from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.source import Source
 from onnx_geed.text import counted
 
@@ -137,8 +140,16 @@ def gain_notes(inputs: InputDistances, points: int) -> list[str]:
     ]
 
 
+def _real(source: Source, own: MovedInput, array: NDArray[Any], position: int) -> NDArray[Any]:
+    """Return a sample, or its orbit, without what is padding."""
+    if source.mask is None:
+        return array
+    kept = parse_layout(own.layout).kept
+    return source.mask.clear_input(kept, array, source.indices[position])
+
+
 def _input(source: Source, position: int) -> NDArray[np.float32]:
-    parts = [own.identity(position).ravel() for own in source.moved]
+    parts = [_real(source, own, own.identity(position), position).ravel() for own in source.moved]
     return np.concatenate(parts).astype(np.float32, copy=False)
 
 
@@ -146,7 +157,7 @@ def _moved(source: Source, position: int) -> F64:
     """Return ‖gx − x‖ of a sample, (n,)."""
     squares = np.zeros(source.action.group.order)
     for own in source.moved:
-        orbit = own.orbit(position).astype(np.float64)
+        orbit = _real(source, own, own.orbit(position), position).astype(np.float64)
         away = (orbit - orbit[0]).reshape(len(orbit), -1)
         squares += np.square(away).sum(axis=1)
     return np.sqrt(squares)

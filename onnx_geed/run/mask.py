@@ -16,6 +16,7 @@ from onnx_geed.groups import Group, LayoutAction, layout_action, parse_layout
 from onnx_geed.measures import Layer
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
+from onnx_geed.text import counted
 
 __all__ = ["Mask", "make_mask"]
 
@@ -97,6 +98,49 @@ class Mask:
                 array = np.where(kept, array, np.float32(0))
             cleared[name] = array
         return cleared
+
+    def clear_input(self, kept: str, array: NDArray[Any], index: int) -> NDArray[Any]:
+        """Set padding to zero in a sample of an input, or in its orbit under what moves no padding.
+
+        Parameters
+        ----------
+        kept : str
+            Letters of the sample's axes.
+        array : ndarray, shape (..., *axes)
+            The sample.
+        index : int
+            Which sample it is.
+        """
+        real, ahead = self.real[index], array.ndim - len(kept)
+        for axis, letter in enumerate(kept):
+            if letter == self.letter and array.shape[ahead + axis] == len(real):
+                sides = [1] * len(kept)
+                sides[axis] = len(real)
+                array = np.where(real.reshape(sides), array, array.dtype.type(0))
+        return array
+
+    def unmasked(self, layers: Mapping[str, Layer]) -> list[str]:
+        """Say which tensors have padding that is not known, since their lines have another length.
+
+        Returns
+        -------
+        list of str
+            Notes on the run.
+        """
+        length, others = self.real.shape[1], {}
+        for name, layer in layers.items():
+            letters = "" if layer.layout == "?" else parse_layout(layer.layout).letters[1:]
+            known = len(letters) == len(layer.shape) and self.letter in letters
+            if known and not self._axes(layer):
+                others[name] = layer.shape[letters.index(self.letter)]
+        if not others:
+            return []
+        name, own = next(iter(others.items()))
+        further = f" and {counted(len(others) - 1, 'other')}" if len(others) > 1 else ""
+        return [
+            f"--mask: is of {length} entries along {self.letter}, and {name}{further} of {own}: "
+            "what is padding there is not known, and is measured too"
+        ]
 
     def real_places(self, layer: Layer, indices: Sequence[int]) -> NDArray[np.float32] | None:
         """Return 1 for what is real of a tensor and 0 for padding, in kept order.

@@ -1,11 +1,13 @@
-"""Notes on the group that a run is under, before anything is run."""
+"""The group that a run is under: what it does not go with, and notes on it, before a run."""
 
 from __future__ import annotations
 
-from onnx_geed.groups import Group
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Action, Group
+from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
 
-__all__ = ["group_notes"]
+__all__ = ["check_family", "check_small", "group_notes"]
 
 # Numbers up to this many 255ths change nothing that is seen; they are meant as factors or shares.
 _UNSEEN = 2.0
@@ -29,6 +31,46 @@ def group_notes(group: Group, options: Options) -> list[str]:
     if group.changes_values and options.interpolation != Options.interpolation:
         notes.append(f"--interpolation has no effect: {group.name} resamples nothing")
     return [*notes, *_unseen(group)]
+
+
+def check_small(group: Group, action: Action | None, options: Options) -> None:
+    """Refuse what small motions do not go with."""
+    if action is not None:
+        raise GeedError(
+            f"group {group.name}: moves images by itself; leave the action out, or give one of a "
+            "group"
+        )
+    if options.references:
+        raise GeedError(
+            f"--references: need inverses of elements, and {group.name} has none; leave it out"
+        )
+    if options.output_action:
+        raise GeedError(
+            "an output action describes the elements of a group, not the small motions of "
+            f"{group.name}, under which tensors move by their letters; leave it out, or take "
+            "another group"
+        )
+
+
+def check_family(group: Group, action: Action | None, options: Options) -> None:
+    """Refuse what families do not go with."""
+    if action is not None:
+        raise GeedError(
+            f"group {group.name}: says itself what it does to the input; leave the action out, or "
+            "give one of a group"
+        )
+    if options.references:
+        raise GeedError(
+            f"--references: need inverses of elements, and {group.name} is a family, which has "
+            "none; leave it out"
+        )
+    for layer, value in options.output_action.items():
+        if parse_fit(layer, value) is None:
+            raise GeedError(
+                f"--output-action {layer}: describes the elements of a group, but {group.name} is "
+                "a family, without compositions to check it by: fit it instead, as with "
+                f"--output-action {layer}=fit:linear"
+            )
 
 
 def _unseen(group: Group) -> list[str]:

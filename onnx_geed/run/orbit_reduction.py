@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout
+from onnx_geed.groups import Permutation, parse_layout
 from onnx_geed.measures import (
     Known,
     Measure,
@@ -21,12 +21,13 @@ from onnx_geed.measures import (
     by_sample,
     channel_sums_of_orbits,
     class_counts,
-    classes_under,
+    classes_of_x,
     count_places,
     deviations_of_orbits,
     deviations_of_sums,
     errors_of_orbits,
     measured_at_places,
+    moved_classes,
     orbit_deviations,
     predicted_classes,
     view,
@@ -306,11 +307,12 @@ def _predicted(plan: Plan, measure: Measure, y: F32, first: int) -> NDArray[np.i
 
     Where each sample has elements of its own, those move its classes.
     """
-    classes, own = predicted_classes(y, measure.reads), measure.of(first)
-    if own is measure:
-        return classes
-    count = plan.layers[measure.layer].classes
-    return classes_under(classes, own.action, measure.action, count)
+    own = measure.of(first).action
+    if not isinstance(own, Permutation):
+        return predicted_classes(y, measure.reads)
+    rows = [classes_of_x(y[:, g], measure.reads, own.table[g]) for g in range(y.shape[1])]
+    moved = moved_classes(measure.action, plan.layers[measure.layer].classes)
+    return np.stack([moved[g][classes] for g, classes in enumerate(rows)], axis=1)
 
 
 def _error_statistics(

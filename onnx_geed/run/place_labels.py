@@ -26,6 +26,8 @@ def bind_background(
     labels: NDArray[Any] | None,
     background: int | str | None,
     names: Sequence[str] | None,
+    mask: Mask | None = None,
+    indices: Sequence[int] = (),
 ) -> Plan:
     """Return a plan whose measures of class scores at places know which class is background.
 
@@ -39,6 +41,10 @@ def bind_background(
         The class as the user states it.
     names : sequence of str, optional
         The model's classes, in the order of its outputs.
+    mask : Mask, optional
+        What is padding, whose labels do not count.
+    indices : sequence of int
+        D, where there is a mask.
 
     Returns
     -------
@@ -58,6 +64,8 @@ def bind_background(
     Choice: with labels, and where no background is stated, the most common label of D is taken.
     """
     dense = [m for m in plan.measures if m.places is not None]
+    if labels is not None and mask is not None:
+        labels = _without_padding(plan, dense, labels, mask, indices)
     if labels is not None:
         _check_labels(plan, dense, labels)
     if background is not None:
@@ -82,6 +90,20 @@ def bind_background(
         return plan
     bound = tuple(replace(m, background=number) if m in dense else m for m in plan.measures)
     return replace(plan, measures=bound, notes=(*plan.notes, *notes))
+
+
+def _without_padding(
+    plan: Plan,
+    dense: Sequence[Measure],
+    labels: NDArray[Any],
+    mask: Mask,
+    indices: Sequence[int],
+) -> NDArray[Any]:
+    """Return labels (N, ...) with none at places that are padding."""
+    for layer in (plan.layers[m.layer] for m in dense):
+        if _fit(layer, labels) and (real := mask.real_places(layer, indices)) is not None:
+            return np.where(real[:, 0] > 0, labels, -1)
+    return labels
 
 
 def known_places(

@@ -40,7 +40,6 @@ from onnx_geed.run.fit_requests import (
     fit_samples,
     fits_to_make,
     judged_tables,
-    parse_fit,
     refuse_fits,
     requested_fits,
 )
@@ -50,7 +49,7 @@ from onnx_geed.run.job import EngineName, Network, Task, pieces
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.moving import check_tables, tables_of_run
-from onnx_geed.run.on_group import group_notes
+from onnx_geed.run.on_group import check_family, check_small, group_notes
 from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
@@ -187,9 +186,9 @@ def prepare_run(
     """
     acting = with_components(_acting_group(group, action), options.components)
     if acting.small is not None:
-        _check_small(acting, action, options)
+        check_small(acting, action, options)
     if acting.family is not None:
-        _check_family(acting, action, options)
+        check_family(acting, action, options)
     acting = clipping(acting) if options.clip else acting
     requests = [parse_request(text) for text in options.measures]
     check_goes_with_group((request.measure for request in requests), acting)
@@ -282,7 +281,7 @@ def prepare_run(
             mask=source.mask,
             allowed=options.allowed,
         )
-        plan = bind_background(plan, of_d, options.background, classes)
+        plan = bind_background(plan, of_d, options.background, classes, source.mask, drawn)
         return plan.drawn(options.seed, source.indices)
 
     measured = ((request.measure, layers[tensor.name]) for request, tensor in selection.requested)
@@ -304,7 +303,8 @@ def prepare_run(
     plan = planned(tables)
     check_fits_measured(plan, fits)
     check_given_measured(listed, options, plan)
-    plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
+    on_mask = [] if source.mask is None else source.mask.unmasked(plan.layers)
+    plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *on_mask, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if share.batch > 1:
         parts = pieces(acting.order, min(share.batch, acting.order))
@@ -429,46 +429,6 @@ def _check_trips(source: Source) -> None:
             "independently, without inverses: leave it out, or take evenly spread elements such "
             "as SO3~24"
         )
-
-
-def _check_small(group: Group, action: Action | None, options: Options) -> None:
-    """Refuse what small motions do not go with."""
-    if action is not None:
-        raise GeedError(
-            f"group {group.name}: moves images by itself; leave the action out, or give one of a "
-            "group"
-        )
-    if options.references:
-        raise GeedError(
-            f"--references: need inverses of elements, and {group.name} has none; leave it out"
-        )
-    if options.output_action:
-        raise GeedError(
-            "an output action describes the elements of a group, not the small motions of "
-            f"{group.name}, under which tensors move by their letters; leave it out, or take "
-            "another group"
-        )
-
-
-def _check_family(group: Group, action: Action | None, options: Options) -> None:
-    """Refuse what families do not go with."""
-    if action is not None:
-        raise GeedError(
-            f"group {group.name}: says itself what it does to the input; leave the action out, or "
-            "give one of a group"
-        )
-    if options.references:
-        raise GeedError(
-            f"--references: need inverses of elements, and {group.name} is a family, which has "
-            "none; leave it out"
-        )
-    for layer, value in options.output_action.items():
-        if parse_fit(layer, value) is None:
-            raise GeedError(
-                f"--output-action {layer}: describes the elements of a group, but {group.name} is "
-                "a family, without compositions to check it by: fit it instead, as with "
-                f"--output-action {layer}=fit:linear"
-            )
 
 
 def check_inputs(prepared: Prepared) -> None:

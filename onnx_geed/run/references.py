@@ -23,6 +23,7 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
+from onnx_geed.run.between_samples import over_real
 from onnx_geed.run.job import Task
 from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.prepare import Prepared
@@ -171,12 +172,14 @@ def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: i
     rows, feeds = source.main.trip_rows(position), source.trip_inputs(position)
     arrays = run_rows(source, runner, rows, feeds, task.batch)
     check_rows(source, runner, rows, feeds, arrays, task.batch, [position])
+    shares: dict[str, NDArray[np.float64] | None] = dict.fromkeys(arrays)
     if source.mask is not None:
         # Every round trip ends where it began, and so does its padding.
         indices, stay = [source.indices[position]], [0] * (n + 1)
         trips = {name: array[None] for name, array in arrays.items()}
         arrays = source.mask.clear(task.plan.layers, trips, indices, stay)
         arrays = {name: array[0] for name, array in arrays.items()}
+        shares = {k: source.mask.share(task.plan.layers[k], indices) for k in arrays}
     reduced = []
     for measure in measures:
         layer = task.plan.layers[measure.layer]
@@ -185,7 +188,8 @@ def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: i
                 f"the model gave NaN or infinity: {source.label(position)}, a round trip of the "
                 f"references, tensor {measure.layer!r}; check the preprocessing"
             )
-        y = view(layer, measure, arrays[measure.layer][None])[0]
+        share = shares[measure.layer]
+        y = over_real(measure, view(layer, measure, arrays[measure.layer][None]), share)[0]
         still = _under_trivial(measure)
         if measure.descriptor.of_error:
             truth = task.plan.truths[measure.layer][position : position + 1]
@@ -194,7 +198,10 @@ def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: i
         trip = orbit_deviations(still, np.ascontiguousarray(y[::-1][:n]))[0]
         back = trip[still.counted].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
-        reduced.append(Trips(float(back), _output_trip(measure.of(position), y[0]), float(again)))
+        output = _output_trip(measure.of(position), y[0])
+        # Means over places: padding has added nothing to them.
+        real = 1.0 if share is None or measure.places is None else float(share[0])
+        reduced.append(Trips(float(back / real), output / real, float(again / real)))
     return reduced
 
 

@@ -141,8 +141,7 @@ def write_measures(
             if measure.background is not None and parts.at_places:
                 give(parts.at_places, "at places", measure, n, places)
         if scores and doubt and measure.places is None:
-            length = layer.point_length
-            number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
+            number = predicted_class_nodes(own.within("class"), measure, y, layer)
             give(number, "class", measure, n)
         if members and not set(measure.averaged) <= set(members):
             of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
