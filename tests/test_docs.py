@@ -237,7 +237,8 @@ def test_the_result_format_has_just_these_fields(written):
     # Of several inputs, of other components than usual, and of small motions and families.
     of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit", "clip"}
     of_group |= {"backgrounds", "members"}
-    optional = {"data": {"inputs", "masks"}, "group": of_group, "runtime": {"isolated"}}
+    beside = {"inputs", "masks", "fed", "targets", "mask"}
+    optional = {"data": beside, "group": of_group, "runtime": {"isolated"}}
     for part, further in optional.items():
         assert section(page, part) == set(result[part]) | further
     kinds = set()
@@ -252,6 +253,8 @@ def test_the_result_format_has_just_these_fields(written):
             "gain",
             "without_table",
             "averaged",
+            "reads",
+            "table",
         }
         optional -= set(entry)
         assert section(page, "An entry of measurements") == set(entry) | optional

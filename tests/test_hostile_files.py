@@ -82,7 +82,7 @@ def test_an_archive_that_is_not_packed_is_read_in_slices_where_it_is_large(tmp_p
     assert len(rows.files()) == 1
     assert all(np.array_equal(rows.read(i), X[i]) for i in range(5))
     assert np.array_equal(rows.read(...), X)
-    assert list(rows.labels) == [0, 1, 2, 3, 4]
+    assert list(rows.labels.values) == [0, 1, 2, 3, 4]
     assert not open_rows(f"{tmp_path}/x.npz:x", allowed=X.nbytes).files()
     assert np.array_equal(open_rows(f"{tmp_path}/packed.npz", allowed=X.nbytes).read(...), X)
     with pytest.raises(GeedError, match=r"needs 3\.8 KiB .* at most 1000 bytes .* as an \.npy"):

@@ -67,7 +67,7 @@ _TRIED_OUT: dict[str, Any] = {
 
 # Options of a whole run, which the file has no part in, and what to do with them.
 _OF_A_RUN = (
-    ("labels", "target", "layers", "references", "untrained", "interval", "precision", "engine"),
+    ("labels", "target", "layers", "references", "untrained"),
     "has no effect on a compiled measurement, which takes samples and returns deviations; give it "
     "to onnx-geed measure",
 )

@@ -27,7 +27,7 @@ __all__ = ["check_closed", "check_representation", "fit_actions", "fits_asked"]
 _OF_A_RUN = (
     (
         *("measures", "output_action", "labels", "target", "layers"),
-        *("references", "untrained", "interval", "precision", "engine"),
+        *("references", "untrained"),
     ),
     "has no effect on a fit; give it to onnx-geed measure, with the fitted file",
 )

@@ -130,9 +130,6 @@ def test_python_names_tensors_by_their_measures(folder):
         ("target", {"stem": np.zeros(1)}),
         ("references", True),
         ("untrained", True),
-        ("interval", "bootstrap"),
-        ("precision", 0.1),
-        ("engine", "graph"),
     ],
 )
 def test_a_compiled_file_and_a_fit_take_no_options_of_a_run(folder, tmp_path, option, value):

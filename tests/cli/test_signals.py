@@ -143,7 +143,7 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGH
 @pytest.mark.parametrize("number", WORDS)
 def test_a_signal_ends_a_cache_in_one_line_and_leaves_nothing_unfinished(tmp_path, number):
     some = ("--samples=60", "--norm-samples=60", "--batch-size=8", "-o", "a.geed")
-    arguments = ("cache", *MEASURE[1:5], "--group=C8", *some)
+    arguments = ("cache", *MEASURE[1:4], "--group=C8", *some)
     run = slowed("run.kernel_engine", "activations", arguments, tmp_path, 0.05)
     time.sleep(0.3)
     run.send_signal(number)

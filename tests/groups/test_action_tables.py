@@ -2,9 +2,11 @@ import json
 import warnings
 import zipfile
 
+import models
 import numpy as np
 import pytest
 
+import onnx_geed as geed
 from onnx_geed import GeedError, Table, grid_action, parse_group, read_table, with_channels
 from onnx_geed.groups import (
     Exactness,
@@ -12,10 +14,12 @@ from onnx_geed.groups import (
     layout_action,
     parse_layout,
     parse_table,
+    read_tables,
     rows_for,
     subgroup_table,
     table_to_json,
     vector_action,
+    write_fits,
 )
 
 C4 = parse_group("C4")
@@ -249,3 +253,83 @@ def test_a_table_file_with_two_members_of_a_name_is_refused(tmp_path):
         archive.writestr("channels.npy", archive.read("channels.npy"))
     with pytest.raises(GeedError, match=r"a\.npz: .*two members called channels\.npy"):
         read_table(path)
+
+
+@pytest.mark.parametrize("group", ["hue4", "C4-x", "C4-y"])
+def test_a_table_of_turns_of_the_plane_is_none_of_other_turns_of_the_same_names(group):
+    other = parse_group(group)
+    assert other.elements == C4.elements
+    plain = Table(C4.elements, "permutation", CYCLE, "t")
+    assert subgroup_table(plain, other) is None
+    own = Table(C4.elements, "permutation", CYCLE, "t", group=group)
+    assert subgroup_table(own, other) is own
+    assert subgroup_table(own, C4) is None
+    with pytest.raises(GeedError, match=rf"is for group {group}, not for C4, whose elements do"):
+        rows_for(own, C4)
+    # Given by the user for this run, a table without a group is for the group that acts.
+    np.testing.assert_array_equal(rows_for(plain, other), CYCLE)
+
+
+def test_a_table_of_one_mirror_is_none_of_the_other():
+    swap = np.array([[0, 1], [1, 0]])
+    across, down = parse_group("flip-h"), parse_group("flip-v")
+    of_one = Table(("e", "flip"), "permutation", swap, "t", group="flip-h")
+    assert subgroup_table(of_one, across) is of_one
+    assert subgroup_table(of_one, down) is None
+    with pytest.raises(GeedError, match="is for group flip-h, not for flip-v"):
+        rows_for(of_one, down)
+    # The mirror of D4 is that of flip-h.
+    d4 = parse_group("D4")
+    rows = np.tile(np.arange(2), (8, 1))
+    rows[4:] = [1, 0]
+    part = subgroup_table(Table(d4.elements, "permutation", rows, "t"), across)
+    assert part is not None
+    np.testing.assert_array_equal(rows_for(part, across), swap)
+
+
+@pytest.mark.parametrize("group", ["C8", "SO2~8"])
+def test_rows_are_found_by_angle_behind_a_turn_of_each_samples_own_too(group):
+    part = subgroup_table(Table(C4.elements, "permutation", CYCLE, "t"), parse_group(group))
+    assert part is not None
+    assert part.partial
+    assert part.elements == ("e", "r2", "r4", "r6")
+
+
+def test_what_was_fitted_says_its_group_in_its_file(tmp_path):
+    net = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    x = np.random.default_rng(0).random((30, 3, 8, 8)).astype(np.float32)
+    few = {"samples": 8, "norm_samples": 8, "provider": "cpu"}
+    tables = geed.fit_actions(net, x, "flip-h", ["stem"], fit_samples=10, **few)
+    write_fits(tmp_path / "t.npz", tables)
+    (read,) = read_tables(tmp_path / "t.npz")
+    assert read.group == "flip-h"
+    asked = {"measures": ["unexplained@stem"], "output_action": {"stem": tmp_path / "t.npz"}, **few}
+    geed.measure(net, x, "flip-h", **asked)
+    with pytest.raises(GeedError, match=r"t\.npz: is for group flip-h, not for flip-v"):
+        geed.measure(net, x, "flip-v", **asked)
+    with np.load(tmp_path / "t.npz") as old:
+        kept = {name: old[name] for name in old.files if name != "group"}
+    np.savez(tmp_path / "old.npz", **kept)  # of earlier versions
+    geed.measure(net, x, "flip-h", **{**asked, "output_action": {"stem": tmp_path / "old.npz"}})
+
+
+def test_a_model_says_which_group_its_table_is_for_or_a_note_does(tmp_path):
+    source = models.random_cnn(0, (8, 8))
+    swap = [[0, 1, 2, 3], [1, 0, 2, 3]]
+    notes = {}
+    for said in ("", "flip-v"):
+        held = {"elements": ["e", "flip"], "channels": swap}
+        text = json.dumps(held | ({"group": said} if said else {}))
+        path = models.save(
+            models.with_metadata(source, {"onnx_geed.action.stem": text}), tmp_path / "m.onnx"
+        )
+        result = geed.measure(
+            *(path, np.ones((4, 3, 8, 8), np.float32) * np.arange(8, dtype=np.float32), "flip-h"),
+            measures=["channel-cos@stem"],
+            provider="cpu",
+        )
+        notes[said] = [note for note in result["notes"] if "onnx_geed.action" in note]
+        action = result["measurements"][0]["output_action"]
+        assert action == ("grid" if said else "grid+channels")
+    assert "does not say whether it is for flip-h or flip-v" in notes[""][0]
+    assert "is for another group than flip-h: not used" in notes["flip-v"][0]

@@ -410,7 +410,7 @@ class TestFiles:
     def test_no_such_file_and_a_folder_are_told_apart(self, tmp_path):
         with pytest.raises(GeedError, match="no such file"):
             read_result(tmp_path / "none.json")
-        with pytest.raises(GeedError, match="cannot be read"):
+        with pytest.raises(GeedError, match="is a folder; give a file"):
             read_result(tmp_path)
 
 

@@ -86,7 +86,7 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
             record(1.0),
             {
                 *("per_class", "predictions", "notes", "most_common", "miou", "foreground"),
-                *("fit", "errors", "gain", "without_table", "averaged"),
+                *("fit", "errors", "gain", "without_table", "averaged", "reads", "table"),
             },
         ),
         ("Aggregate", aggregate([result(1.0)]), set()),

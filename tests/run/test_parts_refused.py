@@ -165,7 +165,7 @@ def test_parts_that_were_fitted_to_other_samples(net):
     parts = [
         geed.measure(net, data(), "C4", shard=f"{i}/2", fit_samples=3 + i, **own) for i in (1, 2)
     ]
-    with pytest.raises(GeedError, match=r"differ in output actions, --fit-samples"):
+    with pytest.raises(GeedError, match=r"differ in .*output actions, --fit-samples"):
         geed.merge(parts)
 
 

@@ -171,7 +171,12 @@ def test_weights_that_an_older_file_lists_as_inputs_are_of_no_row(tmp_path):
         model.ir_version = version
         path = models.save(model, tmp_path / "old.onnx")
         result = geed.measure(
-            path, images((3, 8, 8), 4), "C8", layers=["sum"], memory="320MiB", provider="cpu"
+            path,
+            images((3, 8, 8), 4),
+            "C8",
+            measures=["output-l2@sum"],
+            memory="320MiB",
+            provider="cpu",
         )
         rows[version] = result["runtime"]["batch_size"]
     assert rows[8] < rows[3]
