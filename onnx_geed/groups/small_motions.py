@@ -62,7 +62,7 @@ class SmallMotions:
                 f"group {self.name}: moves the input by {2 * float(self.step):g} pixels from one "
                 f"side to the other, which is not small on a grid of {self.grid[0]}×{self.grid[1]} "
                 f"(height × width): take a smaller step, such as small-{self.kind}~"
-                f"{float(self.step) / 10:g}"
+                f"{1 if room >= 2 else float(f'{float(room) / 10:.1g}'):g}"
                 if min(self.grid) > 1
                 else f"group {self.name}: moves a plane, and the input is one pixel high or wide "
                 f"({self.grid[0]}×{self.grid[1]}): take another group"

@@ -102,3 +102,16 @@ class Layer:
             f"{self.name}, {shape}: the graph does not show which axis holds its channels; "
             f"state it with --layout {stated}"
         )
+
+    @property
+    def example_layout(self) -> str:
+        """A layout that scores of so many axes could have."""
+        return {2: "NPC", 3: "NCHW", 4: "NCDHW"}.get(len(self.shape), "NCHW")
+
+    @property
+    def classes_advice(self) -> str:
+        """How to state the axes of class scores at places."""
+        return (
+            "class scores lie along C, at each place of the other axes: say what the axes are with "
+            f"--layout, such as {self.name}={self.example_layout}"
+        )

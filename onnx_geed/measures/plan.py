@@ -347,10 +347,7 @@ def _scores_action(
                     return Permutation.of_entries(action)
             return Trivial(group)
         if len(layer.shape) != layout.rank - 1 or layout.channels != 1:
-            raise GeedError(
-                f"class scores lie along C, at each place of the other axes: say what the axes are "
-                f"with --layout, such as {layer.name}={_scores_example(layer)}"
-            )
+            raise GeedError(layer.classes_advice)
         placed = by_letters(layout, layer.kept_shape)
     except GeedError as error:
         raise GeedError(f"{bound}: {error}; its shape is {layer.shape_text}") from None
@@ -359,11 +356,6 @@ def _scores_action(
     if table.holds_matrices:
         raise GeedError(f"{table.source}: matrices do not keep probabilities; give a permutation")
     return _with_table(layer, placed, replace(table, kind="channels"))
-
-
-def _scores_example(layer: Layer) -> str:
-    """Return a layout that scores of so many axes could have."""
-    return {2: "NPC", 3: "NCHW", 4: "NCDHW"}.get(len(layer.shape), "NCHW")
 
 
 def _vector_action(layer: Layer, group: Group, table: Table, length: int) -> Permutation | Matrices:
@@ -390,7 +382,7 @@ def _whole_action(
     if not layer.axes_known and moves_places(group):
         raise GeedError(
             f"{bound}: the axes of {layer.shape_text} are not known, and so not how {group.name} "
-            f"moves them: state them with --layout, such as {layer.name}={_scores_example(layer)} "
+            f"moves them: state them with --layout, such as {layer.name}={layer.example_layout} "
             "(NTD:<H>x<W> for tokens on a grid; C and K are axes that stay)"
         )
     try:
@@ -411,7 +403,7 @@ def _map_action(
         raise GeedError(
             f"{bound}: channelwise cosine takes feature maps, but the axes of {layer.shape_text} "
             "are not known: state them with --layout, such as "
-            f"{layer.name}={_scores_example(layer)}, or NTD:<H>x<W> for tokens on a grid"
+            f"{layer.name}={layer.example_layout}, or NTD:<H>x<W> for tokens on a grid"
         )
     lengths = layer.kept_shape
     places = lengths[layout.channels :]
@@ -461,12 +453,14 @@ def _own_on_maps(
         return action
     raise GeedError(
         f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "
-        "give it a method at(layout, shape) that returns one for them, or leave channel-cos out"
+        "give it a method at(layout, shape) that returns one for them, or leave this measure out"
     )
 
 
 def _check_scores(bound: str, layer: Layer, kind: str | None, *, targets: bool) -> None:
     """Refuse a tensor that holds no class scores."""
+    if kind is None and len(layer.shape) > 1:
+        raise GeedError(f"{bound}: {layer.classes_advice}; its shape is {layer.shape_text}")
     if kind not in ("logits", "probabilities", "embedding", None):
         chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
         raise GeedError(

@@ -14,11 +14,12 @@ from onnx_geed.data import mask_of, read_mask
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group, LayoutAction, layout_action, parse_layout
 from onnx_geed.measures import Layer
+from onnx_geed.model import Input
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.text import counted
 
-__all__ = ["Mask", "make_mask"]
+__all__ = ["Mask", "check_taker", "make_mask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +181,17 @@ class Mask:
         pairs = enumerate(zip(letters, layer.shape, strict=True))
         length = self.real.shape[1]
         return tuple(i for i, (a, n) in pairs if a == self.letter and n == length)
+
+
+def check_taker(taker: Input, mask: Mask) -> None:
+    """Refuse an input of other axes than the mask has, to which it cannot be fed as it is."""
+    if len(taker.shape) != 2:
+        shape = ", ".join("N" if i == 0 else str(n or "?") for i, n in enumerate(taker.shape))
+        raise GeedError(
+            f"--mask {taker.name}: is fed as (N, {mask.real.shape[1]}), but the input takes "
+            f"({shape}): give its values with --feed {taker.name}=FILE and its axes with "
+            f"--input-layout {taker.name}=LETTERS, and name the padded input, --mask INPUT=FILE"
+        )
 
 
 def make_mask(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, Group
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
 
-__all__ = ["check_family", "check_small", "group_notes"]
+__all__ = ["check_components", "check_family", "check_small", "group_notes"]
 
 # Numbers up to this many 255ths change nothing that is seen; they are meant as factors or shares.
 _UNSEEN = 2.0
@@ -31,6 +33,23 @@ def group_notes(group: Group, options: Options) -> list[str]:
     if group.changes_values and options.interpolation != Options.interpolation:
         notes.append(f"--interpolation has no effect: {group.name} resamples nothing")
     return [*notes, *_unseen(group)]
+
+
+def check_components(options: Options, layouts: Iterable[str]) -> None:
+    """Refuse to say what the components of vectors are where there are none.
+
+    Parameters
+    ----------
+    options : Options
+        The options of the run.
+    layouts : iterable of str
+        Those of the inputs that are moved, and of the tensors that are measured.
+    """
+    if options.components != Options.components and not any("X" in text for text in layouts):
+        raise GeedError(
+            f"--components {options.components}: no input and no measured tensor has components "
+            "of vectors (axis X): leave it out, or state a layout such as NXHW"
+        )
 
 
 def check_small(group: Group, action: Action | None, options: Options) -> None:

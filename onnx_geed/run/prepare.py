@@ -49,7 +49,7 @@ from onnx_geed.run.job import EngineName, Network, Task, pieces
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.moving import check_tables, tables_of_run
-from onnx_geed.run.on_group import check_family, check_small, group_notes
+from onnx_geed.run.on_group import check_components, check_family, check_small, group_notes
 from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
@@ -280,6 +280,7 @@ def prepare_run(
             targets=targets,
             mask=source.mask,
             allowed=options.allowed,
+            placed=source.place_labels is not None,
         )
         plan = bind_background(plan, of_d, options.background, classes, source.mask, drawn)
         return plan.drawn(options.seed, source.indices)
@@ -303,6 +304,8 @@ def prepare_run(
     plan = planned(tables)
     check_fits_measured(plan, fits)
     check_given_measured(listed, options, plan)
+    layouts = [moved.layout for moved in source.moved]
+    check_components(options, [*layouts, *(layer.layout for layer in plan.layers.values())])
     on_mask = [] if source.mask is None else source.mask.unmasked(plan.layers)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *on_mask, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options, footprint)

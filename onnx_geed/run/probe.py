@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.run.row_change import change_text, relative_change, spread
-from onnx_geed.run.session import EndlessError, Runner, Session
+from onnx_geed.run.session import Runner, Session, SettledError
 from onnx_geed.run.source import Source
 from onnx_geed.threads import Threads
 
@@ -154,7 +154,7 @@ def probe_batch(runner: Runner, rows: TrialRows, batch: int) -> tuple[str, dict[
     for pick, run in reversed(list(zip(picks, runs, strict=True))):
         try:
             together = run.result()
-        except EndlessError:
+        except SettledError:
             raise
         except GeedError as error:
             return str(error), {}

@@ -32,6 +32,7 @@ __all__ = [
     "Provider",
     "Runner",
     "Session",
+    "SettledError",
     "open_exposed",
     "open_session",
     "ready_to_open",
@@ -52,7 +53,11 @@ _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _LONGEST_RUN = 20.0
 
 
-class EndlessError(GeedError):
+class SettledError(GeedError):
+    """What comes out of the model in any way of running it."""
+
+
+class EndlessError(SettledError):
     """A loop of the model goes on and on: to run it in another way would take as long."""
 
 
@@ -142,7 +147,7 @@ class Session:
         """
         # Brought to float32 here and not by a Cast in the graph, which fusions would see through.
         arrays = self.run_as_given(batch, feeds)
-        return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+        return {name: _in_float32(name, array) for name, array in arrays.items()}
 
     def only(self, names: Sequence[str]) -> Session:
         """Return the same session, whose runs return no more than these tensors."""
@@ -441,3 +446,21 @@ def ready_to_open(
         return replace(session, joined=joined)
 
     return open_it
+
+
+def _in_float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return activations in float32, in which they are compared.
+
+    Raises
+    ------
+    SettledError
+        If a finite number is too large for that.
+    """
+    with np.errstate(over="ignore"):
+        small = np.asarray(array, dtype=np.float32)
+    if array.dtype == np.float64 and np.isinf(small).any() and np.isfinite(array).all():
+        raise SettledError(
+            f"tensor {name!r}: holds numbers of up to {np.abs(array).max():.3g}, more than float32 "
+            "does, in which tensors are compared; scale them in the model"
+        )
+    return small

@@ -50,7 +50,7 @@ from onnx_geed.model import (
 from onnx_geed.run.backdrop import BackdropOpening
 from onnx_geed.run.feeds import Feed, feeds_of, refuse_acted_on
 from onnx_geed.run.first_row import FirstRow
-from onnx_geed.run.mask import Mask, make_mask
+from onnx_geed.run.mask import Mask, check_taker, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
 from onnx_geed.run.moving import check_input
 from onnx_geed.run.options import Options
@@ -322,6 +322,7 @@ def make_source(
                 f"--feed {taker.name}: --mask {taker.name} already sets its values; give one of "
                 "the two"
             )
+        check_taker(taker, mask)
         marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
         moved[taker.name] = _moved_input(marks, marks.samples(), indices, group, options)
     fed = {name: value for name, value in options.feed.items() if name not in moved}

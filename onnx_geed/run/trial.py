@@ -36,7 +36,7 @@ from onnx_geed.run.probe import (
     trial_rows,
 )
 from onnx_geed.run.row_check import RowCheck, spreads
-from onnx_geed.run.session import EndlessError, Session, ready_to_open
+from onnx_geed.run.session import Session, SettledError, ready_to_open
 from onnx_geed.run.source import Source
 from onnx_geed.text import counted
 from onnx_geed.threads import Threads
@@ -217,7 +217,7 @@ def _try_out(
                 reason, parts = probe_pair(runner, rows)
             found = Rows(session.outputs, session.joined, parts)
             return _Attempt(session, reason, found, apart, alone)
-        except EndlessError:
+        except SettledError:
             raise
         except GeedError as error:
             return _Attempt(None, str(error), {}, apart)
@@ -364,7 +364,7 @@ def _same_row_twice(
     apart = session.apart(session.outputs)
     try:
         alone = [apart.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
-    except EndlessError:
+    except SettledError:
         raise
     except GeedError as error:
         return [], str(error)

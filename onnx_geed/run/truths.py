@@ -48,6 +48,7 @@ def with_truths(
     targets: Targets,
     mask: Mask | None = None,
     allowed: int = ALLOWED,
+    placed: bool = False,
 ) -> Plan:
     """Return a plan that knows what is right, for its shares of the error.
 
@@ -69,6 +70,8 @@ def with_truths(
         Which entries are padding, which targets say nothing of.
     allowed : int
         Bytes that may be held of one target at once.
+    placed : bool
+        Whether the labels are of places.
 
     Returns
     -------
@@ -98,6 +101,11 @@ def with_truths(
             seen = view(layer, measure, orbits)
             truths[layer.name] = np.ascontiguousarray(seen).reshape(len(orbits), -1)
         else:
+            if placed:
+                raise GeedError(
+                    f"--labels: has a label for each place, or a row for each sample, but "
+                    f"{measure.name}@{layer.name} takes one label per sample"
+                )
             truths[layer.name] = _classes(measure, layer, labels, names)
     return replace(plan, truths=truths)
 

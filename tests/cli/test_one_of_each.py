@@ -161,3 +161,10 @@ def test_names_of_classes_that_occur_twice_are_blamed_on_their_file(folder, tmp_
         geed.model.annotate_model(
             folder / "net.onnx", tmp_path / "a.onnx", classes=str(tmp_path / "c.txt")
         )
+
+
+def test_components_are_of_vectors(run):
+    status, said = run(*MEASURE, "--components", "right-up")
+    assert status == 2
+    assert "--components right-up: no input and no measured tensor has components" in said
+    assert run(*MEASURE, "--components", "right-down", "--measure", "latent-l2")[0] == 0

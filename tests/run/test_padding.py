@@ -7,6 +7,7 @@ import json
 import models
 import numpy as np
 import pytest
+from onnx import TensorProto
 from running import images
 
 import onnx_geed as geed
@@ -167,3 +168,68 @@ def test_axes_that_are_not_known_are_no_trivial_action(tmp_path):
     )
     assert stays["measurements"][0]["output_action"] == "trivial"
     assert stays["measurements"][0]["value"] > 0.1
+
+
+def test_scores_whose_axes_are_not_known_are_told_how_to_state_them(tmp_path):
+    w = np.random.default_rng(6).normal(size=(192, 20)) * 0.1
+    nodes = [
+        models.node("Flatten", "x", "f"),
+        models.node("MatMul", "f w", "z"),
+        models.node("Reshape", "z apart", "y"),
+    ]
+    held = [models.weights("w", w), models.integers("apart", [-1, 5, 4])]
+    inputs = [("x", models.FLOAT, ["N", 3, 8, 8])]
+    path = models.save(
+        models.build(nodes, held, inputs, [("y", models.FLOAT, ["N", 5, 4])]), tmp_path / "m.onnx"
+    )
+    few = {"samples": 6, "norm_samples": 6, "provider": "cpu", "output_kind": "logits"}
+    with pytest.raises(GeedError, match=r"softmax-kl@y: class scores lie along C.*--layout.*y=NPC"):
+        geed.measure(path, images((3, 8, 8), 8), "C4", measures=["softmax-kl"], **few)
+    geed.measure(
+        path, images((3, 8, 8), 8), "C4", measures=["softmax-kl"], layout={"y": "NPC"}, **few
+    )
+
+
+@pytest.mark.parametrize("shape", [["N", 5, 1], ["N", 1, 5]])
+def test_a_mask_that_an_input_does_not_take_as_it_is_is_said(tmp_path, shape):
+    nodes = [models.node("ReduceSum", "x last", "s", keepdims=1), models.node("Add", "s m", "y")]
+    inputs = [("x", models.FLOAT, ["N", 5, 3]), ("m", models.FLOAT, shape)]
+    outputs = [("y", models.FLOAT, ["N", 5, None])]
+    path = models.save(
+        models.build(nodes, [models.integers("last", [2])], inputs, outputs), tmp_path / "m.onnx"
+    )
+    x = np.random.default_rng(7).normal(size=(6, 5, 3)).astype(np.float32)
+    with pytest.raises(GeedError, match=r"^--mask m: is fed as \(N, 5\), but the input takes \(N,"):
+        geed.measure(
+            *(path, x, "S5~4"),
+            measures=["unexplained@y"],
+            input_layout={"x": "NPX"},
+            mask={"m": np.arange(5) < np.array([1, 5, 3, 2, 4, 5])[:, None]},
+            samples=6,
+            norm_samples=6,
+            provider="cpu",
+        )
+
+
+def test_numbers_that_float32_does_not_hold_are_called_so(tmp_path):
+    nodes = [models.node("Flatten", "x", "f"), models.node("Mul", "f large", "y")]
+    held = [models.weights("large", 1e60, np.float64)]
+    inputs = [("x", TensorProto.DOUBLE, ["N", 3, 4, 6])]
+    path = models.save(
+        models.build(nodes, held, inputs, [("y", TensorProto.DOUBLE, ["N", 72])]),
+        tmp_path / "m.onnx",
+    )
+    data = images((3, 4, 6), 8)
+    with pytest.raises(
+        GeedError, match=r"^tensor 'y': holds numbers of up to .*e\+\d\d, more than"
+    ):
+        geed.measure(path, data, "flip-h", measures=["output-l2"], samples=4, provider="cpu")
+
+
+def test_labels_of_places_are_none_of_samples(tmp_path):
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    asked = {"measures": ["symmetry-share"], "samples": 4, "provider": "cpu"}
+    with pytest.raises(
+        GeedError, match=r"^--labels: has a label for each place, or a row for each"
+    ):
+        geed.measure(path, images((3, 8, 8), 8), "C4", labels=np.eye(5)[np.arange(8) % 5], **asked)
