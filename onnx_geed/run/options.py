@@ -164,6 +164,9 @@ class Options:
     def __post_init__(self) -> None:
         for name in _hints():
             object.__setattr__(self, name, check_option(name, getattr(self, name)))
+        for name in ("input", "output", "latent", "labels", "masks", "preprocess"):
+            if isinstance(given := getattr(self, name), str) and not given:
+                raise GeedError(f"--{name}: is empty; give a name, or leave it out")
         if self.samples is not None and self.samples < 1:
             raise GeedError(f"--samples {self.samples}: measure at least one sample")
         for name, value in (("norm-samples", self.norm_samples), ("seed", self.seed)):

@@ -163,6 +163,12 @@ def test_names_of_classes_that_occur_twice_are_blamed_on_their_file(folder, tmp_
         )
 
 
+@pytest.mark.parametrize("option", ["input", "output", "latent", "labels", "preprocess"])
+def test_an_empty_name_is_refused_in_python_too(folder, option):
+    with pytest.raises(GeedError, match=f"^--{option}: is empty"):
+        geed.measure(folder / "net.onnx", IMAGES, "C4", **OPTIONS, **{option: ""})
+
+
 def test_components_are_of_vectors(run):
     status, said = run(*MEASURE, "--components", "right-up")
     assert status == 2
