@@ -310,7 +310,7 @@ def test_the_metadata_keys_are_those_that_are_written_and_read():
 def test_the_fields_of_preprocessing_and_tables_are_those_of_the_code():
     fields = set(Preprocess.__dataclass_fields__)
     assert section("formats/metadata.md", "Preprocessing") == fields
-    assert section("formats/tables.md", "Action tables") == {"elements", *KINDS}
+    assert section("formats/tables.md", "Action tables") == {"elements", "group", *KINDS}
 
 
 def test_the_files_that_the_page_on_architecture_names_are_there():

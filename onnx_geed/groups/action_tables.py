@@ -87,6 +87,7 @@ class Table:
 
     def __post_init__(self) -> None:
         source, kind = check_value("source", self.source, str), self.kind
+        check_value("group", self.group, str)
         check_choice(f"{source}: the kind of table", kind, KINDS)
         elements = check_value(f"{source}: elements", self.elements, Sequence[str])
         values = _numbers(kind, self.values, source)

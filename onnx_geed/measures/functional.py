@@ -321,7 +321,9 @@ def _of_vectors(
     points = _checked(activations, bound.group, rank=3)
     if measure.descriptor.of_classes and kind is None:
         check_logits(points, name, "the array")
-    return _by_orbit(points, lambda y: deviations_of_orbits(measure, y)[0])
+    return measure.correction(bound.group.order) * _by_orbit(
+        points, lambda y: deviations_of_orbits(measure, y)[0]
+    )
 
 
 def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout, tables_of
+from onnx_geed.groups import disk_mask, parse_layout, tables_of
 from onnx_geed.measures import Plan, StackSums, changed_nodes, check_changed_as_nodes, orbit_nodes
 from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
 from onnx_geed.run.moved_input import MovedInput
@@ -291,7 +291,13 @@ def _orbit_rows(nodes: Nodes, moved: MovedInput, samples: str) -> str:
         x = nodes.reshape(x, [-1, action.rows, action.moves.size], "flat")
         black = moved.samples.finish(np.zeros((1, *shape), dtype=np.float32))
         background = np.ascontiguousarray(action.stacked(black)[0, :, 0])
-        x = orbit_nodes(nodes, x, action, background, disk=moved.disk)
+        apart = moved.disk and action.inside("disk") is None
+        if apart:  # of a group that moves no plane, such as colours
+            inside = np.broadcast_to(disk_mask(*shape[-2:]), shape)
+            mask = nodes.constant("disk", action.stacked(inside[None])[0])
+            outside = nodes.constant("outside", action.stacked(black)[0])
+            x = nodes.add("Where", [mask, x, outside], "masked")
+        x = orbit_nodes(nodes, x, action, background, disk=moved.disk and not apart)
     x = nodes.reshape(x, [-1, *(shape[axis] for axis in (*rest, *axes))], "rows")
     if turned:
         back = [order.index(axis) + 1 for axis in range(rank)]

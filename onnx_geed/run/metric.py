@@ -23,6 +23,7 @@ from onnx_geed.run.job import Job, Task, job_orbits
 from onnx_geed.run.kernel_engine import KernelEngine
 from onnx_geed.run.measured_as import measured_as
 from onnx_geed.run.measurements import predictions_of, records_of
+from onnx_geed.run.on_group import as_asked
 from onnx_geed.run.options import Options, make_options
 from onnx_geed.run.orbit_statistics import (
     ChannelValues,
@@ -225,7 +226,8 @@ class EquivarianceMetric:
         """Return a batch as the samples that follow on those before."""
         options = replace(self._options, samples=len(array))
         acted = find_input(model, None, options.input_layout)
-        source, _, _ = make_source(model, acted, array, self._group, options)
+        acting = as_asked(self._group, options)
+        source, _, _ = make_source(model, acted, array, acting, options)
         # Numbers go on from batch to batch, whatever is drawn by them; those before are never
         # asked for.
         numbers, samples = tuple(range(start + len(array))), source.main.samples.after(start)

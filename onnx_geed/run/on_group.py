@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, Group
+from onnx_geed.groups import Action, Group, clipping, with_components
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
 
-__all__ = ["check_components", "check_family", "check_small", "group_notes"]
+__all__ = ["as_asked", "check_components", "check_family", "check_small", "group_notes"]
 
 # Numbers up to this many 255ths change nothing that is seen; they are meant as factors or shares.
 _UNSEEN = 2.0
@@ -33,6 +33,18 @@ def group_notes(group: Group, options: Options) -> list[str]:
     if group.changes_values and options.interpolation != Options.interpolation:
         notes.append(f"--interpolation has no effect: {group.name} resamples nothing")
     return [*notes, *_unseen(group)]
+
+
+def as_asked(group: Group, options: Options) -> Group:
+    """Return a group with the components of vectors, and the clipping, that options ask for.
+
+    Raises
+    ------
+    GeedError
+        If it is no family that could clip.
+    """
+    acting = with_components(group, options.components)
+    return clipping(acting) if options.clip else acting
 
 
 def check_components(options: Options, layouts: Iterable[str]) -> None:

@@ -13,9 +13,7 @@ from onnx_geed.groups import (
     Group,
     PlacedAction,
     Table,
-    clipping,
     parse_group,
-    with_components,
 )
 from onnx_geed.measures import Plan, check_goes_with_group, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
@@ -49,7 +47,13 @@ from onnx_geed.run.job import EngineName, Network, Task, pieces
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.moving import check_tables, tables_of_run
-from onnx_geed.run.on_group import check_components, check_family, check_small, group_notes
+from onnx_geed.run.on_group import (
+    as_asked,
+    check_components,
+    check_family,
+    check_small,
+    group_notes,
+)
 from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
@@ -184,12 +188,11 @@ def prepare_run(
         If the group does not move the input.
         If the activations of one row take more memory than the budget.
     """
-    acting = with_components(_acting_group(group, action), options.components)
+    acting = as_asked(_acting_group(group, action), options)
     if acting.small is not None:
         check_small(acting, action, options)
     if acting.family is not None:
         check_family(acting, action, options)
-    acting = clipping(acting) if options.clip else acting
     requests = [parse_request(text) for text in options.measures]
     check_goes_with_group((request.measure for request in requests), acting)
     loaded = open_model(model, data, options)

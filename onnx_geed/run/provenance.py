@@ -29,6 +29,8 @@ __all__ = [
     "describe_model",
     "describe_runtime",
     "describe_targets",
+    "digest_of_mask",
+    "digests_of_feeds",
     "software_versions",
 ]
 
@@ -93,16 +95,26 @@ def describe_data(source: Source, targets: Mapping[str, str] | None = None) -> D
         described["inputs"] = [
             _describe_input(name, moved, len(indices)) for name, moved in named.items()
         ]
-    if source.feeds:
-        fed = {name: feed.rows_of(indices) for name, feed in source.feeds.items()}
-        described["fed"] = {
-            name: fingerprint_of(values).hexdigest() for name, values in fed.items()
-        }
-    if source.mask is not None:
-        described["mask"] = fingerprint_of(source.mask.real[list(indices)]).hexdigest()
+    if fed := digests_of_feeds(source):
+        described["fed"] = fed
+    if (mask := digest_of_mask(source)) is not None:
+        described["mask"] = mask
     if targets:
         described["targets"] = dict(targets)
     return described
+
+
+def digests_of_feeds(source: Source) -> dict[str, str]:
+    """Return digests of what the other inputs are fed with the samples, by name."""
+    fed = {name: feed.rows_of(source.indices) for name, feed in source.feeds.items()}
+    return {name: fingerprint_of(values).hexdigest() for name, values in fed.items()}
+
+
+def digest_of_mask(source: Source) -> str | None:
+    """Return a digest of which entries of the samples are real, where a mask says so."""
+    if source.mask is None:
+        return None
+    return fingerprint_of(source.mask.real[list(source.indices)]).hexdigest()
 
 
 def describe_targets(plan: Plan, count: int) -> dict[str, str]:

@@ -36,7 +36,6 @@ from onnx_geed.groups import (
     parse_group,
     parse_layout,
     place,
-    with_components,
 )
 from onnx_geed.model import (
     PREPROCESS,
@@ -53,6 +52,7 @@ from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.mask import Mask, check_taker, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
 from onnx_geed.run.moving import check_input
+from onnx_geed.run.on_group import as_asked
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 from onnx_geed.text import counted
@@ -212,8 +212,7 @@ def source_of(model: Model, data: Any, group: str | Group, options: Options) -> 
     GeedError
         If the data cannot be used.
     """
-    acting = group if isinstance(group, Group) else parse_group(group)
-    acting = with_components(acting, options.components)
+    acting = as_asked(group if isinstance(group, Group) else parse_group(group), options)
     return make_source(
         model, find_input(model, options.input, options.input_layout), data, acting, options
     )[0]

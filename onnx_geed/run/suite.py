@@ -37,10 +37,12 @@ from onnx_geed.results import (
 )
 from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
 from onnx_geed.run.executors import open_executor
+from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Meter, Progress, begin_run
-from onnx_geed.run.source import source_of
+from onnx_geed.run.provenance import digest_of_mask, digests_of_feeds
+from onnx_geed.run.source import Source, source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 from onnx_geed.run.suite_forecast import Forecast
 
@@ -240,14 +242,7 @@ def _reason_to_run(
         taken = kept["precision"]["samples"] if "precision" in kept else None
         options = replace(options, precision=None, samples=taken)
     source = source_of(model, cell.source, cell.acting, options)
-    samples = source.samples
-    key = (samples.source, source.layout, samples.shape, samples.preprocess, source.indices)
-    if key not in fingerprints:
-        fingerprints[key] = samples.fingerprint(source.indices)
-    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (
-        fingerprints[key],
-        list(source.indices),
-    ):
+    if _told_of(kept["data"]) != _told_of(_data_of(source, fingerprints)):
         return "measuring again, the data have changed"
     if (backdrop := source.main.backdrop) is not None and (
         kept["group"].get("backgrounds") != backdrop.digest
@@ -258,6 +253,38 @@ def _reason_to_run(
     if kept["group"].get("members", "") != source.main.members:
         return "measuring again, the members of the family have changed"
     return None
+
+
+def _data_of(source: Source, fingerprints: dict[tuple[Any, ...], str]) -> dict[str, Any]:
+    """Return what a result tells of its data, as they are now."""
+    indices, labels = source.indices, source.samples.labels
+
+    def fingerprint(moved: MovedInput) -> str:
+        own = moved.samples
+        key = (own.source, moved.opening.name, moved.layout, own.shape, own.preprocess, indices)
+        if key not in fingerprints:
+            fingerprints[key] = own.fingerprint(indices)
+        return fingerprints[key]
+
+    return {
+        "fingerprint": fingerprint(source.main),
+        "indices": list(indices),
+        "labels": [labels[i] for i in indices] if labels else None,
+        "inputs": [
+            {"name": name, "fingerprint": fingerprint(moved)}
+            for name, moved in source.partners.items()
+        ],
+        "fed": digests_of_feeds(source),
+        "mask": digest_of_mask(source),
+    }
+
+
+def _told_of(data: Mapping[str, Any]) -> list[Any]:
+    """Return what is told of data, in an order of its own; of the main input once."""
+    further = {one["name"]: one.get("fingerprint") for one in data.get("inputs", ())}
+    others = {name: one for name, one in further.items() if one != data["fingerprint"]}
+    told = [data[key] for key in ("fingerprint", "indices", "labels")]
+    return [*told, others, data.get("fed") or {}, data.get("mask")]
 
 
 def _cell_settings(cell: Cell) -> SuiteSettings:
@@ -276,6 +303,9 @@ def _option_content(value: Any) -> Any:
         return _option_content(copy_file(address).text)
     if isinstance(value, str) and os.path.isfile(value):
         return digest_of(value)
+    # An array in a file, such as labels.h5:/test.
+    if isinstance(value, str) and os.path.isfile((parts := value.rpartition(":"))[0]):
+        return [digest_of(parts[0]), parts[2]]
     return value
 
 

@@ -327,11 +327,13 @@ def _options(path: str | Path, table: Any, where: str) -> dict[str, Any]:
 
 
 def _beside_suite(path: str | Path, text: str) -> str:
-    """Return a file's path from where the suite is, where there is such a file."""
+    """Return a file's path from where the suite is, where there is such a file, also FILE:KEY."""
     if address_of(text) is not None:
         return text
     beside = sibling(path, text)
-    return str(beside) if exists(beside) else text
+    file, colon, _ = text.rpartition(":")
+    there = exists(beside) or bool(colon and file and is_file(sibling(path, file)))
+    return str(beside) if there else text
 
 
 def _acting(path: str | Path, group: str, where: str) -> str:

@@ -278,7 +278,8 @@ def calls(folder: Path) -> dict[str, Call]:
     add(onnx_geed.Matrices, group=other, matrices=np.array([np.eye(2), -np.eye(2)]), name="m")
     add(onnx_geed.IndexAction, group=other, axes="C", table=swaps, name="index")
     add(onnx_geed.FunctionAction, group=other, move=lambda g, y: y, name="function", any_size=True)
-    add(onnx_geed.Table, elements=("e", "a"), kind="channels", values=swaps, source="here")
+    named = {"source": "here", "group": "flip-h"}
+    add(onnx_geed.Table, elements=("e", "a"), kind="channels", values=swaps, **named)
     add(onnx_geed.orbit, action=grid, x=data[0], out=None)
     add(onnx_geed.with_channels, action=grid, table=channels)
     add(onnx_geed.read_table, path=folder / "fit.npz")

@@ -21,7 +21,9 @@ from onnx_geed.groups import (
     vector_action,
     write_fits,
 )
+from onnx_geed.model import action_key
 
+ACTION = action_key("")
 C4 = parse_group("C4")
 CYCLE = np.array([np.roll(np.arange(4), k) for k in range(4)])
 
@@ -321,14 +323,14 @@ def test_a_model_says_which_group_its_table_is_for_or_a_note_does(tmp_path):
         held = {"elements": ["e", "flip"], "channels": swap}
         text = json.dumps(held | ({"group": said} if said else {}))
         path = models.save(
-            models.with_metadata(source, {"onnx_geed.action.stem": text}), tmp_path / "m.onnx"
+            models.with_metadata(source, {f"{ACTION}stem": text}), tmp_path / "m.onnx"
         )
         result = geed.measure(
             *(path, np.ones((4, 3, 8, 8), np.float32) * np.arange(8, dtype=np.float32), "flip-h"),
             measures=["channel-cos@stem"],
             provider="cpu",
         )
-        notes[said] = [note for note in result["notes"] if "onnx_geed.action" in note]
+        notes[said] = [note for note in result["notes"] if ACTION in note]
         action = result["measurements"][0]["output_action"]
         assert action == ("grid" if said else "grid+channels")
     assert "does not say whether it is for flip-h or flip-v" in notes[""][0]

@@ -291,9 +291,8 @@ def test_what_the_runtime_refuses_in_batches_is_not_proven(tmp_path, op, rows):
     model = models.build(nodes, stored, [("x", models.FLOAT, shape)], [("y", models.FLOAT, None)])
     onnx.save(model, tmp_path / "m.onnx")
     images = RNG.random((3, 3, 8, 8), dtype=np.float32)
-    result = geed.measure(tmp_path / "m.onnx", images, "C4", measures=["output-l2@y"], **FEW)
-    alone = geed.measure(
-        tmp_path / "m.onnx", images, "C4", measures=["output-l2@y"], batch_size=1, **FEW
-    )
+    asked = {"measures": ["output-l2@y"], "layout": {"y": "NCK"}, **FEW}
+    result = geed.measure(tmp_path / "m.onnx", images, "C4", **asked)
+    alone = geed.measure(tmp_path / "m.onnx", images, "C4", batch_size=1, **asked)
     assert result["measurements"] == alone["measurements"]
     assert any(n.startswith("run one by one, since in a batch ") for n in result["notes"])

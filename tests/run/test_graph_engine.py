@@ -741,3 +741,34 @@ def test_whole_numbers_beside_the_input_change_places_as_they_are(tmp_path):
             assert (record["value"] < 1e-6) == perfect, (engine, letters)
             # Were the ids rounded, those of a set would all be alike, and so in any order.
             assert record["between_samples"] > 5
+
+
+@pytest.mark.parametrize(
+    ("group", "preprocess"),
+    [
+        *((group, None) for group in ("hue4", "hue3", "C4*hue3", "brightness:-60..60/3", "C8")),
+        ("brightness:-60..60/3", "mean=0.5 std=0.25"),
+        ("C8", "mean=0.5 std=0.25"),
+    ],
+)
+def test_a_compiled_file_masks_samples_to_the_disk_under_any_group(tmp_path, group, preprocess):
+    measures = ["latent-l2", "channel-cos@stem"]
+    options = {"support": "disk", "measures": measures, "preprocess": preprocess}
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    data = np.random.default_rng(3).random((6, 3, 8, 8)).astype(np.float32)
+    result = geed.measure(path, data, group, samples=6, norm_samples=6, provider="cpu", **options)
+    geed.compile_measurement(path, group, tmp_path / "c.onnx", **options)
+    session = ort.InferenceSession(str(tmp_path / "c.onnx"))
+    drawn = data[result["data"]["indices"]]
+    if preprocess:
+        drawn = (drawn - 0.5) / 0.25
+    found = run(session, drawn.astype(np.float32))
+    for record in result["measurements"]:
+        own = found[f"deviation/{record['measure']}/{record['layer']}"]
+        np.testing.assert_allclose(own, record["deviations"], rtol=2e-4, atol=2e-5)
+    whole = geed.measure(
+        *(path, data, group), samples=6, norm_samples=6, provider="cpu",
+        measures=["latent-l2"], preprocess=preprocess,
+    )  # fmt: skip
+    latent = next(r for r in result["measurements"] if r["measure"] == "latent-l2")
+    assert abs(latent["unnormalised"] - whole["measurements"][0]["unnormalised"]) > 1e-4

@@ -318,3 +318,70 @@ def test_an_interrupted_cell_leaves_the_metric_as_it_was():
 def test_it_is_public():
     assert onnx_geed.EquivarianceMetric is EquivarianceMetric
     assert repr(EquivarianceMetric("C4")) == "<EquivarianceMetric under C4: 0 samples>"
+
+
+def summed(batch):
+    """A vector that tells the axes and values of a batch apart."""
+    flat = np.asarray(batch).reshape(len(batch), -1)
+    return np.sin(flat @ np.random.default_rng(5).normal(size=(flat.shape[1], 4)).astype("f"))
+
+
+@pytest.mark.parametrize("components", ["right-down", "right-up", "down-right"])
+@pytest.mark.parametrize(("group", "layout"), [("flip-h", "NXHW"), ("C4", "NXHW"), ("C4", "NPX")])
+def test_components_of_vectors_are_those_that_are_asked_for(components, group, layout):
+    shape = (2, 5, 5) if layout == "NXHW" else (5, 2)
+    data = np.random.default_rng(6).normal(size=(9, *shape)).astype(np.float32)
+    rows = data[np.random.default_rng(0).permutation(9)]
+    options = {"components": components, "input_layout": layout, "norm_samples": 9}
+    asked = {"measures": ["output-l2"], "output_kind": "embedding", **options}
+    (whole,) = measure(summed, data, group, samples=9, **asked)["measurements"]
+    metric = EquivarianceMetric(group, **asked)
+    for at in range(0, 9, 4):
+        metric.update(summed, rows[at : at + 4])
+    assert numbers(metric.records()[0]) == numbers(whole)
+
+
+def test_the_readings_of_components_differ():
+    values = set()
+    data = np.random.default_rng(6).normal(size=(9, 2, 5, 5)).astype(np.float32)
+    for components in ("right-down", "down-right"):
+        metric = EquivarianceMetric(
+            "flip-h", ["output-l2"], components=components, input_layout="NXHW",
+            output_kind="embedding",
+        )  # fmt: skip
+        metric.update(summed, data)
+        values.add(round(metric.records()[0]["value"], 6))
+    assert len(values) == 2
+
+
+@pytest.mark.parametrize("family", ["brightness:-60..60/4", "contrast:0.5..1.5/3"])
+def test_families_clip_where_that_is_asked(family):
+    data = np.random.default_rng(7).random((9, 3, 6, 6)).astype(np.float32)
+    rows = data[np.random.default_rng(0).permutation(9)]
+    values = []
+    for clip in (False, True):
+        asked = {"measures": ["output-l2"], "output_kind": "embedding", "clip": clip}
+        asked["norm_samples"] = 9
+        (whole,) = measure(summed, data, family, samples=9, **asked)["measurements"]
+        metric = EquivarianceMetric(family, **asked)
+        metric.update(summed, rows[:5])
+        metric.update(summed, rows[5:])
+        assert numbers(metric.records()[0]) == numbers(whole)
+        values.append(whole["value"])
+    assert abs(values[0] - values[1]) > 1e-3
+
+
+@pytest.mark.parametrize("measured", ["latent-l2", "output-l2", "unexplained"])
+def test_functions_on_arrays_correct_for_independent_elements_too(measured):
+    group = onnx_geed.parse_group("SO3~5")
+    y = np.random.default_rng(8).normal(size=(6, 5, 4))
+    power = 2 if measured == "unexplained" else 1
+    function = getattr(onnx_geed, measured.replace("-", "_"))
+    given = group if measured == "latent-l2" else onnx_geed.Trivial(group)
+    away = np.linalg.norm(y - y.mean(axis=1, keepdims=True), axis=2) ** power
+    np.testing.assert_allclose(function(y, given), away * (5 / 4) ** (power / 2), rtol=1e-12)
+    even = onnx_geed.parse_group("SO3~24")
+    y = np.random.default_rng(9).normal(size=(3, 24, 4))
+    given = even if measured == "latent-l2" else onnx_geed.Trivial(even)
+    away = np.linalg.norm(y - y.mean(axis=1, keepdims=True), axis=2) ** power
+    np.testing.assert_allclose(function(y, given), away, rtol=1e-12)

@@ -7,6 +7,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
+import h5py
 import models
 import numpy as np
 import pytest
@@ -482,3 +483,93 @@ def test_more_runs_than_a_suite_has_are_refused_before_they_are_listed(tmp_path)
     path.write_text(f'groups = [{groups}]\n[[models]]\nname = "a"\npath = "net.onnx"\n{data}\n')
     with pytest.raises(GeedError, match=r"are 106,400 runs .* at most 100,000; make several"):
         read_suite(path)
+
+
+BESIDE = """
+groups = ["C4"]
+measures = ["{measure}"]
+[options]
+samples = 6
+norm-samples = 9
+{options}
+[[models]]
+name = "m"
+path = "{model}"
+[[data]]
+name = "d"
+path = "{data}"
+"""
+
+
+def write_arrays(path, **arrays):
+    if str(path).endswith(".h5"):
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    else:
+        np.savez(path, **arrays)
+
+
+CASES = {
+    "labels beside the data": ("symmetry-share", "", "d.npz", "y"),
+    "labels in a file": ("symmetry-share", 'labels = "l.h5:/y"', "d.npz", "l"),
+    "another input": ("latent-l2", "", "d.npz", "extra"),
+    "a target in a file": (
+        "symmetry-share@logits", '[options.target]\nlogits = "t.h5:/y"', "d.npz", "t",
+    ),
+    "nothing": ("latent-l2", "", "d.npz", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_whatever_comes_with_the_samples_is_looked_at_again(box, case):
+    measure, options, data, changed = CASES[case]
+    rng = np.random.default_rng(1)
+    x = rng.random((9, 3, 8, 8)).astype(np.float32)
+    models.save(models.two_input(2), box.folder / "two.onnx")
+    arrays = {"x": x, "extra": rng.random((9, 2)).astype(np.float32), "y": rng.integers(0, 5, 9)}
+    labels, target = rng.integers(0, 5, 9), rng.random((9, 5))
+
+    def write():
+        write_arrays(box.folder / "d.npz", **arrays)
+        write_arrays(box.folder / "l.h5", y=labels)
+        write_arrays(box.folder / "t.h5", y=target)
+
+    write()
+    text = BESIDE.format(measure=measure, options=options, model="two.onnx", data=data)
+    box.write(text)
+    before = box.run()
+    assert box.run() == before
+    assert all(line.endswith("kept") for line in box.lines), box.lines
+    if changed in arrays:
+        arrays[changed] = (arrays[changed] + 1) % 5
+    labels, target = (labels + (changed == "l")) % 5, target + (changed == "t")
+    write()
+    after = box.run()
+    fresh = benchmark(box.folder / "suite.toml", box.folder / "fresh")
+    assert [row["values"] for row in after["rows"]] == [row["values"] for row in fresh["rows"]]
+    assert (after["rows"] == before["rows"]) == (case == "nothing")
+    assert any("measuring again" in line for line in box.lines) == (case != "nothing")
+
+
+def test_models_take_each_their_own_array_of_a_file(box):
+    rng = np.random.default_rng(1)
+    for name in "ab":
+        source = models.random_cnn(0, (8, 8))
+        source.graph.input[0].name = name
+        for node in source.graph.node:
+            for i, text in enumerate(node.input):
+                node.input[i] = name if text == "x" else text
+        models.save(source, box.folder / f"{name}.onnx")
+    arrays = {name: rng.random((9, 3, 8, 8)).astype(np.float32) for name in "ab"}
+    write_arrays(box.folder / "d.npz", **arrays)
+    two = '[[models]]\nname = "b"\npath = "b.onnx"\n[[data]]'
+    text = BESIDE.format(measure="latent-l2", options="", model="a.onnx", data="d.npz")
+    box.write(text.replace("[[data]]", two))
+    before = box.run()
+    assert box.run() == before
+    assert all(line.endswith("kept") for line in box.lines)
+    write_arrays(box.folder / "d.npz", **{**arrays, "b": arrays["b"] ** 2})
+    after = box.run()
+    assert [line.split(": ")[-1].startswith("measuring") for line in box.lines] == [False, True]
+    assert after != before
