@@ -165,18 +165,13 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         + (", other elements a sample" if plan.group.onward else ""),
         "action options": json.dumps(acted, sort_keys=True),
         "layers": json.dumps([[e.tensor, e.content, list(e.shape)] for e in entries]),
-        "layouts": json.dumps({x.name: x.layout for x in plan.layers.values()}, sort_keys=True),
         "measures": json.dumps([[m.name, m.layer] for m in plan.measures]),
-        "output kinds": json.dumps(dict(prepared.kinds), sort_keys=True),
         "dtype": dtype,
         "provider": task.network.provider,
         "batch size": str(task.batch),
         "onnxruntime": runtime,
         "onnx-geed": versions.get("onnx-geed", ""),
     }
-    if (classes := source.samples.labels) is not None:
-        drawn = json.dumps([classes[i] for i in source.indices])
-        fingerprints["labels"] = hashlib.sha256(drawn.encode()).hexdigest()
     if (labels := labels_of_d(prepared)) is not None:
         content = f"{labels.shape}".encode() + labels.astype("<i4").tobytes()
         fingerprints[LABELLED] = hashlib.sha256(content).hexdigest()
@@ -213,7 +208,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "seed": options.seed,
     }
     return Manifest(
-        fingerprints,
+        fingerprints | fingerprints_of(description),
         tuple(entries),
         n,
         source.indices,
@@ -223,6 +218,29 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         description,
         _whole_entries(plan, entries),
     )
+
+
+def fingerprints_of(description: Description) -> dict[str, str]:
+    """Return the fingerprints that the description of a cache settles, also that of an older one.
+
+    Parameters
+    ----------
+    description : dict
+        The cache's.
+
+    Returns
+    -------
+    dict of str to str
+        ``layouts`` and ``output kinds``, and ``labels`` where samples have some.
+    """
+    layouts = {layer["name"]: layer["layout"] for layer in description["layers"]}
+    told = {
+        "layouts": json.dumps(layouts, sort_keys=True),
+        "output kinds": json.dumps(description["kinds"], sort_keys=True),
+    }
+    if (labels := description["data"]["labels"]) is not None:
+        told["labels"] = hashlib.sha256(json.dumps(labels).encode()).hexdigest()
+    return told
 
 
 def _orbits_of_a_shard(count: int, per_orbit: int) -> int:

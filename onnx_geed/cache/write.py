@@ -20,6 +20,7 @@ from onnx_geed.cache.contents import (
     Dtype,
     Mode,
     contents_of,
+    fingerprints_of,
     kept_latents,
     labels_of_d,
     rounded,
@@ -178,10 +179,13 @@ def _write(
 
 
 def _other_files(folder: Path) -> list[str]:
-    """Return what a folder holds that is no part of a cache, where there is no part of one."""
-    if not folder.is_dir() or any(folder.glob("shard-*.h5")):
+    """Return what a folder holds that is no part of a cache, where there is no part of one.
+
+    A folder that has a cache's name is taken whatever lies there, such as a scheduler's log.
+    """
+    if folder.suffix == ".geed" or not folder.is_dir() or any(folder.glob("shard-*.h5")):
         return []
-    own = {"cache.h5", store.REFERENCE, MATRICES, *BESIDE}
+    own = {"cache.h5", store.REFERENCE, MATRICES, *BESIDE, "lost+found"}
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return [] if own & {*names} else names
 
@@ -205,14 +209,15 @@ def _manifest_to_resume(folder: Path, manifest: Manifest) -> Manifest:
     begun = store.begun_manifest(folder)
     if begun is None:
         return manifest
+    there = begun.fingerprints | fingerprints_of(begun.description)
     differ = [
         name
-        for name in {**begun.fingerprints, **manifest.fingerprints}
-        if begun.fingerprints.get(name) != manifest.fingerprints.get(name)
+        for name in {**there, **manifest.fingerprints}
+        if there.get(name) != manifest.fingerprints.get(name)
     ]
     if differ:
         first = differ[0]
-        a, b = (str(m.fingerprints.get(first, "nothing")) for m in (begun, manifest))
+        a, b = (str(each.get(first, "nothing")) for each in (there, manifest.fingerprints))
         raise GeedError(
             f"cache {folder}: differs from this run in {', '.join(differ)} ({first}: {a[:60]} in "
             f"the cache, {b[:60]} now): repeat the command that wrote it, write to another folder, "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_geed.cli.guarded import Guarded
-from onnx_geed.cli.model_options import input_options
+from onnx_geed.cli.model_options import fed_options
 from onnx_geed.cli.options import (
     data_option,
     executor_options,
@@ -57,7 +57,7 @@ __all__ = ["fit"]
 )
 @run_options
 @executor_options
-@input_options
+@fed_options
 @moving_options
 @quiet_option
 @isolate_options

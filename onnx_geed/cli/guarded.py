@@ -38,14 +38,22 @@ class Guarded(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take what was typed; what names something has one name, and is named once.
 
-        Of numbers and choices the last one counts, as everywhere.
+        Of numbers, sizes and choices the last one counts, as everywhere.
+
+        Raises
+        ------
+        click.UsageError
+            If such an option is typed twice, or is empty.
         """
+        rest = super().parse_args(ctx, list(args))
+        if ctx.resilient_parsing:  # a shell asks how a line might go on
+            return rest
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        rest = super().parse_args(ctx, args)
         for parameter in self.params:
             if not isinstance(parameter, click.Option) or parameter.multiple:
                 continue
             names = isinstance(parameter.type, click.types.StringParamType | click.Path)
+            names &= parameter.metavar != "SIZE"
             if names and order.count(parameter) > 1:
                 raise click.UsageError(f"{parameter.opts[-1]}: is given twice; give it once.")
             if names and ctx.params.get(parameter.name or "") == "":

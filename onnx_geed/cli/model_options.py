@@ -8,7 +8,7 @@ import click
 
 from onnx_geed.cli.options import in_order, pairs
 
-__all__ = ["input_options", "metadata_options", "tensor_options"]
+__all__ = ["fed_options", "input_options", "metadata_options", "tensor_options"]
 
 
 def _masks(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -93,7 +93,7 @@ metadata_options = in_order(_acted_on_options, _preprocess_option, _output_optio
 
 
 # Options that say what the model takes and gives, and what it is fed.
-input_options = in_order(
+fed_options = in_order(
     metadata_options,
     click.option(
         "--feed",
@@ -110,6 +110,12 @@ input_options = in_order(
         help="Which entries of padded sets are real (.npy: samples by entries, or lengths); INPUT "
         "is the padded input, or one that takes the mask. Without FILE: lengths from the data.",
     ),
+)
+
+
+# The same, and what is right for the samples.
+input_options = in_order(
+    fed_options,
     click.option(
         "--labels",
         metavar="FILE",

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from onnx_geed.cli.guarded import Guarded
-from onnx_geed.cli.model_options import input_options, metadata_options, tensor_options
+from onnx_geed.cli.model_options import fed_options, metadata_options, tensor_options
 from onnx_geed.cli.options import (
     action_options,
     data_option,
@@ -87,7 +87,7 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @measures_option
 @out_option("MEASURED.onnx", "File for the measurement.", required=True)
 @data_option("Samples to test the model on, instead of noise.")
-@input_options
+@fed_options
 @action_options
 @memory_option
 @time_option

@@ -19,7 +19,7 @@ from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
 from onnx_geed.groups.factors import Motion
 from onnx_geed.groups.fit import Fit, fit_content, fit_of
 from onnx_geed.groups.group import Group
-from onnx_geed.groups.named import group_named, motions
+from onnx_geed.groups.named import group_named, motions, moves_places
 from onnx_geed.groups.plane_groups import cyclic, dihedral
 from onnx_geed.groups.vectors import Matrices, Permutation
 from onnx_geed.json_text import parse_json
@@ -212,7 +212,7 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
         )
     fit = None if content.get("fit") is None else fit_of(content["fit"], source)
     partial = bool(np.all(content.get("partial", False)))
-    group = str(content.get("group", ""))
+    group = str(content.get("group") or "")
     return Table(tuple(map(str, elements)), kinds[0], numbers, source, fit, partial, group)
 
 
@@ -243,7 +243,7 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
         If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5, the table is none of a fit, and products
         of elements are elements.
     """
-    if table.group and table.group != without_secrets(group.name):
+    if table.group and not _is_called(group, table.group):
         raise GeedError(
             f"{table.source}: is for group {table.group}, not for {group.name}, whose elements do "
             "something else; give the table of this group"
@@ -303,26 +303,27 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
 
     A model file carries the table of the largest group its layers know. Element r<k> of C<n> is
     r<km/n> of C<m>, so the rows of a smaller group can be found, and those of a larger one for the
-    elements that both have. Rotations of space and of colours are named alike: where a table does
-    not say its group, such names are those of the plane.
+    elements that both have.
 
     Returns
     -------
     Table or None
-        Partial, where elements of the group have no row; ``None`` where they share the identity
-        alone, or the table is for another group.
+        Partial, where elements of the group have no row; the table itself, where it is for this
+        group, or does not say its group and has elements of the same names, as other groups may
+        have too; ``None`` where they share the identity alone, the table is for another group, or
+        the group is one of colours, which have no given action on hidden tensors.
     """
-    if table.group == without_secrets(group.name):
+    if table.group and _is_called(group, table.group):
         return table
     larger = group_named(table.group) if table.group else _group_of(table.elements)
-    if larger is None and not table.group and {*table.elements} == {*group.elements}:
-        return table
     moves = _turns(group)
-    if larger is None or _turns(larger) is None or moves is None:
-        return None
+    if larger is None or moves is None or _turns(larger) is None:
+        alike = not table.group and {*table.elements} == {*group.elements}
+        return table if alike and moves_places(group) else None
     element_of = dict(zip(_turns(larger) or (), larger.elements, strict=True))
     shared = [g for g, move in enumerate(moves) if move in element_of]
-    if len(shared) < 2:
+    # Of a sample of a larger group, a mean over elements with a row and without is one of neither.
+    if len(shared) < 2 or (group.kind == "sampled" and len(shared) < group.order):
         return None
     rows = [table.elements.index(element_of[moves[g]]) for g in shared]
     return replace(
@@ -338,6 +339,12 @@ def _without_row(table: Table, group: Group) -> tuple[int, ...]:
     return tuple(g for g, element in enumerate(group.elements) if element not in table.elements)
 
 
+def _is_called(group: Group, name: str) -> bool:
+    """Tell whether a group is the one of some name, in any of its spellings."""
+    named = group_named(name)
+    return without_secrets(group.name) in (name, named.name if named is not None else name)
+
+
 def _turns(group: Group) -> tuple[Motion, ...] | None:
     """Return the rotations and mirrors of the plane that a group consists of, if it is one of them.
 
@@ -346,6 +353,11 @@ def _turns(group: Group) -> tuple[Motion, ...] | None:
     moves = motions(group)
     if group.family is not None or group.small is not None or moves is None:
         return None
+    # An up-down mirror is a left-right one after half a turn.
+    moves = tuple(
+        replace(m, degrees=(m.degrees + 180) % 360, mirror="h") if m.mirror == "v" else m
+        for m in moves
+    )
     return moves if len({*moves}) == group.order and not any(any(m.shift) for m in moves) else None
 
 

@@ -69,7 +69,7 @@ class Group:
     independent : bool
         Whether each sample's elements are drawn independently of each other. Then their mean is
         nearer to them than the mean over the whole group.
-    independent_side : int
+    independent_elements : int
         Of a product, one side of which has such elements: how many; else 0.
     half : tuple of int
         For a sampled group: half of the elements, which cover the larger group evenly too; empty if
@@ -104,7 +104,7 @@ class Group:
     behind: Behind | None = field(init=False, default=None, repr=False)
     onward: Behind | None = field(init=False, default=None, repr=False)
     independent: bool = field(init=False, default=False, repr=False)
-    independent_side: int = field(init=False, default=0, repr=False)
+    independent_elements: int = field(init=False, default=0, repr=False)
     half: tuple[int, ...] = field(init=False, default=(), repr=False)
     components: Components = field(init=False, default="right-down", repr=False)
     small: SmallMotions | None = field(init=False, default=None, repr=False)
@@ -352,14 +352,14 @@ def sampled(
     behind: Behind | None = None,
     onward: Behind | None = None,
     independent: bool = False,
-    independent_side: int = 0,
+    independent_elements: int = 0,
     half: Sequence[int] = (),
 ) -> Group:
     """Enter in a new group by what each sample is moved, and return it."""
     object.__setattr__(group, "behind", behind)
     object.__setattr__(group, "onward", onward)
     object.__setattr__(group, "independent", independent)
-    object.__setattr__(group, "independent_side", independent_side)
+    object.__setattr__(group, "independent_elements", independent_elements)
     # One element alone would be its own mean.
     object.__setattr__(group, "half", tuple(half) if len(half) > 1 else ())
     return group

@@ -191,7 +191,7 @@ def direct_product(left: Group, right: Group) -> Group:
         group,
         behind=_ProductDrawn(left, right, first=True) if left.behind or right.behind else None,
         onward=_ProductDrawn(left, right, first=False) if left.onward or right.onward else None,
-        independent_side=max(side.order * side.independent for side in (left, right)),
+        independent_elements=max(side.order * side.independent for side in (left, right)),
         half=half if left.half or right.half else (),
     )
 

@@ -105,13 +105,15 @@ class Layer:
 
     @property
     def example_layout(self) -> str:
-        """A layout that scores of so many axes could have."""
-        return {2: "NPC", 3: "NCHW", 4: "NCDHW"}.get(len(self.shape), "NCHW")
+        """A layout that a tensor of so many axes could have."""
+        usual = {2: f"NTD:<H>x<W> for tokens on a grid, or {self.name}=NCT for a line"}
+        return usual.get(len(self.shape), "NCDHW" if len(self.shape) == 4 else "NCHW")
 
     @property
     def classes_advice(self) -> str:
         """How to state the axes of class scores at places."""
+        usual = {2: "NPC", 4: "NCDHW"}.get(len(self.shape), "NCHW")
         return (
             "class scores lie along C, at each place of the other axes: say what the axes are with "
-            f"--layout, such as {self.name}={self.example_layout}"
+            f"--layout, such as {self.name}={usual}"
         )

@@ -382,8 +382,8 @@ def _whole_action(
     if not layer.axes_known and moves_places(group):
         raise GeedError(
             f"{bound}: the axes of {layer.shape_text} are not known, and so not how {group.name} "
-            f"moves them: state them with --layout, such as {layer.name}={layer.example_layout} "
-            "(NTD:<H>x<W> for tokens on a grid; C and K are axes that stay)"
+            f"moves them: state them with --layout, such as {layer.name}={layer.example_layout}; C "
+            "and K are axes that stay"
         )
     try:
         action = by_letters(parse_layout(layer.layout), layer.kept_shape)
@@ -403,7 +403,7 @@ def _map_action(
         raise GeedError(
             f"{bound}: channelwise cosine takes feature maps, but the axes of {layer.shape_text} "
             "are not known: state them with --layout, such as "
-            f"{layer.name}={layer.example_layout}, or NTD:<H>x<W> for tokens on a grid"
+            f"{layer.name}={layer.example_layout}"
         )
     lengths = layer.kept_shape
     places = lengths[layout.channels :]
@@ -459,8 +459,10 @@ def _own_on_maps(
 
 def _check_scores(bound: str, layer: Layer, kind: str | None, *, targets: bool) -> None:
     """Refuse a tensor that holds no class scores."""
+    target = f"; or give its target with --target {layer.name}=FILE.npy" * targets
     if kind is None and len(layer.shape) > 1:
-        raise GeedError(f"{bound}: {layer.classes_advice}; its shape is {layer.shape_text}")
+        advice = f"{layer.classes_advice}; its shape is {layer.shape_text}"
+        raise GeedError(f"{bound}: {advice}{target}")
     if kind not in ("logits", "probabilities", "embedding", None):
         chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
         raise GeedError(

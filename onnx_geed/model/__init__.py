@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         parse_classes as parse_classes,
     )
     from onnx_geed.model.nodes import (
+        FLOATS as FLOATS,
         constants as constants,
         reads as reads,
     )

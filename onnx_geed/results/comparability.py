@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.families import is_family
@@ -17,8 +18,11 @@ __all__ = [
     "name_of",
     "records_of",
     "same_samples",
+    "truth_differences",
     "two_maps",
 ]
+
+Name = TypeVar("Name")
 
 #: Measure and layer.
 Key = tuple[str, str]
@@ -45,7 +49,6 @@ def differences(a: Result, b: Result) -> list[str]:
             (_noun(a, b), x["name"], y["name"]),
             ("interpolation", x["interpolation"], y["interpolation"]),
             ("support", x["support"], y["support"]),
-            ("components", *(each.get("components", "right-down") for each in (x, y))),
             ("clip", x.get("clip", False), y.get("clip", False)),
             ("backgrounds", x.get("backgrounds", "none")[:8], y.get("backgrounds", "none")[:8]),
             ("members", x.get("members", "none")[:8], y.get("members", "none")[:8]),
@@ -62,12 +65,22 @@ def differences(a: Result, b: Result) -> list[str]:
     reasons += _of_data(a, b) or _of_what_is_beside(a, b)
     if (ours := _part(a)) != (theirs := _part(b)):
         reasons.insert(0, _unlike("part of a run", ours, theirs))
+    if _has_vectors(a) or any("X" in r["layout"] for r, _ in _both(a, b)):
+        told = [group.get("components", "right-down") for group in (x, y)]
+        reasons += _first_unlike("components", [(told[0], told[1])])
     points = [(r["norm_samples"], s["norm_samples"]) for r, s in _both(a, b)]
     reasons += _first_unlike("points of M", points)
     if same_model(a["model"], b["model"]):  # of another one, scores may be of the other kind
         reads = [(r["reads"], s["reads"]) for r, s in _both(a, b) if "reads" in r and "reads" in s]
         reasons += _first_unlike("what class scores are read as", reads)
     return reasons
+
+
+def _has_vectors(result: Result) -> bool:
+    """Tell whether an input that was moved has components of vectors."""
+    data = result["data"]
+    layouts = [data.get("layout", ""), *(one["layout"] for one in data.get("inputs", []))]
+    return any("X" in layout for layout in layouts)
 
 
 def _part(result: Result) -> str:
@@ -149,10 +162,13 @@ def _of_data(a: Result, b: Result) -> list[str]:
 def _same_values(ours: DataPart, theirs: DataPart) -> bool:
     """Tell whether two models were fed the same samples.
 
-    A cache's fingerprint is of all its samples, of which fewer may have been measured.
+    A cache's fingerprint is of all its samples, of which fewer may have been measured. So are its
+    digests of what comes with them, which then tell nothing.
     """
     if ours["fingerprint"] == theirs["fingerprint"]:
         return True
+    if any(data.get(key) for data in (ours, theirs) for key in ("inputs", "fed", "mask", "masks")):
+        return False
     told = [(data.get("marks"), data.get("preprocess")) for data in (ours, theirs)]
     return told[0] == told[1] and all(part is not None for part in told[0])
 
@@ -160,27 +176,46 @@ def _same_values(ours: DataPart, theirs: DataPart) -> bool:
 def _of_what_is_beside(a: Result, b: Result) -> list[str]:
     """Say in what two results differ that comes with the samples, where both tell of it."""
     ours, theirs = a["data"], b["data"]
-    if ours["fingerprint"] != theirs["fingerprint"]:
-        return []  # digests of a whole cache, of which fewer samples were measured
+    # Of other types the same numbers have other fingerprints.
     others = [
-        {one["name"]: one.get("fingerprint") for one in data.get("inputs", [])}
+        {(one["name"], one["dtype"]): one.get("fingerprint") for one in data.get("inputs", [])}
         for data in (ours, theirs)
     ]
-    reasons = [f"what input {name} was fed" for name in _unlike_of(*others)]
+    reasons = [f"what input {name} was fed" for name, _ in _unlike_of(*others)]
     fed = _unlike_of(ours.get("fed", {}), theirs.get("fed", {}))
     reasons += [f"what input {name} was fed (--feed)" for name in fed]
-    if ours.get("mask") != theirs.get("mask"):
+    # Results of earlier versions do not say.
+    if "mask" in ours and "mask" in theirs and ours["mask"] != theirs["mask"]:
         reasons.append("what is padding (--mask)")
-    return reasons + _of_truths(a, b)
+    return reasons
 
 
-def _of_truths(a: Result, b: Result) -> list[str]:
-    """Say whether shares of the error were measured against other targets or labels."""
+def truth_differences(a: Result, b: Result, pairs: Iterable[tuple[Key, Key]]) -> list[str]:
+    """Say whether shares of the error were measured against other targets or labels.
+
+    Parameters
+    ----------
+    a, b : dict
+        Results.
+    pairs : iterable of (Key, Key)
+        Records that are held against each other.
+
+    Returns
+    -------
+    list of str
+        Such as ``"labels"``; empty where there are none, or nothing can be told of them.
+    """
     ours, theirs = a["data"], b["data"]
-    layers = [r["layer"] for r, _ in _both(a, b) if descriptor_of(r["measure"]).of_error]
-    targets = ours.get("targets", {}), theirs.get("targets", {})
-    reasons = [f"target of {name}" for name in _unlike_of(*targets) if name in layers]
-    if all(name in targets[0] and name in targets[1] for name in layers):
+    layers = [(x[1], y[1]) for x, y in pairs if descriptor_of(x[0]).of_error]
+    targets = [
+        (ours.get("targets", {}).get(x), theirs.get("targets", {}).get(y)) for x, y in layers
+    ]
+    reasons = [
+        f"target of {x}"
+        for (x, _), (own, other) in zip(layers, targets, strict=True)
+        if own and other and own != other
+    ]
+    if all(own and other for own, other in targets):
         return reasons
     count = a["measurements"][0]["samples"]
     labels = [(data["labels"] or [])[:count] for data in (ours, theirs)]
@@ -189,7 +224,7 @@ def _of_truths(a: Result, b: Result) -> list[str]:
     return reasons + ["labels"] * (len(alike) == 1 and all(labels) and labels[0] != labels[1])
 
 
-def _unlike_of(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+def _unlike_of(ours: Mapping[Name, object], theirs: Mapping[Name, object]) -> list[Name]:
     """Return the names under which both have something, and not the same."""
     both = [name for name in ours if None not in (ours[name], theirs.get(name))]
     return [name for name in both if ours[name] != theirs[name]]

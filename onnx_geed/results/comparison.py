@@ -15,6 +15,7 @@ from onnx_geed.results.comparability import (
     name_of,
     records_of,
     same_samples,
+    truth_differences,
     two_maps,
 )
 from onnx_geed.results.origin import same_model
@@ -95,7 +96,9 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
                 "onnx_geed.load"
             )
     a, b = cast(Result, a), cast(Result, b)
-    differing = differences(a, b)
+    first, second = records_of(a), records_of(b)
+    pairs = _matched(first, second)
+    differing = differences(a, b) + truth_differences(a, b, pairs)
     if not same_model(a["model"], b["model"]):
         differing += action_differences(a, b)
     if differing and not force:
@@ -104,8 +107,6 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
             "their values do not show which model is more equivariant; measure both in the same "
             "way, or compare them anyway with --force"
         )
-    first, second = records_of(a), records_of(b)
-    pairs = _matched(first, second)
     if not pairs:
         held = [", ".join("@".join(k) for k in list(r)[:3]) or "nothing" for r in (first, second)]
         raise GeedError(

@@ -56,7 +56,7 @@ class DataPart(TypedDict):
     inputs: NotRequired[list[InputPart]]
     fed: NotRequired[dict[str, str]]
     targets: NotRequired[dict[str, str]]
-    mask: NotRequired[str]
+    mask: NotRequired[str | None]
     masks: NotRequired[MasksPart]
 
 

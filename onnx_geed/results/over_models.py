@@ -16,6 +16,7 @@ from onnx_geed.results.comparability import (
     differences,
     name_of,
     records_of,
+    truth_differences,
 )
 from onnx_geed.results.intervals import mean_interval, standard_error
 from onnx_geed.results.parts import part_words
@@ -99,7 +100,9 @@ def aggregate(results: Sequence[AnyResult]) -> Aggregate:
 
 def _refuse_mixture(first: Result, other: Result) -> None:
     names = f"{name_of(first)} and {name_of(other)}"
-    if differing := differences(first, other) + action_differences(first, other):
+    shared = [(key, key) for key in records_of(first) if key in records_of(other)]
+    differing = differences(first, other) + action_differences(first, other)
+    if differing := differing + truth_differences(first, other, shared):
         raise GeedError(
             f"aggregate: {names} differ in {', '.join(differing)}; measure all models in the same "
             "way"

@@ -33,7 +33,7 @@ from onnx_geed.measures import (
     operands_of_orbits,
     view,
 )
-from onnx_geed.model import CLASSES, Model, load_model, parse_classes
+from onnx_geed.model import CLASSES, FLOATS, Model, load_model, parse_classes
 from onnx_geed.results import (
     DataPart,
     Exploration,
@@ -197,7 +197,7 @@ def _not_told(result: Result, action: Action | None) -> str:
         return "several inputs were read from different files"
     if fed := [*data.get("fed", ())]:
         return f"the model was also fed {known_names(fed)}, of which a result keeps no values"
-    if "mask" in data:
+    if data.get("mask"):
         return "padding was left out by a mask, which a result does not keep"
     return ""
 
@@ -206,7 +206,10 @@ def _output_of(result: Result, model: Model, scores: Record | None) -> dict[str,
     """Return the options that name the output, and what it holds, as the result tells of them."""
     names = [output.name for output in model.proto.graph.output]
     layers = [*([scores["layer"]] if scores else []), *(r["layer"] for r in result["measurements"])]
-    output = next((layer for layer in layers if layer in names), names[0])
+    output = next((layer for layer in layers if layer in names), None)
+    if output is None:  # which one does not matter then
+        floats = [o for o in model.proto.graph.output if o.type.tensor_type.elem_type in FLOATS]
+        return {"output": floats[0].name} if len(floats) > 1 else {}
     read = (r["reads"] for r in result["measurements"] if r["layer"] == output and "reads" in r)
     kind = next(read, None)
     return {"output": output} | ({} if kind is None else {"output_kind": kind})

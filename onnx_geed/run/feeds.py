@@ -47,12 +47,18 @@ class Feed:
         return self.values
 
     def rows_of(self, indices: Sequence[int]) -> NDArray[Any]:
-        """Return what is fed with some samples, each row once."""
-        return self.values[list(indices)] if self.rows == "samples" else self.values
+        """Return what is fed with some samples, a row for each; or the whole value."""
+        return self.batch(np.array(indices, dtype=np.int64))
 
 
 def refuse_acted_on(given: Collection[str], acted: Input) -> None:
-    """Refuse to feed the input that the group acts on, whose samples are the data."""
+    """Refuse to feed the input that the group acts on, whose samples are the data.
+
+    Raises
+    ------
+    GeedError
+        If a value is given for it.
+    """
     if acted.name in given:
         raise GeedError(
             f"--feed {acted.name}: is the input that the group acts on, whose samples are --data; "

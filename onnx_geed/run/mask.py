@@ -111,6 +111,11 @@ class Mask:
             The sample.
         index : int
             Which sample it is.
+
+        Returns
+        -------
+        ndarray
+            The array itself where none of its axes is masked.
         """
         real, ahead = self.real[index], array.ndim - len(kept)
         for axis, letter in enumerate(kept):
@@ -184,7 +189,13 @@ class Mask:
 
 
 def check_taker(taker: Input, mask: Mask) -> None:
-    """Refuse an input of other axes than the mask has, to which it cannot be fed as it is."""
+    """Refuse an input of other axes than the mask has, to which it cannot be fed as it is.
+
+    Raises
+    ------
+    GeedError
+        If it has others.
+    """
     if len(taker.shape) != 2:
         shape = ", ".join("N" if i == 0 else str(n or "?") for i, n in enumerate(taker.shape))
         raise GeedError(

@@ -113,7 +113,7 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
     members, half = plan.exact_subgroup(measure), tuple(group.half)
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
     correction = measure.correction(group.order)
-    drawn = group.order if group.independent else group.independent_side
+    drawn = group.order if group.independent else group.independent_elements
     drawn = 0 if measure.averaged == (0,) else drawn
     return MeasuredAs(
         *(measure.name, measure.layer, layout, measure.action.name, tuple(group.elements)),

@@ -9,7 +9,7 @@ from onnx_geed.groups import Action, Group, clipping, with_components
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
 
-__all__ = ["as_asked", "check_components", "check_family", "check_small", "group_notes"]
+__all__ = ["as_asked", "check_family", "check_small", "components_notes", "group_notes"]
 
 # Numbers up to this many 255ths change nothing that is seen; they are meant as factors or shares.
 _UNSEEN = 2.0
@@ -47,8 +47,8 @@ def as_asked(group: Group, options: Options) -> Group:
     return clipping(acting) if options.clip else acting
 
 
-def check_components(options: Options, layouts: Iterable[str]) -> None:
-    """Refuse to say what the components of vectors are where there are none.
+def components_notes(options: Options, layouts: Iterable[str]) -> list[str]:
+    """Say where components of vectors are told of which there are none.
 
     Parameters
     ----------
@@ -56,16 +56,27 @@ def check_components(options: Options, layouts: Iterable[str]) -> None:
         The options of the run.
     layouts : iterable of str
         Those of the inputs that are moved, and of the tensors that are measured.
+
+    Returns
+    -------
+    list of str
     """
-    if options.components != Options.components and not any("X" in text for text in layouts):
-        raise GeedError(
-            f"--components {options.components}: no input and no measured tensor has components "
-            "of vectors (axis X): leave it out, or state a layout such as NXHW"
-        )
+    if options.components == Options.components or any("X" in text for text in layouts):
+        return []
+    return [
+        "--components has no effect: no input and no measured tensor has components of vectors "
+        "(axis X)"
+    ]
 
 
 def check_small(group: Group, action: Action | None, options: Options) -> None:
-    """Refuse what small motions do not go with."""
+    """Refuse what small motions do not go with.
+
+    Raises
+    ------
+    GeedError
+        If there is an action, an output action, or round trips are asked for.
+    """
     if action is not None:
         raise GeedError(
             f"group {group.name}: moves images by itself; leave the action out, or give one of a "
@@ -84,7 +95,13 @@ def check_small(group: Group, action: Action | None, options: Options) -> None:
 
 
 def check_family(group: Group, action: Action | None, options: Options) -> None:
-    """Refuse what families do not go with."""
+    """Refuse what families do not go with.
+
+    Raises
+    ------
+    GeedError
+        If there is an action, or an output action that is not fitted, or round trips are asked for.
+    """
     if action is not None:
         raise GeedError(
             f"group {group.name}: says itself what it does to the input; leave the action out, or "

@@ -237,13 +237,19 @@ def make_options(values: Mapping[str, Any], idle: Iterable[str] = (), why: str =
         )
     names = [f.name for f in fields(Options)]
     refuse_unknown({name: values[name] for name in values if name not in names}, names)
-    options, plain = Options(**values), Options()
+    options = Options(**values)
     for name in idle:
-        given, default = getattr(options, name), getattr(plain, name)
-        sized = isinstance(default, Mapping | Sequence) and not isinstance(default, str)
-        if (given is not None) if default is None else bool(given) if sized else given != default:
+        if _is_given(options, name):
             raise GeedError(f"--{name.replace('_', '-')}: {why}")
     return options
+
+
+def _is_given(options: Options, name: str) -> bool:
+    """Tell whether an option has another value than its default; arrays are never compared."""
+    given, default = getattr(options, name), getattr(Options(), name)
+    if default is None:
+        return given is not None
+    return given != default if isinstance(default, str | int | float) else len(given) > 0
 
 
 def check_option(name: str, value: object) -> Any:

@@ -93,6 +93,8 @@ def find_output_kinds(
 
 def _vectors(array: NDArray[np.float32], layer: Layer | None) -> NDArray[np.float32]:
     """Return rows that are class scores if the tensor is: along its channels, at every place."""
+    if sum(length > 1 for length in array.shape[1:]) < 2:
+        return array.reshape(len(array), -1)
     plain = layer is None or layer.layout == "?" or layer.is_one_place
     layout = parse_layout("NCHW" if plain or layer is None else layer.layout)
     if plain or layer is None or layout.channels != 1 or array.ndim != layout.rank:

@@ -49,9 +49,9 @@ from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.moving import check_tables, tables_of_run
 from onnx_geed.run.on_group import (
     as_asked,
-    check_components,
     check_family,
     check_small,
+    components_notes,
     group_notes,
 )
 from onnx_geed.run.on_machine import machine_notes
@@ -308,9 +308,10 @@ def prepare_run(
     check_fits_measured(plan, fits)
     check_given_measured(listed, options, plan)
     layouts = [moved.layout for moved in source.moved]
-    check_components(options, [*layouts, *(layer.layout for layer in plan.layers.values())])
-    on_mask = [] if source.mask is None else source.mask.unmasked(plan.layers)
-    plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *on_mask, *plan.notes))
+    layouts += [layer.layout for layer in plan.layers.values()]
+    on_axes = components_notes(options, layouts)
+    on_axes += [] if source.mask is None else source.mask.unmasked(plan.layers)
+    plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *on_axes, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if share.batch > 1:
         parts = pieces(acting.order, min(share.batch, acting.order))

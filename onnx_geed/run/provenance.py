@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -97,24 +98,28 @@ def describe_data(source: Source, targets: Mapping[str, str] | None = None) -> D
         ]
     if fed := digests_of_feeds(source):
         described["fed"] = fed
-    if (mask := digest_of_mask(source)) is not None:
-        described["mask"] = mask
+    described["mask"] = digest_of_mask(source)
     if targets:
         described["targets"] = dict(targets)
     return described
 
 
 def digests_of_feeds(source: Source) -> dict[str, str]:
-    """Return digests of what the other inputs are fed with the samples, by name."""
+    """Return digests of what the other inputs are fed with the samples, by name.
+
+    Of values, whatever their type, and whether one row was given for all or the same for each.
+    """
     fed = {name: feed.rows_of(source.indices) for name, feed in source.feeds.items()}
-    return {name: fingerprint_of(values).hexdigest() for name, values in fed.items()}
+    return {
+        name: hashlib.sha256(f"{v.shape}".encode() + v.astype("<f8").tobytes()).hexdigest()
+        for name, v in fed.items()
+    }
 
 
 def digest_of_mask(source: Source) -> str | None:
-    """Return a digest of which entries of the samples are real, where a mask says so."""
-    if source.mask is None:
-        return None
-    return fingerprint_of(source.mask.real[list(source.indices)]).hexdigest()
+    """Return a digest of which entries of the samples are real, where a mask leaves some out."""
+    real = None if source.mask is None else source.mask.real[list(source.indices)]
+    return None if real is None or real.all() else fingerprint_of(real).hexdigest()
 
 
 def describe_targets(plan: Plan, count: int) -> dict[str, str]:

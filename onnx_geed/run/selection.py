@@ -38,10 +38,6 @@ __all__ = ["Selection", "given_tables", "layers_of", "select_tensors", "stated_t
 _MOST_EXTRA = 9
 
 
-# Elements of two groups: their names alone do not tell which is meant.
-_EITHER_FLIP = {"e", "flip"}
-
-
 @dataclass(frozen=True)
 class Selection:
     """Tensors that are measured or kept.
@@ -242,7 +238,8 @@ def given_tables(
     tables, notes = {}, []
     for name, text in actions_in_metadata(model).items():
         origin = f"metadata {action_key(name)}"
-        table = subgroup_table(parse_table(text, origin), group)
+        written = parse_table(text, origin)
+        table = subgroup_table(written, group)
         if group.onward is not None:
             notes.append(
                 f"{origin}: elements of {group.name} differ from sample to sample: not used"
@@ -251,10 +248,10 @@ def given_tables(
             notes.append(f"{origin} is for another group than {group.name}: not used")
         else:
             tables[name] = table
-            if not table.group and {*table.elements} == _EITHER_FLIP:
+            if table is written and not written.group:
                 notes.append(
-                    f"{origin} does not say whether it is for flip-h or flip-v (annotate writes "
-                    f"'group' of its file): it is used for {group.name}"
+                    f"{origin} does not say its group (annotate writes 'group' of its file), and "
+                    f"is used for {group.name}, whose elements have these names"
                 )
             if table.partial:
                 notes.append(

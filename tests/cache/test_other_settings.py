@@ -135,3 +135,27 @@ def test_a_cache_resumed_after_a_loss_has_one_layout(net, tmp_path, layout):
     next(iter(sorted(cache.glob("shard-*.h5")))).unlink()
     geed.write_cache(net, IMAGES, "C4", cache, mode="stats", batch_size=4, **asked)
     assert geed.measure_cache(cache)["measurements"] == whole
+
+
+def test_a_cache_of_an_earlier_version_is_held_to_its_description(net, tmp_path, monkeypatch):
+    cache = tmp_path / "c.geed"
+    asked = {"measures": ["channel-cos@block0"], "labels": LABELS, "batch_size": 4, **OPTIONS}
+    with monkeypatch.context() as earlier:
+        earlier.setattr("onnx_geed.cache.contents.fingerprints_of", lambda description: {})
+        geed.write_cache(net, IMAGES, "C4", cache, **asked)
+    next(iter(sorted(cache.glob("shard-*.h5")))).unlink()
+    with pytest.raises(GeedError, match="differs from this run in layouts"):
+        geed.write_cache(net, IMAGES, "C4", cache, **{**asked, "layout": {"block0": "NCWH"}})
+    with pytest.raises(GeedError, match="differs from this run in labels"):
+        geed.write_cache(net, IMAGES, "C4", cache, **{**asked, "labels": LABELS[::-1].copy()})
+    geed.write_cache(net, IMAGES, "C4", cache, **asked)
+    assert geed.measure_cache(cache)["measurements"]
+
+
+def test_a_folder_of_a_caches_name_may_hold_a_log(net, tmp_path):
+    folder = tmp_path / "c.geed"
+    folder.mkdir()
+    (folder / "slurm-123.out").write_text("")
+    geed.write_cache(net, IMAGES, "C4", folder, **OPTIONS)
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    geed.write_cache(net, IMAGES, "C4", tmp_path / "disk", **OPTIONS)

@@ -7,6 +7,7 @@ import json
 import models
 import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 import onnx_geed as geed
@@ -170,7 +171,24 @@ def test_an_empty_name_is_refused_in_python_too(folder, option):
 
 
 def test_components_are_of_vectors(run):
-    status, said = run(*MEASURE, "--components", "right-up")
-    assert status == 2
-    assert "--components right-up: no input and no measured tensor has components" in said
-    assert run(*MEASURE, "--components", "right-down", "--measure", "latent-l2")[0] == 0
+    status, said = run(*MEASURE, "--components", "right-up", "--measure", "latent-l2")
+    assert status == 0
+    assert "note: --components has no effect: no input and no measured tensor has" in said
+    plain = run(*MEASURE, "--components", "right-down", "--measure", "latent-l2")
+    assert plain[0] == 0
+    assert "--components" not in plain[1]
+
+
+def test_of_sizes_the_last_counts_and_a_shell_may_ask(run, folder):
+    asked = [*MEASURE, "--measure", "latent-l2", "--memory", "1kB", "--memory", "1GiB"]
+    assert run(*asked)[0] == 0
+    words = ShellComplete(cli, {}, "onnx-geed", "_ONNX_GEED_COMPLETE")
+    line = ["measure", "net.onnx", "--data", "x.npy", "--data", "x.npy"]
+    assert any(item.value == "--group" for item in words.get_completions(line, "--gr"))
+
+
+@pytest.mark.parametrize("command", ["compile", "fit", "layers"])
+def test_no_command_offers_what_it_refuses(command):
+    said = CliRunner().invoke(cli, [command, "--help"]).stdout
+    assert "--labels" not in said
+    assert "--target" not in said

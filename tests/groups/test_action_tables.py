@@ -262,7 +262,9 @@ def test_a_table_of_turns_of_the_plane_is_none_of_other_turns_of_the_same_names(
     other = parse_group(group)
     assert other.elements == C4.elements
     plain = Table(C4.elements, "permutation", CYCLE, "t")
-    assert subgroup_table(plain, other) is None
+    # A model's table that does not say its group is taken by the names, and a note says so; but
+    # colours have no given action on hidden tensors.
+    assert subgroup_table(plain, other) is (None if group == "hue4" else plain)
     own = Table(C4.elements, "permutation", CYCLE, "t", group=group)
     assert subgroup_table(own, other) is own
     assert subgroup_table(own, C4) is None
@@ -280,21 +282,38 @@ def test_a_table_of_one_mirror_is_none_of_the_other():
     assert subgroup_table(of_one, down) is None
     with pytest.raises(GeedError, match="is for group flip-h, not for flip-v"):
         rows_for(of_one, down)
-    # The mirror of D4 is that of flip-h.
+    # The mirror of D4 is that of flip-h, and after half a turn that of flip-v.
     d4 = parse_group("D4")
     rows = np.tile(np.arange(2), (8, 1))
     rows[4:] = [1, 0]
     part = subgroup_table(Table(d4.elements, "permutation", rows, "t"), across)
     assert part is not None
     np.testing.assert_array_equal(rows_for(part, across), swap)
+    rows[6] = [0, 1]
+    rows[[1, 3]] = [1, 0]
+    rows[[5, 7]] = [0, 1]
+    part = subgroup_table(Table(d4.elements, "permutation", rows, "t"), down)
+    assert part is not None
+    np.testing.assert_array_equal(part.values, rows[[0, 6]])
 
 
-@pytest.mark.parametrize("group", ["C8", "SO2~8"])
-def test_rows_are_found_by_angle_behind_a_turn_of_each_samples_own_too(group):
-    part = subgroup_table(Table(C4.elements, "permutation", CYCLE, "t"), parse_group(group))
+def test_a_sample_of_a_larger_group_takes_whole_tables_alone():
+    table = Table(C4.elements, "permutation", CYCLE, "t")
+    part = subgroup_table(table, parse_group("C8"))
     assert part is not None
     assert part.partial
     assert part.elements == ("e", "r2", "r4", "r6")
+    # A value over some with a row and some without would depend on how many there are.
+    assert subgroup_table(table, parse_group("SO2~8")) is None
+    whole = subgroup_table(table, parse_group("SO2~4"))
+    assert whole is not None
+    assert not whole.partial
+
+
+@pytest.mark.parametrize("group", [None, "", "c4", "C4"])
+def test_a_group_is_called_as_users_call_it(group):
+    content = {"elements": list(C4.elements), "permutation": CYCLE.tolist(), "group": group}
+    np.testing.assert_array_equal(rows_for(parse_table(json.dumps(content), "t"), C4), CYCLE)
 
 
 def test_what_was_fitted_says_its_group_in_its_file(tmp_path):
@@ -333,5 +352,5 @@ def test_a_model_says_which_group_its_table_is_for_or_a_note_does(tmp_path):
         notes[said] = [note for note in result["notes"] if ACTION in note]
         action = result["measurements"][0]["output_action"]
         assert action == ("grid" if said else "grid+channels")
-    assert "does not say whether it is for flip-h or flip-v" in notes[""][0]
+    assert "does not say its group" in notes[""][0]
     assert "is for another group than flip-h: not used" in notes["flip-v"][0]

@@ -279,3 +279,58 @@ def test_a_cache_is_described_or_checked_and_neither_beside_writing(net, tmp_pat
         assert f"{more[0]} is for writing a cache: leave it or --info out" in said
     assert "MODEL is for writing a cache" in says("--verify", cache, str(net))[1]
     assert says("--info", cache)[0] == says("--verify", cache)[0] == 0
+
+
+def test_a_cache_of_more_samples_hides_no_other_feeds_labels_or_masks(tmp_path, net):
+    path = models.save(models.two_input(2), tmp_path / "m.onnx")
+    rng = np.random.default_rng(9)
+    first, other = (rng.random((24, 2)).astype(np.float32) for _ in range(2))
+    asked = {"measures": ["latent-l2"], "norm_samples": 2, "provider": "cpu"}
+    cache = tmp_path / "c.geed"
+    geed.write_cache(path, IMAGES, "C4", cache, samples=9, feed={"extra": first}, **asked)
+    fewer = geed.measure_cache(cache, samples=5)
+    live = geed.measure(path, IMAGES, "C4", samples=5, feed={"extra": other}, **asked)
+    assert differ_in(fewer, live)
+    share = {"measures": SHARE, "norm_samples": 2, "provider": "cpu"}
+    cache = tmp_path / "d.geed"
+    geed.write_cache(net, IMAGES, "C4", cache, samples=9, labels=labels_of(1), **share)
+    fewer = geed.measure_cache(cache, samples=5)
+    same = geed.measure(net, IMAGES, "C4", samples=5, labels=labels_of(1), **share)
+    assert differ_in(fewer, same) == []
+    live = geed.measure(net, IMAGES, "C4", samples=5, labels=labels_of(2), **share)
+    assert differ_in(fewer, live) == ["labels"]
+
+
+def test_values_are_held_against_each_other_and_not_how_they_were_stored(tmp_path):
+    path = models.save(models.two_input(2), tmp_path / "m.onnx")
+    one = np.array([[1.0, 2.0]], dtype=np.float32)
+    asked = {"measures": ["softmax-kl"], **OPTIONS}
+    once = geed.measure(path, IMAGES, "C4", feed={"extra": one}, **asked)
+    each = geed.measure(path, IMAGES, "C4", feed={"extra": np.repeat(one, 24, axis=0)}, **asked)
+    assert differ_in(once, each) == []
+
+
+def test_labels_are_compared_where_layers_have_other_names(tmp_path, net):
+    source = models.random_cnn(1, (8, 8))
+    for node in source.graph.node:
+        node.output[:] = ["scores" if name == "logits" else name for name in node.output]
+    source.graph.output[0].name = "scores"
+    path = models.save(source, tmp_path / "m.onnx")
+
+    def labelled(model, seed):
+        asked = {"measures": ["symmetry-share"], "labels": labels_of(seed), **OPTIONS}
+        return geed.measure(model, IMAGES, "C4", **asked)
+
+    assert differ_in(labelled(net, 1), labelled(path, 1)) == []
+    assert differ_in(labelled(net, 1), labelled(path, 2)) == ["labels"]
+
+
+def test_results_of_earlier_versions_are_compared_as_before(net):
+    result = geed.measure(net, IMAGES, "C4", **OPTIONS)
+    old = json.loads(json.dumps(result))
+    for name in ("mask", "fed", "targets"):
+        old["data"].pop(name, None)
+    for record in old["measurements"]:
+        record.pop("reads", None)
+        record.pop("table", None)
+    assert differ_in(result, old) == differ_in(old, result) == []
