@@ -47,8 +47,11 @@ class Feed:
         return self.values
 
     def rows_of(self, indices: Sequence[int]) -> NDArray[Any]:
-        """Return what is fed with some samples, a row for each; or the whole value."""
-        return self.batch(np.array(indices, dtype=np.int64))
+        """Return what is fed with some samples: one row where it is the same for all of them."""
+        if self.rows != "samples":
+            return self.values
+        rows = self.values[list(indices)]
+        return rows[:1] if (rows == rows[:1]).all() else rows
 
 
 def refuse_acted_on(given: Collection[str], acted: Input) -> None:

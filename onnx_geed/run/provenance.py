@@ -8,8 +8,10 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_geed.confinement import confined
 from onnx_geed.data import Intake, fingerprint_of, preprocess_to_json
@@ -109,11 +111,15 @@ def digests_of_feeds(source: Source) -> dict[str, str]:
 
     Of values, whatever their type, and whether one row was given for all or the same for each.
     """
-    fed = {name: feed.rows_of(source.indices) for name, feed in source.feeds.items()}
-    return {
-        name: hashlib.sha256(f"{v.shape}".encode() + v.astype("<f8").tobytes()).hexdigest()
-        for name, v in fed.items()
-    }
+    return {n: _digest_of(feed.rows_of(source.indices)) for n, feed in source.feeds.items()}
+
+
+def _digest_of(rows: NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{rows.shape}".encode())
+    wide = "<c16" if rows.dtype.kind == "c" else "<f8"
+    for row in rows if rows.ndim else (rows,):  # one by one, since they are held twice
+        digest.update(row.astype(wide).tobytes())
+    return digest.hexdigest()
 
 
 def digest_of_mask(source: Source) -> str | None:
