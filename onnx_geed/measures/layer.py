@@ -112,7 +112,8 @@ class Layer:
     @property
     def classes_advice(self) -> str:
         """How to state the axes of class scores at places."""
-        usual = {2: "NPC", 4: "NCDHW"}.get(len(self.shape), "NCHW")
+        rows = "NCP" if self.shape[-1] == 1 else "NPC"
+        usual = {2: rows, 4: "NCDHW"}.get(len(self.shape), "NCHW")
         return (
             "class scores lie along C, at each place of the other axes: say what the axes are with "
             f"--layout, such as {self.name}={usual}"

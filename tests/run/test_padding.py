@@ -233,3 +233,25 @@ def test_labels_of_places_are_none_of_samples(tmp_path):
         GeedError, match=r"^--labels: has a label for each place, or a row for each"
     ):
         geed.measure(path, images((3, 8, 8), 8), "C4", labels=np.eye(5)[np.arange(8) % 5], **asked)
+
+
+@pytest.mark.parametrize(("shape", "layout"), [([1, 4], "NPC"), ([4, 1], "NCP")])
+def test_the_advice_on_scores_of_one_place_can_be_followed(tmp_path, shape, layout):
+    w = np.random.default_rng(8).normal(size=(192, 4)) * 0.1
+    nodes = [
+        models.node("Flatten", "x", "f"),
+        models.node("MatMul", "f w", "z"),
+        models.node("Reshape", "z apart", "y"),
+    ]
+    held = [models.weights("w", w), models.integers("apart", [-1, *shape])]
+    inputs = [("x", models.FLOAT, ["N", 3, 8, 8])]
+    outputs = [("y", models.FLOAT, ["N", *shape]), ("z", models.FLOAT, ["N", 4])]
+    path = models.save(models.build(nodes, held, inputs, outputs), tmp_path / "m.onnx")
+    data, few = images((3, 8, 8), 8), {"samples": 6, "norm_samples": 6, "provider": "cpu"}
+    asked = {"measures": ["softmax-kl", "flip-rate"], "output_kind": "logits", **few}
+    with pytest.raises(GeedError, match=f"--layout, such as y={layout}; its shape is"):
+        geed.measure(path, data, "C4", output="y", **asked)
+    stated = geed.measure(path, data, "C4", output="y", layout={"y": layout}, **asked)
+    plain = geed.measure(path, data, "C4", output="z", **asked)
+    for one, other in zip(stated["measurements"], plain["measurements"], strict=True):
+        assert one["value"] == pytest.approx(other["value"], rel=1e-6)
