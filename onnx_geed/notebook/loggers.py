@@ -7,6 +7,8 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, looking_at, shown
 from onnx_geed.extras import package
@@ -128,7 +130,7 @@ def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[st
             named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}
         pairs = [(str(name), value) for name, value in named.items()]
     for name, value in pairs:
-        if value is not None and not isinstance(value, int | float):
+        if value is not None and not isinstance(value, int | float | np.floating | np.integer):
             raise GeedError(f"{where}: the value of {shown(name)} is not a number: {shown(value)}")
         if value is None or value != value:
             continue

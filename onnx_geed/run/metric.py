@@ -76,6 +76,7 @@ class EquivarianceMetric:
     ------
     GeedError
         If there is no such group, measure or option.
+        If the group is a family of backgrounds.
 
     Notes
     -----
@@ -102,6 +103,11 @@ class EquivarianceMetric:
     def __init__(self, group: str | Group, measures: Sequence[str] = (), **options: Any) -> None:
         refuse_unknown([name for name in options if name not in _OPTIONS], _OPTIONS)
         self._group = group if isinstance(group, Group) else parse_group(group)
+        if self._group.family is not None and self._group.family.folder:
+            raise GeedError(
+                f"group {self._group.name}: needs masks of all samples, which batches do not come "
+                "with; take onnx_geed.measure"
+            )
         self._options: Options = make_options({"measures": measures, **options})
         for text in self._options.measures:
             parse_request(text)

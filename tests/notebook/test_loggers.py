@@ -4,6 +4,7 @@ import math
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from onnx_geed import GeedError, log_mlflow, log_tensorboard, log_wandb
@@ -91,6 +92,11 @@ def test_numbers_without_end_are_refused():
         written({"a": 10**400})
     with pytest.raises(GeedError, match=r"step 1000.* is too large"):
         log_tensorboard(VALUES, Writer(), 10**30)
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {"a": np.float32(0.5), "b": np.int64(3), "c": np.float64(0.25)}
+    assert sorted(written(given).values()) == [0.25, 0.5, 3.0]
 
 
 def test_what_is_no_value_is_refused():

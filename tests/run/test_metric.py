@@ -385,3 +385,8 @@ def test_functions_on_arrays_correct_for_independent_elements_too(measured):
     given = even if measured == "latent-l2" else onnx_geed.Trivial(even)
     away = np.linalg.norm(y - y.mean(axis=1, keepdims=True), axis=2) ** power
     np.testing.assert_allclose(function(y, given), away, rtol=1e-12)
+
+
+def test_backgrounds_are_refused_at_once_without_advice_that_cannot_be_followed():
+    with pytest.raises(GeedError, match=r"^group background:x/3: needs masks of all samples"):
+        EquivarianceMetric("background:x/3")
