@@ -57,12 +57,13 @@ class SmallMotions:
         if self.grid is None:
             return
         room = min(self.grid) if self.kind == "shift" else self.corner
+        smaller = "1" if room >= 2 else f"{float(room) / 10:.1g}"
         if min(self.grid) < 2 or not 2 * self.step <= room:
             raise GeedError(
                 f"group {self.name}: moves the input by {2 * float(self.step):g} pixels from one "
                 f"side to the other, which is not small on a grid of {self.grid[0]}×{self.grid[1]} "
                 f"(height × width): take a smaller step, such as small-{self.kind}~"
-                f"{1 if room >= 2 else float(f'{float(room) / 10:.1g}'):g}"
+                f"{smaller}"
                 if min(self.grid) > 1
                 else f"group {self.name}: moves a plane, and the input is one pixel high or wide "
                 f"({self.grid[0]}×{self.grid[1]}): take another group"

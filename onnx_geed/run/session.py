@@ -142,6 +142,8 @@ class Session:
         ------
         EndlessError
             If a loop of the model does not end.
+        SettledError
+            If a finite number is too large for float32.
         GeedError
             If the runtime refuses the batch, or leaves out a tensor.
         """

@@ -202,6 +202,46 @@ def test_what_does_not_fit_is_told_and_leaves_no_file(box):
     assert "nop.pt" in refused("escnn", box, "nets.py:Net", "--checkpoint", "nop.pt", *shape)
 
 
+MIRRORS = """
+import math
+
+from escnn import gspaces, nn as enn
+
+
+def net(axis):
+    act = gspaces.flip2dOnR2(axis=axis)
+    inside = enn.FieldType(act, [act.trivial_repr])
+    outside = enn.FieldType(act, 2 * [act.regular_repr])
+    return enn.SequentialModule(enn.R2Conv(inside, outside, 3, padding=1), enn.ReLU(outside))
+
+
+def across():
+    return net(math.pi / 2)
+
+
+def down():
+    return net(0.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "other"), [("across", "flip-h", "flip-v"), ("down", "flip-v", "flip-h")]
+)
+def test_a_table_of_one_mirror_says_which(tmp_path, name, group, other):
+    (tmp_path / "mirrors.py").write_text(MIRRORS)
+    file = converted("escnn", tmp_path, f"mirrors.py:{name}", "--input-shape", "1,9,9")
+    entries = {p.key: p.value for p in onnx.load(file).metadata_props}
+    tables = [json.loads(v) for k, v in entries.items() if k.startswith("onnx_geed.action.")]
+    assert {table["group"] for table in tables} == {group}
+    x = np.random.default_rng(0).random((6, 1, 9, 9)).astype(np.float32)
+    few = {"measures": ["channel-cos"], "samples": 6, "provider": "cpu"}
+    for record in measure(file, x, group, **few)["measurements"]:
+        assert record["value"] == pytest.approx(-1, abs=1e-6)
+    for record in measure(file, x, other, **few)["measurements"]:
+        assert record["value"] > -0.999
+        assert "channels" not in record["output_action"]
+
+
 VECTORS = """
 import math
 
