@@ -290,7 +290,15 @@ def test_a_cache_of_more_samples_hides_no_other_feeds_labels_or_masks(tmp_path, 
     geed.write_cache(path, IMAGES, "C4", cache, samples=9, feed={"extra": first}, **asked)
     fewer = geed.measure_cache(cache, samples=5)
     live = geed.measure(path, IMAGES, "C4", samples=5, feed={"extra": other}, **asked)
-    assert differ_in(fewer, live)
+    assert differ_in(fewer, live) == ["what input extra was fed (--feed)"]
+    # One row for all samples is the same row for fewer.
+    cache, row = tmp_path / "r.geed", first[:1]
+    geed.write_cache(path, IMAGES, "C4", cache, samples=9, feed={"extra": row}, **asked)
+    fewer = geed.measure_cache(cache, samples=5)
+    live = geed.measure(path, IMAGES, "C4", samples=5, feed={"extra": row}, **asked)
+    assert differ_in(fewer, live) == []
+    live = geed.measure(path, IMAGES, "C4", samples=5, feed={"extra": row + 1}, **asked)
+    assert differ_in(fewer, live) == ["what input extra was fed (--feed)"]
     share = {"measures": SHARE, "norm_samples": 2, "provider": "cpu"}
     cache = tmp_path / "d.geed"
     geed.write_cache(net, IMAGES, "C4", cache, samples=9, labels=labels_of(1), **share)
