@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -155,9 +156,10 @@ def _classes(path: str | Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--classes {path}: cannot be read as text ({reason_of(error)})") from None
     named = [line.strip() for line in lines if line.strip()]
-    if twice := next((name for name in named if named.count(name) > 1), None):
+    twice = [name for name, count in Counter(named).items() if count > 1]
+    if twice:
         raise GeedError(
-            f"--classes {path}: names {twice!r} twice; give each class a name of its own"
+            f"--classes {path}: names {twice[0]!r} twice; give each class a name of its own"
         )
     text = json.dumps(named, ensure_ascii=False)
     if not parse_classes(text):

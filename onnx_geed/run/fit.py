@@ -25,10 +25,7 @@ __all__ = ["check_closed", "check_representation", "fit_actions", "fits_asked"]
 
 # Options of measuring, which a fit has no part in, and what to do with them.
 _OF_A_RUN = (
-    (
-        *("measures", "output_action", "labels", "target", "layers"),
-        *("references", "untrained"),
-    ),
+    ("measures", "output_action", "labels", "target", "layers", "references", "untrained"),
     "has no effect on a fit; give it to onnx-geed measure, with the fitted file",
 )
 
