@@ -253,9 +253,17 @@ def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
 def _scores_trip(measure: Measure, y: NDArray[Any]) -> float:
     """Return the mean over g of m of scores at places, moved along and so back again."""
     action = measure.action
-    moved = np.stack([_moved(action, g, y.astype(np.float64)) for g in range(action.group.order)])
+    every = range(action.group.order)
+    moved = np.stack([_moved(action, g, y.astype(np.float64)) for g in every])
     if measure.reads == "probabilities":
-        moved = moved.clip(0, 1)  # bicubic weights overshoot
+        assert measure.places is not None
+        classes = y.size // measure.places.inside.shape[1]
+        # Where nothing comes from, no class counts more, as where zeros come in among logits.
+        come = np.stack([_moved(action, g, np.ones(y.shape)) for g in every])
+        moved = (moved + (1 - come) / max(classes, 2)).clip(0, 1)  # bicubic weights overshoot
+        if classes > 1:
+            by_class = moved.reshape(len(moved), classes, -1)
+            moved = (by_class / by_class.sum(axis=1, keepdims=True)).reshape(moved.shape)
     return float(orbit_deviations(measure, moved)[0][measure.counted].mean())
 
 

@@ -371,6 +371,29 @@ def test_the_disk_and_the_references_go_along(tmp_path):
         assert record["references"]["numeric"]["value"] < 1e-9
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_probabilities_that_leave_the_grid_come_back_as_probabilities(tmp_path, classes):
+    model = models.dense_scores(symmetric=False, softmax=True, classes=classes)
+    data = images((1, 8, 8), 6)
+    record = measured(
+        tmp_path, model, data, "C8", ["softmax-kl"], output_kind="probabilities", references=True
+    )["softmax-kl"]
+    (given,) = ort.InferenceSession(model.SerializeToString()).run(None, {"x": chosen(data)[0]})
+    expected = []
+    for y in given.astype(float):
+        for g in naive.elements("C8"):
+            away = naive.act("C8", g, y)
+            away += (1 - naive.act("C8", g, np.ones((8, 8)))) / max(classes, 2)
+            back = naive.act("C8", naive.inverse("C8", g), away)
+            inside = naive.act("C8", naive.inverse("C8", g), np.ones((8, 8))) > 1 - 1e-9
+            u, v = (np.concatenate([a, 1 - a] if classes == 1 else [a]) for a in (back, y))
+            u, v = u[:, inside], v[:, inside]
+            expected.append((u * np.log(u / v)).sum(axis=0).mean())
+    found = record["references"]["output_round_trip"]["value"]
+    assert found == pytest.approx(np.mean(expected), rel=1e-4)
+    assert found > 0
+
+
 def test_agreement_would_be_noticed():
     with pytest.raises(AssertionError):
         agree({"a": 1.0}, {"a": 1.1})
