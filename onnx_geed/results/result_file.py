@@ -50,8 +50,7 @@ _FIT = ("kind", "lambda", "samples", *FIT_REFERENCES)
 
 # Of each element that counts.
 _BY_ELEMENT = ("elements", "parameters", "per_element")
-
-
+_REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 _COLUMNS = (
     *("model", "group", "measure", "layer", "layout", "output_action"),
     *("value", "ci95_low", "ci95_high", "interval", "stderr", "samples"),
@@ -59,6 +58,7 @@ _COLUMNS = (
     *("exact_value", "exact_ci95_low", "exact_ci95_high", "half_value", "warnings"),
     *(f"fit_{name}" for name in (*_FIT, "defect_median", "defect_worst")),
     *(*_BY_ELEMENT, "gain"),
+    *_REFERENCES,
 )
 
 
@@ -267,6 +267,7 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
         gain = record.get("gain")
         exact, fit = record["exact"], cast(Mapping[str, Any], record.get("fit") or {})
         defect: Mapping[str, float] = fit.get("defect") or {}
+        references = cast(Mapping[str, Any], record.get("references") or {})
         low, high = record["ci95"] or (None, None)
         exact_low, exact_high = (exact and exact["ci95"]) or (None, None)
         cells: dict[str, Any] = {
@@ -289,6 +290,7 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
             "parameters": [parameters.get(e) for e in record["per_element"]],
             "per_element": list(record["per_element"].values()),
             "gain": gain and gain["value"],
+            **{name: (references.get(name) or {}).get("value") for name in _REFERENCES},
             **{f"fit_defect_{name}": defect.get(name) for name in ("median", "worst")},
         }
         rows.append({name: cells[name] for name in _COLUMNS})

@@ -430,6 +430,17 @@ class TestCsv:
         assert "M is 0" in rows[1]["warnings"]
         assert {r["model"] for r in rows} == {"m.onnx"}
 
+    def test_references_have_columns_which_are_empty_without_them(self):
+        names = ("input_round_trip", "output_round_trip", "numeric", "untrained")
+        first, second = record(), record(layer="b")
+        first["references"] = {
+            name: {"value": i / 3, "ci95": None, "unnormalised": None, "samples": 2}
+            for i, name in enumerate(names[:3])
+        }
+        rows = [*csv.DictReader(io.StringIO(to_csv(result_of(first, second))))]
+        assert [rows[0][name] for name in names] == ["0.0", repr(1 / 3), repr(2 / 3), ""]
+        assert [rows[1][name] for name in names] == [""] * 4
+
 
 def test_means_do_not_depend_on_how_deviations_lie_in_memory():
     rows = np.random.default_rng(5).random((33, 4))
