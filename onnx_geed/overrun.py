@@ -52,6 +52,8 @@ class _Watch:
         What may be held.
     process : int
         The one that has a thread which looks: a fork has none.
+    seen : (float, int)
+        When it last looked, and the bytes that the process held then.
     """
 
     end: Callable[[str], object] | None = None
@@ -59,6 +61,7 @@ class _Watch:
     bytes: int = 0
     room: int = 0
     process: int = 0
+    seen: tuple[float, int] = (0.0, 0)
 
 
 _WATCH = _Watch()
@@ -119,7 +122,10 @@ def _watched(rows: int) -> Iterator[None]:
         _WATCH.process = os.getpid()
         _RUNS.clear()
         threading.Thread(target=_look, daemon=True).start()
-    _RUNS[me] = (time.monotonic(), time.process_time(), _held(), rows)
+    now, (looked, held) = time.monotonic(), _WATCH.seen
+    # To ask the system gives the interpreter away, and small samples' runs would wait for it.
+    held = held if now - looked < 2 * _LOOK else _held()
+    _RUNS[me] = (now, time.process_time(), held, rows)
     _BEGUN.set()
     try:
         yield
@@ -144,11 +150,11 @@ def _look() -> None:
                 _BEGUN.wait()
         time.sleep(_LOOK)
         runs = list(_RUNS.values())
-        if (
-            runs
-            and _WATCH.end is not None
-            and (fault := _fault(runs, _held(), time.monotonic(), time.process_time()))
-        ):
+        if not runs or _WATCH.end is None:
+            continue
+        now, held = time.monotonic(), _held()
+        _WATCH.seen = now, held
+        if fault := _fault(runs, held, now, time.process_time()):
             _WATCH.end(fault)
 
 

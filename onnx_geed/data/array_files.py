@@ -34,6 +34,10 @@ _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 # Of an array in Fortran's order, read at once.
 _BLOCK = 16 << 20
 
+# Of an array of so few bytes, whose samples have so few, all are read at once: to ask the system
+# for each would give the interpreter to another thread, and wait for it.
+_HELD, _ROW = 32 << 20, 64 << 10
+
 
 def open_npy(path: Path) -> Rows:
     """Open an ``.npy`` file, whose samples are read one by one."""
@@ -50,11 +54,12 @@ def rows_in_file(path: Path, head: ArrayHead, opened: Stamp) -> Rows:
 
     They are read and not mapped: where a mapped file is cut short, the process is killed.
     """
-    file = _SharedFile(path)
     shape, dtype, start = head.shape, head.dtype, head.start
     # In one order as in the other, an array with one long axis lies the same.
     order = "C" if sum(length != 1 for length in shape) < 2 else head.order
     inner = math.prod(shape[1:])
+    small = inner * dtype.itemsize <= _ROW and head.size <= _HELD
+    file = _SharedFile(path, (start, head.size) if small else None)
 
     def read(index: Any) -> NDArray[Any]:
         with reading(f"--data {path}", "the file has changed since it was opened"):
@@ -78,16 +83,36 @@ def rows_in_file(path: Path, head: ArrayHead, opened: Stamp) -> Rows:
 
 
 class _SharedFile:
-    """A file that is opened once, and read from several threads."""
+    """A file that is opened once, and read from several threads.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    path : Path
+        The file.
+    held : (int, int), optional
+        Where a part of it begins, and its bytes: held from the first value on that is asked for.
+        Without, nothing is.
+    """
+
+    def __init__(self, path: Path, held: tuple[int, int] | None) -> None:
         buffered: Any = open_ordinary(path)
         self._file: io.RawIOBase = buffered.detach()
         self._lock = threading.Lock()
+        self._part = held
+        self._bytes: NDArray[np.uint8] | None = None
         weakref.finalize(self, self._file.close)
 
     def values(self, dtype: np.dtype[Any], start: int, count: int) -> NDArray[Any]:
         """Return values from a place in the file on."""
+        if self._part is None:
+            return self._read(dtype, start, count)
+        begin, size = self._part
+        if self._bytes is None:  # threads that come at once read the same
+            self._bytes = self._read(np.dtype(np.uint8), begin, size)
+        at = start - begin
+        return self._bytes[at : at + count * dtype.itemsize].view(dtype).copy()
+
+    def _read(self, dtype: np.dtype[Any], start: int, count: int) -> NDArray[Any]:
         values = np.empty(count, dtype)
         left = values.view(np.uint8).data if values.nbytes else memoryview(b"")
         with self._lock:

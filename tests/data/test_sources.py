@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from onnx_geed import GeedError
-from onnx_geed.data import open_rows
+from onnx_geed.data import array_files, open_rows
 
 X = np.random.default_rng(0).random((5, 2, 3, 4)).astype(np.float32)
 Y = np.array([3, 1, 4, 1, 5])
@@ -36,12 +36,37 @@ def same(text, expected, labels=None):
         np.testing.assert_array_equal(rows.labels.values, labels)
 
 
+@pytest.mark.parametrize("held", [True, False])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "u1", "f2"])
-def test_npy_is_read_in_any_order_and_byte_order(tmp_path, order, dtype):
+def test_npy_is_read_in_any_order_and_byte_order(tmp_path, monkeypatch, order, dtype, held):
+    if not held:
+        monkeypatch.setattr(array_files, "_HELD", 0)
     values = np.asarray(X * 200, dtype=dtype, order=order)
     np.save(tmp_path / "x.npy", values)
     same(tmp_path / "x.npy", values)
+
+
+def test_a_sample_may_be_changed_where_all_are_held(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    rows = open_rows(str(tmp_path / "x.npy"))
+    rows.read(1)[...] = 7
+    np.testing.assert_array_equal(rows.read(1), X[1])
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), X)
+
+
+@pytest.mark.parametrize("shape", [(3, 16385), (1 << 10, 1, 100, 100)])
+def test_large_samples_and_large_arrays_are_not_held(tmp_path, monkeypatch, shape):
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
+    asked = []
+    read = array_files._SharedFile._read
+    monkeypatch.setattr(
+        array_files._SharedFile,
+        "_read",
+        lambda self, dtype, start, count: asked.append(count) or read(self, dtype, start, count),
+    )
+    open_rows(str(tmp_path / "x.npy")).read(2)
+    assert {*asked} == {np.prod(shape[1:])}
 
 
 def test_npz_offers_its_only_array(tmp_path):
