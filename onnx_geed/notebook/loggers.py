@@ -124,7 +124,8 @@ def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[st
     """Return what there is to log, by a tag that all of them take, and each another."""
     if step is not None and not -_STEPS <= step < _STEPS:
         raise GeedError(f"{where}: step {shown(step)} is too large; count steps or epochs")
-    named, scalars, numbers = values, dict[str, float](), dict[str, int]()
+    named, scalars = values, dict[str, float]()
+    taken, numbers = set[str](), dict[str, int]()
     with looking_at(where, values):
         if isinstance(records := values.get("measurements"), list):
             named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}
@@ -132,9 +133,10 @@ def _scalars(where: str, values: Mapping[str, Any], step: int | None) -> dict[st
     for name, value in pairs:
         if value is not None and not isinstance(value, int | float | np.floating | np.integer):
             raise GeedError(f"{where}: the value of {shown(name)} is not a number: {shown(value)}")
+        # What has no value now keeps its tag: next time it may have one.
+        taken.add(tag := _tag(name, taken, numbers))
         if value is None or value != value:
             continue
-        tag = _tag(name, scalars, numbers)
         try:
             scalars[tag] = float(value)
         except OverflowError:

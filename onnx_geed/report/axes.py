@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from onnx_geed.report.svg import FONT, SOFT
 from onnx_geed.results import Reading
 from onnx_geed.text import shorten, span
 
 __all__ = [
     "begin_at_perfect",
+    "goes_beyond",
     "distinct_names",
     "fitting_across",
     "furthest",
@@ -135,13 +138,26 @@ def tell_cosines(axis: Any, room: float) -> None:
     axis.set_major_formatter(partial(_as_cosine, places=min(places, 12)))
 
 
+def goes_beyond(reading: Reading) -> bool:
+    """Tell whether an element is beyond the perfect value, as of shares of the error."""
+    if not reading.descriptor.of_error:
+        return False
+    return bool(np.nanmin(reading.per_element) < reading.perfect)
+
+
 def begin_at_perfect(axis: Any, readings: Sequence[Reading], most: float) -> tuple[float, float]:
-    """Let an axis begin at the perfect value, and write cosines as sentences tell them."""
+    """Let an axis begin at the perfect value, and write cosines as sentences tell them.
+
+    It begins before that where an element is beyond: shares of the error may be negative.
+    """
     perfect = min(r.perfect for r in readings)
-    room = max(most - perfect, 1e-9 + 1e-6 * abs(perfect))
+    least = perfect
+    if any(map(goes_beyond, readings)):
+        least = min(float(np.nanmin(r.per_element)) for r in readings)
+    room = max(most - least, 1e-9 + 1e-6 * abs(least))
     if readings[0].similarity:
         tell_cosines(axis, room)
-    return perfect - 0.015 * room, perfect + 1.04 * room
+    return least - 0.015 * room, least + 1.04 * room
 
 
 def _as_cosine(value: float, _: int | None = None, *, places: int = 6) -> str:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_geed.errors import GeedError
-from onnx_geed.groups import recorded_group, turns_of
-from onnx_geed.results import GroupPart, Reading, element_words, is_family, parameters_of
+from onnx_geed.groups import turns_of
+from onnx_geed.results import (
+    GroupPart,
+    Reading,
+    element_words,
+    is_family,
+    is_sampled,
+    parameters_of,
+)
 
 __all__ = [
     "at_elements",
@@ -14,7 +20,6 @@ __all__ = [
     "element_called",
     "element_noun",
     "element_told",
-    "is_sampled",
     "worst_noun",
 ]
 
@@ -40,7 +45,7 @@ def element_called(group: GroupPart, g: int) -> str:
         each sample by a rotation of its own, from which the others go on.
     """
     if g == 0:
-        return "random start" if is_sampled(group["name"]) else "unmoved"
+        return "random start" if is_sampled(group) else "unmoved"
     return element_words(group, group["elements"][g], short=True)
 
 
@@ -65,7 +70,7 @@ def element_told(group: GroupPart, g: int) -> str:
 
 
 def at_elements(group: GroupPart, elements: Sequence[int]) -> str:
-    """Name up to two elements; of more, say how many of those but the identity they are.
+    """Name up to two elements; of more, say how many they are, of those but the identity.
 
     Parameters
     ----------
@@ -77,10 +82,15 @@ def at_elements(group: GroupPart, elements: Sequence[int]) -> str:
     Returns
     -------
     str
-        Such as ``45° and 315°``, ``quality 10`` or ``5 of 7 angles``.
+        Such as ``45° and 315°``, ``quality 10``, ``the unmoved sample`` or ``5 of 7 angles``.
     """
     if len(elements) <= 2:
-        return " and ".join(element_told(group, g) for g in elements)
+        return " and ".join(
+            element_told(group, g) if g or is_sampled(group) else "the unmoved sample"
+            for g in elements
+        )
+    if 0 in elements:
+        return f"{len(elements)} of {group['order']} elements"
     return f"{len(elements)} of {group['order'] - 1} {worst_noun(group)}s"
 
 
@@ -105,25 +115,6 @@ def averaged_told(group: GroupPart, reading: Reading) -> str:
     at = [group["elements"].index(element) for element in reading.averaged]
     called = [element_called(group, g) for g in at]
     return " and ".join(part for part in (", ".join(called[:-1]), *called[-1:]) if part)
-
-
-def is_sampled(group: str) -> bool:
-    """Say whether each sample is first moved by a random element of its own.
-
-    Parameters
-    ----------
-    group : str
-        Its name.
-
-    Returns
-    -------
-    bool
-        False for a group of one's own.
-    """
-    try:
-        return recorded_group(group).behind is not None
-    except GeedError:  # one's own group
-        return False
 
 
 def element_noun(group: GroupPart) -> str:

@@ -20,7 +20,7 @@ from onnx_geed.report.svg import (
     drawing,
     panels_across,
 )
-from onnx_geed.results import WHAT_IS_RELATIVE, FamilyValue
+from onnx_geed.results import ACCURACY, WHAT_IS_RELATIVE, FamilyValue
 from onnx_geed.text import columns, interval, number, span, wrapped
 
 __all__ = ["TITLE", "families_picture", "overview_lines", "overview_sections"]
@@ -33,14 +33,21 @@ def _order(values: Sequence[FamilyValue]) -> tuple[list[str], list[str], list[st
     models = list(dict.fromkeys(v.model for v in values))
     quantities = list(dict.fromkeys(v.quantity for v in values))
     # The accuracy is last, whichever measure told it.
-    quantities.sort(key=lambda q: any(v.unmoved is not None for v in values if v.quantity == q))
+    quantities.sort(key=lambda quantity: quantity == ACCURACY)
+
+    chief = _chief(quantities)
 
     def size(family: str) -> float:
-        own = [v.value for v in values if v.family == family and v.quantity == quantities[0]]
+        own = [v.value for v in values if v.family == family and v.quantity == chief]
         return sum(own) / len(own) if own else float("-inf")
 
     families = sorted(dict.fromkeys(v.family for v in values), key=size, reverse=True)
     return models, quantities, families
+
+
+def _chief(quantities: Sequence[str]) -> str:
+    """Return the quantity that families are ranked by; a gain has no interval."""
+    return next((q for q in quantities if q not in ("gain", ACCURACY)), quantities[0])
 
 
 def families_picture(values: Sequence[FamilyValue]) -> str:
@@ -86,8 +93,7 @@ def families_picture(values: Sequence[FamilyValue]) -> str:
 def _panel(
     axes: Any, values: Sequence[FamilyValue], models: Sequence[str], families: Sequence[str]
 ) -> None:
-    accuracy = any(v.unmoved is not None for v in values)
-    if not accuracy:
+    if any(v.quantity != ACCURACY for v in values):
         axes.axvline(0.0, color=SOFT, lw=1, ls=(0, (4, 3)))
     many = len(models) > MOST_SERIES
     if many:
@@ -115,7 +121,7 @@ def _name_ends(axes: Any, values: Sequence[FamilyValue], families: Sequence[str]
     """Name the models at both ends of each family's marks, above these."""
     words = (
         "lowest {}, highest {}"
-        if any(v.unmoved is not None for v in values)
+        if any(v.quantity == ACCURACY for v in values)
         else "least {}, most {}"
     )
     behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}
@@ -161,8 +167,9 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
             rows.append(
                 {"model": model, "quantity": quantity, "cells": [_cell(v, largest) for v in own]}
             )
+    chief = _chief(quantities)
     for model in models:
-        first = [v for v in values if v.model == model and v.quantity == quantities[0]]
+        first = [v for v in values if v.model == model and v.quantity == chief]
         # A group's values are measured from another point, and so are none to rank among these.
         first = [v for v in first if not v.of_group]
         if len(first) > 1:
@@ -193,8 +200,8 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
             "title": TITLE,
             "measure": "families",
             "pictures": [picture],
-            "words": [_sentence(r, quantities[0]) for r in ranked],
-            "summary": _summary(ranked, quantities[0]) if len(ranked) > SAID else "",
+            "words": [_sentence(r, chief) for r in ranked],
+            "summary": _summary(ranked, chief) if len(ranked) > SAID else "",
             "families": families,
             "rows": rows,
         }
@@ -211,15 +218,23 @@ class _Ranked(NamedTuple):
 
 
 def _ranked(model: str, values: Sequence[FamilyValue]) -> _Ranked:
-    most, least = max(values, key=lambda v: v.value), min(values, key=lambda v: v.value)
-    overlap = most.ci95 and least.ci95 and most.ci95[0] <= least.ci95[1]
-    return _Ranked(model, most, least, not overlap)
+    ordered = sorted(values, key=lambda v: v.value)
+    least, most = ordered[0], ordered[-1]
+    clear = bool(most.ci95 and least.ci95) and most.ci95[0] > least.ci95[1]
+    return _Ranked(model, most, least, clear)
 
 
 def _sentence(ranked: _Ranked, quantity: str) -> str:
     """Say which families change a model most and least."""
     model, most, least, clear = ranked
     ends = f"({quantity}: {span(most.value)} and {span(least.value)})"
+    if most.value == least.value:
+        return f"{model}: no difference between families ({quantity}: {span(most.value)})."
+    if not (most.ci95 and least.ci95):
+        return (
+            f"{model}: largest under {most.family}, smallest under {least.family} {ends}; without "
+            "intervals, this may be chance."
+        )
     if not clear:
         return (
             f"{model}: no clear difference between {most.family} and {least.family}, the largest "
@@ -247,7 +262,8 @@ def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:
     more = interval(v.ci95) if v.ci95 else ""
     if v.unmoved is not None:
         more += f"{', ' if more else ''}unmoved {number(v.unmoved)}"
-        share = v.unmoved - v.value
+    if v.quantity == ACCURACY:
+        share = 0.0 if v.unmoved is None else v.unmoved - v.value
     else:
         share = v.value / largest if largest > 0 else 0.0
     return {"value": number(v.value), "more": more, "shade": round(45 * min(1.0, max(0.0, share)))}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx_geed.groups import turns_of
 from onnx_geed.report.axes import (
     begin_at_perfect,
+    goes_beyond,
     furthest,
     head,
     label_layers,
@@ -256,7 +257,12 @@ def polar_picture(
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
                     axes.plot(angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=PAPER)
                 mark(axes, _element_marks(i, name, reading, models, called, start, angles))
-        axes.set_ylim(*begin_at_perfect(axes.yaxis, [reading for _, reading in lines], top))
+        readings = [reading for _, reading in lines]
+        axes.set_ylim(*begin_at_perfect(axes.yaxis, readings, top))
+        if any(map(goes_beyond, readings)):
+            ring = np.linspace(0, 2 * np.pi, 181)
+            perfect = np.full(len(ring), readings[0].perfect)
+            axes.plot(ring, perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
         axes.set_rlabel_position(180 / n if n <= 12 else 22.5)
         with whole():
             from matplotlib.ticker import MaxNLocator

@@ -15,10 +15,9 @@ from onnx_geed.results import (
     HONEST,
     LayerMotion,
     Result,
-    has_fits,
+    fits_together,
     layer_motions,
     motion_sentence,
-    same_orbits,
 )
 from onnx_geed.text import counted, span
 
@@ -77,16 +76,8 @@ def fit_sections(results: Sequence[Result], names: Sequence[str]) -> list[dict[s
 
 def _together(results: Sequence[Result], names: Sequence[str]) -> list[tuple[str, list[Result]]]:
     """Group results with fits that hold the same f(gx)."""
-    parts: list[tuple[str, list[Result]]] = []
-    for result, name in zip(results, names, strict=True):
-        if not has_fits(result):
-            continue
-        for _, own in parts:
-            if same_orbits(own[0], result):
-                own.append(result)
-                break
-        else:
-            parts.append((name, [result]))
+    called = {id(result): name for result, name in zip(results, names, strict=True)}
+    parts = [(called[id(own[0])], own) for own in fits_together(results)]
     models = [Path(own[0]["model"]["path"]).stem for _, own in parts]
     if len(set(models)) == len(parts):  # several fits of one model keep their own names
         return [(model, own) for model, (_, own) in zip(models, parts, strict=True)]

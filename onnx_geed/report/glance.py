@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_geed.report.cells_figure import Shades, cells_picture
 from onnx_geed.report.curves import Curve, curve_picture
-from onnx_geed.report.elements import at_elements, element_noun, element_told, is_sampled
+from onnx_geed.report.elements import at_elements, element_noun, element_told
 from onnx_geed.report.many_results import FEW, SAID, ranking
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples import headline
@@ -32,6 +32,7 @@ from onnx_geed.results import (
     Result,
     far_off,
     is_family,
+    is_sampled,
     mean_interval,
     read_record,
 )
@@ -124,7 +125,7 @@ def _sentences(result: Result, record: Record) -> list[str]:
     right = shares["right"]
     moved = None if right is None else _moved(group, right["per_element"])
     if right is not None and moved is not None:
-        first = "at a random element" if is_sampled(group["name"]) else "unmoved"
+        first = "at a random element" if is_sampled(group) else "unmoved"
         unmoved = right["per_element"][group["elements"][0]]
         sentences.append(
             f"Correct: {_share(unmoved)} {first}, {_share(moved.mean)} moved{moved.lowest}."
@@ -132,16 +133,21 @@ def _sentences(result: Result, record: Record) -> list[str]:
     common = _most_common(result, record)
     if common >= _ONE_CLASS:
         sentences.append(
-            f"But {_share(common)} of the unmoved samples get the same class, so a stable class "
-            "says little."
+            f"But {_share(common)} of {_first_samples(group)} get the same class, so a stable "
+            "class says little."
         )
     elif read_record(record).hardly_reacts:
         sentences.append("But the output hardly reacts to the input, so this says little.")
     return sentences
 
 
+def _first_samples(group: GroupPart) -> str:
+    """Return what the samples are called as the first element has them."""
+    return "the samples at a random element" if is_sampled(group) else "the unmoved samples"
+
+
 def _most_common(result: Result, record: Record) -> float:
-    """Return the share of the class that most unmoved samples get; 0 where it is not known."""
+    """Return the share of the class that most samples get unmoved; 0 where it is not known."""
     known = [m.get("most_common") for m in result["measurements"] if m["layer"] == record["layer"]]
     return next((share for share in known if share is not None), 0.0)
 

@@ -27,13 +27,12 @@ from onnx_geed.results import (
     diagnose_corners,
     family_range,
     family_values,
-    has_fits,
+    fits_together,
     is_family,
     model_of,
     of_results,
     order_words,
     read_record,
-    same_orbits,
 )
 from onnx_geed.safe_names import file_name
 
@@ -248,7 +247,8 @@ def _result_section(
 
 def _own_findings(result: Result, others: Sequence[Result]) -> list[Finding]:
     """Return a result's findings, except those that several fits of the same layers share."""
-    beside = [o for o in others if o is not result and has_fits(o) and same_orbits(o, result)]
+    together = [own for own in fits_together(others) if any(other is result for other in own)]
+    beside = any(len(own) > 1 for own in together)
     found = diagnose(result, model_of(result))
     return [f for f in found if not (beside and f.name == MOTION)]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnx_geed.measures import MINUS, Descriptor, descriptor_of, told, told_ends
-from onnx_geed.report.elements import is_sampled, worst_noun
+from onnx_geed.report.elements import worst_noun
 from onnx_geed.report.family_table import family_lines
 from onnx_geed.report.words import foreground_words, overlap_words
 from onnx_geed.results import (
@@ -17,6 +17,7 @@ from onnx_geed.results import (
     Result,
     Statistics,
     is_family,
+    is_sampled,
     order_words,
     part_words,
     ranking_value,
@@ -159,11 +160,13 @@ def _predictions(result: Result) -> list[str]:
     """Say how often predictions stay the same, are correct, and are of the most common class."""
     lines = []
     told: dict[str, Record] = {}
+    sampled = is_sampled(result["group"])
     for record in result["measurements"]:
         if (common := record.get("most_common")) is not None:
             where = f"{record['measure']}@{record['layer']}"
             lines += wrapped(
-                f"{where}: the most common class has {_percent(common)} of the unmoved predictions"
+                f"{where}: the most common class has {_percent(common)} of the "
+                + ("predictions at a random element" if sampled else "unmoved predictions")
             )
         if record.get("predictions"):
             told.setdefault(record["layer"], record)
@@ -185,7 +188,7 @@ def _predictions(result: Result) -> list[str]:
         text += f" (worst {worst} {_percent(min(moved))})"
         if right:
             upright, *turned = right["per_element"].values()
-            first = "at a random element" if is_sampled(result["group"]["name"]) else "unmoved"
+            first = "at a random element" if sampled else "unmoved"
             text += (
                 f"; correct: {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
             )

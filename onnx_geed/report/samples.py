@@ -15,13 +15,12 @@ from onnx_geed.report.elements import (
     averaged_told,
     element_called,
     element_told,
-    is_sampled,
     worst_noun,
 )
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
 from onnx_geed.report.words import SHARE, number_of
-from onnx_geed.results import GroupPart, Reading, Result, is_family
+from onnx_geed.results import GroupPart, Reading, Result, is_family, is_sampled
 
 __all__ = ["check_measured", "headline", "most_and_least_affected"]
 
@@ -143,7 +142,7 @@ def _mean(group: GroupPart, reading: Reading) -> str:
 
 def _worst(group: GroupPart, reading: Reading, worst: int) -> str:
     """Name the element at which a sample is worst."""
-    if worst or is_family(group) or is_sampled(group["name"]):
+    if worst or is_family(group) or is_sampled(group):
         return element_told(group, worst)
     # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
     return f"the unmoved sample, which is farthest from the {_mean(group, reading)}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import turns_of
 from onnx_geed.measures import descriptor_of
-from onnx_geed.report.axes import furthest
+from onnx_geed.report.axes import furthest, goes_beyond
 from onnx_geed.report.cells_figure import Shades, cells_picture, heat_picture, shades_of
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
 from onnx_geed.report.elements import averaged_told, element_called, element_noun, element_told
@@ -26,6 +26,7 @@ from onnx_geed.results import (
     Result,
     along,
     is_family,
+    is_sampled,
     on_one_scale,
     records_of,
     same_samples,
@@ -218,7 +219,9 @@ def _element_pictures(
         rest = f"{away}{f' {part}.' if part else ''}"
         caption = f"{name}: value by element"
         if round_ and result["group"]["order"] > 2:
-            caption = f"{name}: value by angle. The centre is perfect; 0° is the unmoved sample"
+            perfect = "The dashed circle" if any(goes_beyond(r) for _, r in lines) else "The centre"
+            first = "the random start" if is_sampled(own) else "the unmoved sample"
+            caption = f"{name}: value by angle. {perfect} is perfect; 0° is {first}"
             if not all(result["group"]["exact"]):
                 caption += ". At hollow points the image is resampled"
         alt = f"Value by element under {group}. " + " ".join(
@@ -250,9 +253,9 @@ def _away_from_perfect(
         return ""
     own = averaged_told(group, first)
     mean = f"the moved mean for {own}" if own else f"the mean over all {noun}"
+    start = "the random start" if is_sampled(group) else "the unmoved sample"
     return (
-        f" Each {each} is compared with {mean}, so the unmoved sample is not "
-        f"{first.told(first.perfect):.4g}."
+        f" Each {each} is compared with {mean}, so {start} is not {first.told(first.perfect):.4g}."
     )
 
 

@@ -112,7 +112,7 @@ def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str
                 _told(measure, row["unnormalised_mean"], "unnormalised"),
                 _told(measure, row["relative_mean"], "relative"),
                 "" if row["relative_mean"] is None else relative_ends[1 + i],
-                str(len(row["values"])),
+                str(row["models"]),
                 marked(notes, row["warnings"]),
             )
         )

@@ -14,6 +14,7 @@ from onnx_geed.results import (
     Reading,
     Record,
     Result,
+    action_name,
     far_off,
     is_family,
     mean_interval,
@@ -60,11 +61,14 @@ def verdicts(
         records = [[m for m in r["measurements"] if m["measure"] == measure] for r in results]
         if not all(records):
             continue
-        last = read_record(records[0][-1]), read_record(records[1][-1])
+        ends = records[0][-1], records[1][-1]
+        last = read_record(ends[0]), read_record(ends[1])
         name = title(measure, [m["layout"] for own in records for m in own])
         entry = compared.get(measure)
         # What networks of two designs call by one name need not be the same place in both.
         if _of_maps(measure) and entries and last[0].layer != last[1].layer:
+            if action_name(ends[0]) != action_name(ends[1]):
+                continue
             layer, pair, gap = f"{last[0].layer} | {last[1].layer}", last, _gap_of_last(last)
         elif entry is None or entry["output_action_a"] != entry["output_action_b"]:
             continue

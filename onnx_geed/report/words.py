@@ -171,16 +171,18 @@ def largest_loss(maps: Sequence[Reading]) -> str | None:
     Returns
     -------
     str or None
-        None where it grows by less than 2 % of the deviation of different samples.
+        None where it grows by less than 2 % of the deviation of different samples; or, where some
+        layer's is not known, by a cosine of less than 0.02.
     """
-    shares = [0.0, *(r.share(r.value) for r in maps)]
+    # Maps of different samples have a cosine that depends on the layer, and of some is not known.
+    relative = all(r.relative is not None for r in maps)
+    shares = [0.0, *(r.share(r.value) if relative else r.value - r.perfect for r in maps)]
     names = ["the input", *(r.layer for r in maps)]
     k = max(range(len(maps)), key=lambda i: shares[i + 1] - shares[i])
     before, after = shares[k], shares[k + 1]
     if after - before <= _DIFFER:
         return None
-    # Maps of different samples have a cosine that depends on the layer.
-    if all(r.relative is not None for r in maps):
+    if relative:
         size = f"from {percent(before)} to {percent(after)} off"
     else:
         size = f"cosine {span(1 - before)} to {span(1 - after)}"
@@ -203,8 +205,11 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
         One sentence; it says so where the elements do not differ clearly, and where one sample
         cannot tell.
     """
-    noun, values = worst_noun(group), reading.per_element[1:]
-    worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
+    noun = worst_noun(group)
+    # Where f̂ is a mean, the unmoved sample may be as far from it as any other.
+    begin = int(np.isclose(reading.per_element[0], reading.perfect, rtol=0, atol=1e-9))
+    values = reading.per_element[begin:]
+    worst, best = int(values.argmax()) + begin, int(values.argmin()) + begin
     ends = [number_of(reading, float(v)) for v in (values.max(), values.min())]
     before, after = _unit_around(reading)
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
@@ -214,11 +219,11 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     if alike or (sure is not None and sure[0] <= 0):
         said = f"no {noun} is clearly worse than another over these samples"
         if alike:
-            said = f"all {noun}s are about equal, the unmoved input aside"
+            said = f"all {noun}s are about equal" + ", the unmoved input aside" * begin
         span_of = " to ".join(dict.fromkeys(ends if reading.similarity else ends[::-1]))
         return f"In {reading.layer}, {said} ({before}{span_of}{after})."
     told = [number_of(reading, float(v)) for v in values]
-    where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
+    where = [at_elements(group, [g for g, v in enumerate(told, begin) if v == end]) for end in ends]
     return (
         f"In {reading.layer}, the worst is {before}{ends[0]}{after} at {where[0]}, the best "
         f"{ends[1]} at {where[1]}{' (of one sample)' if sure is None else ''}."

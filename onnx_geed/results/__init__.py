@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         add_class_values as add_class_values,
     )
     from onnx_geed.results.comparability import (
+        action_name as action_name,
         records_of as records_of,
         same_samples as same_samples,
     )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         element_words as element_words,
         family_range as family_range,
         is_family as is_family,
+        is_sampled as is_sampled,
         order_words as order_words,
         parameter_words as parameter_words,
         parameters_of as parameters_of,
@@ -71,10 +73,10 @@ if TYPE_CHECKING:
         HONEST as HONEST,
         MOTION as MOTION,
         LayerMotion as LayerMotion,
+        fits_together as fits_together,
         has_fits as has_fits,
         layer_motions as layer_motions,
         motion_sentence as motion_sentence,
-        same_orbits as same_orbits,
     )
     from onnx_geed.results.origin import (
         DataPart as DataPart,
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
         RuntimePart as RuntimePart,
     )
     from onnx_geed.results.over_families import (
+        ACCURACY as ACCURACY,
         FamilyValue as FamilyValue,
         family_values as family_values,
         moved_accuracy as moved_accuracy,

@@ -15,9 +15,11 @@ __all__ = [
     "action_differences",
     "action_name",
     "differences",
+    "matched",
     "name_of",
     "records_of",
     "same_samples",
+    "same_setting",
     "truth_differences",
     "two_maps",
 ]
@@ -109,9 +111,31 @@ def action_differences(a: Result, b: Result) -> list[str]:
     return _first_unlike("output action", actions)
 
 
+def matched(a: Result, b: Result) -> list[tuple[Key, Key]]:
+    """Match the records of two results.
+
+    Parameters
+    ----------
+    a, b : dict
+        Results.
+
+    Returns
+    -------
+    list of (Key, Key)
+        Those of one measure and layer; and those that are the only ones of their measure in both.
+    """
+    ours, theirs = list(records_of(a)), list(records_of(b))
+    pairs = [(key, key) for key in ours if key in theirs]
+    for measure in dict.fromkeys(key[0] for key in ours):
+        own, other = ([key for key in keys if key[0] == measure] for keys in (ours, theirs))
+        if len(own) == len(other) == 1 and own != other:
+            pairs.append((own[0], other[0]))
+    return pairs
+
+
 def _both(a: Result, b: Result) -> list[tuple[Record, Record]]:
     ours, theirs = records_of(a), records_of(b)
-    return [(ours[key], theirs[key]) for key in ours if key in theirs]
+    return [(ours[x], theirs[y]) for x, y in matched(a, b)]
 
 
 def _first_unlike(name: str, pairs: Iterable[tuple[object, object]]) -> list[str]:
@@ -245,6 +269,15 @@ def same_samples(a: Result, b: Result, count: int) -> bool:
     if ours["names"] and theirs["names"]:
         return bool(ours["names"][:count] == theirs["names"][:count])
     return bool(ours["source"] == theirs["source"])
+
+
+def same_setting(a: Result, b: Result) -> bool:
+    """Tell whether two results of the same samples were fed and normalised alike."""
+    return (
+        a["data"].get("preprocess") == b["data"].get("preprocess")
+        and not _of_what_is_beside(a, b)
+        and all(r["norm_samples"] == s["norm_samples"] for r, s in _both(a, b))
+    )
 
 
 def records_of(result: Result) -> dict[Key, Record]:

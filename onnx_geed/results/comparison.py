@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
 from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.comparability import (
-    Key,
     action_differences,
     differences,
+    matched,
     name_of,
     records_of,
     same_samples,
@@ -24,7 +23,7 @@ from onnx_geed.results.parts import part_words
 from onnx_geed.results.reactions import insensitive_model
 from onnx_geed.results.reading import read_record
 from onnx_geed.results.result_file import is_result, of_results
-from onnx_geed.results.schema import AnyResult, Comparison, ComparisonEntry, Record, Result
+from onnx_geed.results.schema import AnyResult, Comparison, ComparisonEntry, Result
 
 __all__ = ["WHAT_IS_RELATIVE", "compare", "compared"]
 
@@ -97,7 +96,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
             )
     a, b = cast(Result, a), cast(Result, b)
     first, second = records_of(a), records_of(b)
-    pairs = _matched(first, second)
+    pairs = matched(a, b)
     differing = differences(a, b) + truth_differences(a, b, pairs)
     if not same_model(a["model"], b["model"]):
         differing += action_differences(a, b)
@@ -143,17 +142,6 @@ def _insensitive(result: Result) -> str:
     """Say that predictions stay because nothing moves them; nothing where they do not."""
     readings = [(record, read_record(record)) for record in result["measurements"]]
     return next((f"{f.text} {f.evidence}" for f in insensitive_model(result, readings)), "")
-
-
-def _matched(first: Mapping[Key, Record], second: Mapping[Key, Record]) -> list[tuple[Key, Key]]:
-    """Match by measure and layer; else the only record of that measure in both."""
-    pairs = [(key, key) for key in first if key in second]
-    for measure in dict.fromkeys(key[0] for key in first):
-        ours = [k for k in first if k[0] == measure]
-        theirs = [k for k in second if k[0] == measure]
-        if len(ours) == len(theirs) == 1 and ours != theirs:
-            pairs.append((ours[0], theirs[0]))
-    return pairs
 
 
 def compared(entry: ComparisonEntry) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import angle
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import angle, recorded_group
 from onnx_geed.results.origin import GroupPart
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "element_words",
     "family_range",
     "is_family",
+    "is_sampled",
     "order_words",
     "parameter_words",
     "parameters_of",
@@ -34,6 +36,27 @@ def is_family(group: GroupPart) -> bool:
     bool
     """
     return group.get("kind") == "family"
+
+
+def is_sampled(group: GroupPart) -> bool:
+    """Say whether a result's first element is not the unmoved sample.
+
+    Each sample is first moved by a random element of its own, from which the others go on.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+
+    Returns
+    -------
+    bool
+        False for a group of one's own.
+    """
+    try:
+        return recorded_group(group["name"]).behind is not None
+    except GeedError:  # one's own group
+        return False
 
 
 def parameters_of(group: GroupPart) -> F64 | None:

@@ -60,6 +60,9 @@ _PARALLEL = 0.95
 # Largest cosine of a channel that does not move as it should.
 _ODD = 0.5
 
+# A channel's cosine with itself is 1 within this.
+_ITSELF = 1e-6
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -190,19 +193,22 @@ def odd_channels(pairs: RecordReadings, is_exact: Sequence[bool]) -> Iterator[Fi
         if not reading.descriptor.cosine_of_maps or part is None or not part.get("per_channel"):
             continue
         order = len(part["per_element"])
-        # The identity compares a channel with itself.
-        cosines = (-order * np.asarray(part["per_channel"]) - 1) / (order - 1)
+        cosines = -np.asarray(part["per_channel"])
+        # Where f̂ is f, the identity compares a channel with itself.
+        alone = abs(next(iter(part["per_element"].values())) + 1) < _ITSELF
+        if alone:
+            cosines = (order * cosines - 1) / (order - 1)
         if cosines.mean() >= 1 - KEPT:
             continue
         worst, middle = float(cosines.min()), float(np.median(cosines))
         # A channel that is compared with an odd one, by a channel table, is a little odd itself.
         odd = np.flatnonzero(cosines <= min(_ODD, worst + (middle - worst) / 4))
         if 0 < len(odd) <= len(cosines) / 4 and middle >= 1 - KEPT:
-            first = reading, odd, cosines
+            first = reading, odd, cosines, alone
         break  # behind the first that is not as it should be, others follow
     if first is None:
         return
-    reading, odd, cosines = first
+    reading, odd, cosines, alone = first
     one, negative = len(odd) == 1, bool((cosines[odd] <= -_ODD).all())
     names = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
     text = f"In {reading.layer}, channel{'s' * (not one)} {names} (counted from 0) "
@@ -214,7 +220,8 @@ def odd_channels(pairs: RecordReadings, is_exact: Sequence[bool]) -> Iterator[Fi
         "odd channels",
         "likely",
         text + ".",
-        f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the "
+        ("Away from the identity the" if alone else "The")
+        + f" cosine is {span(float(cosines[odd].mean()))} there; the "
         f"median of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
         "Check the sign of the weights that produce it, then its row in the channel table.",
         (reading.layer,),
@@ -259,7 +266,7 @@ def ill_normalised(pairs: RecordReadings) -> Iterator[Finding]:
                 "M ill-conditioned",
                 "caution",
                 f"{reading.measure} cannot be normalised well: M is {m_text}.",
-                f"Unnormalised, the value is {span(reading.value)}"
+                f"Unnormalised, the value is {span(reading.told(reading.value))}"
                 + (f", over {record['norm_samples']} points" if record["norm_samples"] else "")
                 + ".",
                 "Read the relative or the unnormalised value.",
@@ -329,8 +336,8 @@ def few_samples(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
             f"{top} of {len(reading.per_sample)} samples account for more than half of "
             f"{reading.measure}@{reading.layer}.",
             f"The worst is sample {result['data']['indices'][worst]}, with "
-            f"{span(float(reading.per_sample[worst]))} against a median of "
-            f"{span(float(np.median(reading.per_sample)))}.",
+            f"{span(reading.told(float(reading.per_sample[worst])))} against a median of "
+            f"{span(reading.told(float(np.median(reading.per_sample))))}.",
             "Look at those samples.",
             (reading.layer,),
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import FitKind
 from onnx_geed.measures import Descriptor, descriptor_of, told, told_ends
-from onnx_geed.results.comparability import Key, same_samples
+from onnx_geed.results.comparability import Key, same_samples, same_setting
 from onnx_geed.results.findings import Finding
 from onnx_geed.results.intervals import decisive_kind, mean_interval
 from onnx_geed.results.origin import same_model
@@ -26,11 +26,11 @@ __all__ = [
     "LayerMotion",
     "Motion",
     "Prediction",
+    "fits_together",
     "fitted_motion",
     "has_fits",
     "layer_motions",
     "motion_sentence",
-    "same_orbits",
 ]
 
 F64 = NDArray[np.float64]
@@ -171,13 +171,47 @@ def has_fits(result: Result) -> bool:
     return any(record.get("fit") for record in result["measurements"])
 
 
-def same_orbits(a: Result, b: Result) -> bool:
-    """Tell whether two results are of one model, one group, and the same samples."""
+def fits_together(results: Sequence[Result]) -> list[list[Result]]:
+    """Group results whose fits predict the same f(gx).
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results.
+
+    Returns
+    -------
+    list of list of dict
+        Those with fits; of one model, group and the same samples, fed and normalised alike, with
+        one fit of a kind a layer each. Of two fits of a kind each has a list of its own.
+    """
+    parts: list[tuple[list[Result], set[tuple[Key, str]]]] = []
+    for result in results:
+        kinds = {
+            ((record["measure"], record["layer"]), fit["kind"])
+            for record in result["measurements"]
+            if (fit := record.get("fit"))
+        }
+        if not kinds:
+            continue
+        for own, known in parts:
+            if not known & kinds and all(_same_orbits(other, result) for other in own):
+                own.append(result)
+                known |= kinds
+                break
+        else:
+            parts.append(([result], kinds))
+    return [own for own, _ in parts]
+
+
+def _same_orbits(a: Result, b: Result) -> bool:
+    """Tell whether two results are of one model, one group, and the same f(gx), measured alike."""
     count = min(r["samples"] for result in (a, b) for r in result["measurements"])
     return (
         same_model(a["model"], b["model"])
         and a["group"] == b["group"]
         and same_samples(a, b, count)
+        and same_setting(a, b)
     )
 
 
@@ -370,6 +404,6 @@ def fitted_motion(result: Result) -> Iterator[Finding]:
 
 
 def _evidence(m: LayerMotion) -> str:
-    values = ", ".join(f"{p.kind} {span(p.value)}" for p in m.predictions)
-    null = "" if m.null is None else f", shuffled {span(m.null)}"
+    values = ", ".join(f"{p.kind} {span(m.told(p.value))}" for p in m.predictions)
+    null = "" if m.null is None else f", shuffled {span(m.told(m.null))}"
     return f"{m.layer} {values}{null}"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from onnx_geed.measures import Descriptor, Scale, descriptor_of, within
-from onnx_geed.results.families import is_family
+from onnx_geed.results.families import is_family, is_sampled
+from onnx_geed.results.origin import GroupPart
 from onnx_geed.results.reading import read_record
 from onnx_geed.results.schema import Predictions, Result
 from onnx_geed.results.suite_schema import SuiteRow
 
-__all__ = ["FamilyValue", "family_values", "moved_accuracy", "suite_family_values"]
+__all__ = ["ACCURACY", "FamilyValue", "family_values", "moved_accuracy", "suite_family_values"]
 
 ACCURACY = "accuracy"
 
@@ -35,7 +37,7 @@ class FamilyValue:
     ci95 : (float, float) or None
         Its interval, over models where there are several.
     unmoved : float or None
-        Of an accuracy, that on samples as they are.
+        Of an accuracy, that on samples as they are, where it is known.
     of_group : bool
         Whether it is under a group, where invariance is measured from the mean over all elements,
         and not from the unmoved sample.
@@ -71,12 +73,12 @@ def family_values(results: Sequence[Result], called: Sequence[str] = ()) -> list
     if len(groups) < 2 or not any(is_family(r["group"]) for r in results):
         return []
     found: list[FamilyValue] = []
-    for result, model in zip(results, _models(results, called), strict=True):
+    for result, model in zip(results, _series(results, called), strict=True):
         family, accuracy = result["group"]["name"], None
         last = {r["measure"]: r for r in result["measurements"]}
         for record in sorted(last.values(), key=lambda r: _is_hidden(r["measure"])):
             reading = read_record(record)
-            accuracy = accuracy or moved_accuracy(record.get("predictions"))
+            accuracy = accuracy or moved_accuracy(record.get("predictions"), result["group"])
             if reading.descriptor.view == "classes":
                 ends = _within(reading.descriptor, reading.ci95)
                 found.append(FamilyValue(model, family, reading.measure, reading.value, ends))
@@ -106,6 +108,44 @@ def _is_hidden(measure: str) -> bool:
     return descriptor_of(measure).role == "channel"
 
 
+def _series(results: Sequence[Result], called: Sequence[str]) -> list[str]:
+    """Name what each result is of: its model, and in what it was measured otherwise than others.
+
+    Of one name there is one result of each family, measured on the same data.
+    """
+    models = _models(results, called)
+    said: list[list[str]] = [[] for _ in results]
+    for always, words in _SETTINGS:
+        told = [words(result) for result in results]
+        names = [(model, *parts) for model, parts in zip(models, said, strict=True)]
+        for i, name in enumerate(names):
+            own = [k for k, other in enumerate(names) if other == name]
+            families = [results[k]["group"]["name"] for k in own]
+            if always or len({*families}) < len(families):
+                varies = len({told[k] for k in own}) > 1
+                said[i] += [told[i]] if varies else []
+    seen: Counter[tuple[str, ...]] = Counter()
+    series = []
+    for result, model, parts in zip(results, models, said, strict=True):
+        seen[key := (model, *parts, result["group"]["name"])] += 1
+        parts += [f"no. {seen[key]}"] if seen[key] > 1 else []
+        series.append(f"{model} ({', '.join(parts)})" if parts else model)
+    return series
+
+
+# What tells results of one model apart, and whether it always does or only those of one family:
+# each has a word for a result.
+_SETTINGS: tuple[tuple[bool, Callable[[Result], str]], ...] = (
+    (True, lambda result: Path(result["data"]["source"]).name),
+    (True, lambda result: result["data"]["source"]),
+    (True, lambda result: f"support {result['group']['support']}"),
+    (False, lambda result: f"{result['measurements'][0]['samples']} samples"),
+    (False, lambda result: result["group"]["interpolation"]),
+    (False, lambda result: "clipped" if result["group"].get("clip") else "not clipped"),
+    (False, lambda result: f"fed {result['data']['fingerprint'][:8]}"),
+)
+
+
 def _models(results: Sequence[Result], called: Sequence[str]) -> list[str]:
     """Name each result's model, as short as tells the models apart."""
     # A function has its name alone.
@@ -128,24 +168,28 @@ class MovedAccuracy:
 
     Parameters
     ----------
-    moved, unmoved : float
-        Of moved samples, as a mean over members, and of samples as they are.
+    moved : float
+        Of moved samples, as a mean over members.
+    unmoved : float or None
+        Of samples as they are; None for a sampled group, which moves each of them first.
     ci95 : (float, float) or None
         Interval over samples of the first, where the result tells it.
     """
 
     moved: float
-    unmoved: float
+    unmoved: float | None
     ci95: tuple[float, float] | None = None
 
 
-def moved_accuracy(predictions: Predictions | None) -> MovedAccuracy | None:
+def moved_accuracy(predictions: Predictions | None, group: GroupPart) -> MovedAccuracy | None:
     """Return the share of predictions that are right of moved samples, and of unmoved ones.
 
     Parameters
     ----------
     predictions : dict or None
         Those of a record.
+    group : dict
+        The ``group`` part of its result.
 
     Returns
     -------
@@ -154,7 +198,8 @@ def moved_accuracy(predictions: Predictions | None) -> MovedAccuracy | None:
     """
     if not predictions or not predictions["right"]:
         return None
-    unmoved, *moved = predictions["right"]["per_element"].values()
+    first, *moved = predictions["right"]["per_element"].values()
+    unmoved = None if is_sampled(group) else first
     # Files of earlier versions have no interval.
     told = predictions["right"].get("moved")
     ends = _share(told["ci95"]) if told else None
@@ -210,7 +255,7 @@ def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
             kept = _within(known, row.get("gain_ci95_over_models"), "relative")
             found.append(FamilyValue(model, family, "gain", gain, kept))
         moved, unmoved = row.get("right_mean"), row.get("right_unmoved_mean")
-        if moved is not None and unmoved is not None and (model, family) not in told:
+        if moved is not None and (model, family) not in told:
             told.add((model, family))
             ends = row.get("right_ci95_over_models") or row.get("right_ci95_over_samples")
             accuracy = MovedAccuracy(moved, unmoved, _share(ends))

@@ -131,7 +131,16 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> A
     if len(records) - len(null) == 2:
         warnings.append(_OF_TWO)
     whole, plain = _of_models(values), _of_models([r["unnormalised"] for r in records])
-    relative = _of_models([read_record(r).relative for r in records])
+    shares = [read_record(r).relative for r in records]
+    relative = _of_models(shares)
+    without = [name for share, name in zip(shares, names, strict=True) if share is None]
+    if 0 < len(without) < len(records):
+        warnings.append(
+            f"relative_mean is over {len(records) - len(without)} of {len(records)} models: none "
+            f"is known of {', '.join(without)}"
+        )
+        if len(records) - len(without) == 2 and _OF_TWO not in warnings:
+            warnings.append(_OF_TWO)
     return {
         "measure": key[0],
         "layer": key[1],

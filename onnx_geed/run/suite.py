@@ -328,14 +328,14 @@ def _measure_cell(cell: Cell, progress: Progress | None, executor: Executor) -> 
 def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
     """Add up one model's files at one step."""
     rows: list[SuiteRow] = []
-    first = cells[0]
+    first, group = cells[0], results[0]["group"]
     records = [records_of(r) for r in results]
     for total in aggregate(results)["measurements"]:
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
-        right = [known for r in own if (known := moved_accuracy(r.get("predictions")))]
+        right = [known for r in own if (known := moved_accuracy(r.get("predictions"), group))]
         kept = [stay for r in own if (stay := _kept(r)) is not None]
-        far = [share for r in own if (share := _far_off(r, family=is_family(results[0]["group"])))]
+        far = [share for r in own if (share := _far_off(r, family=is_family(group)))]
         gains = [g["value"] for r in own if (g := r.get("gain")) and g["value"] is not None]
         warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
@@ -344,9 +344,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "step": first.step,
                 "data": first.data,
                 # As results call it; a folder beside the suite, as the suite does.
-                "group": first.group
-                if first.acting != first.group
-                else results[0]["group"]["name"],
+                "group": first.group if first.acting != first.group else group["name"],
                 "measure": total["measure"],
                 "layer": total["layer"],
                 "output_action": total["output_action"],
@@ -373,7 +371,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "exact_mean": _mean(exact),
                 "exact_ci95_over_models": _over_models(exact),
                 "fit": total["fit"],
-                "kind": results[0]["group"].get("kind", "group"),
+                "kind": group.get("kind", "group"),
                 "gain_mean": _mean(gains),
                 "gain_ci95_over_models": _over_models(gains),
                 "stay_mean": _mean(kept),
@@ -382,7 +380,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "right_ci95_over_samples": _ends(right[0].ci95)
                 if len(own) == len(right) == 1
                 else None,
-                "right_unmoved_mean": _mean([r.unmoved for r in right]),
+                "right_unmoved_mean": _mean([r.unmoved for r in right if r.unmoved is not None]),
                 "warnings": list(warnings),
             }
         )

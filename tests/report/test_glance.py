@@ -283,16 +283,31 @@ def test_one_layer_has_its_worst_angle(samples):
     (model,) = first(result_of([by_angle("a", samples)]))["models"]
     (told,) = model["sentences"]
     assert told.startswith("In a, the worst is cosine 0.5")
-    assert "at 90°, the best 0.8" in told
-    assert told.endswith("at 315° (of one sample)." if samples == 1 else "at 315°.")
+    assert "at 90°, the best 0.9" in told
+    few = " (of one sample)" * (samples == 1)
+    assert told.endswith(f"at the unmoved sample{few}.")
+
+
+def test_an_identity_that_is_perfect_by_itself_is_not_the_best_angle():
+    values = np.array([[-1.0, *row[1:]] for row in by_angle_values()])
+    one = record("channel-cos", values, "a")
+    (told,) = first(result_of([one]))["models"][0]["sentences"]
+    assert told == "In a, the worst is cosine 0.500 at 90°, the best 0.800 at 315°."
 
 
 def test_without_maps_and_classes_the_worst_angle_is_of_the_latent():
     one = record("latent-l2", 1 + by_angle_values(), "z", normaliser=1.0, norm_samples=9)
     (model,) = first(result_of([one]))["models"]
     assert model["sentences"] == [
-        "In z, the worst is 0.500 distance / M at 90°, the best 0.200 at 315°."
+        "In z, the worst is 0.500 distance / M at 90°, the best 0.100 at the unmoved sample."
     ]
+
+
+def test_an_unmoved_sample_that_is_farthest_from_the_mean_is_the_worst():
+    values = by_angle_values()[:, [2, 1, 0, 3, 4, 5, 6, 7]]
+    one = record("latent-l2", 1 + values, "z", normaliser=1.0, norm_samples=9)
+    (told,) = first(result_of([one]))["models"][0]["sentences"]
+    assert told.startswith("In z, the worst is 0.500 distance / M at the unmoved sample, the best")
 
 
 def by_angle_values():

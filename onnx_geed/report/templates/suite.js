@@ -119,7 +119,11 @@ const chosenRows = () => {
     && words.every(word => [names.model[row.model], names.data[row.data], names.group[row.group],
       row.step === null ? "" : `step${row.step}`].some(text => text.toLowerCase().includes(word))));
 };
-const badness = row => row.far ?? row.value ?? Infinity;
+// By what different samples are apart, where that is known of any; a layer without a value is not the worst.
+const worstOf = list => {
+  const of = list.some(row => row.far !== null) ? row => row.far : row => row.value;
+  return list.reduce((a, b) => (of(b) ?? -Infinity) > (of(a) ?? -Infinity) ? b : a);
+};
 const lastStep = list => {
   const last = new Map(), key = row => `${row.model} ${row.data} ${row.group}`;
   for (const row of list) last.set(key(row), Math.max(row.step ?? -1, last.get(key(row)) ?? -1));
@@ -130,7 +134,7 @@ const lastStep = list => {
 const tableRows = list => {
   const cells = byKey(now.step === "last" ? lastStep(list) : list, r => `${r.model} ${r.step} ${r.data} ${r.group}`);
   return [...cells.values()].map(own => ({first: own[0], of: new Map([...byKey(own, r => r.measure)].map(([measure, all]) =>
-    [measure, now.layer === "worst" ? all.reduce((a, b) => badness(b) > badness(a) ? b : a) : all.at(-1)])),
+    [measure, now.layer === "worst" ? worstOf(all) : all.at(-1)])),
     right: own.find(r => r.right !== null), kept: own.findLast(r => r.stay !== null)}));
 };
 const columns = shown => [
@@ -208,7 +212,8 @@ const drawTable = list => {
     if (column.key === "stay" && row.kept) return make("td", {class: "n"}, percent(row.kept.stay));
     if (column.measure !== undefined) return measured(row.of.get(column.measure), column.far);
     if (column.key === "right" && row.right)
-      return make("td", {class: "n"}, percent(row.right.right), make("small", {}, `unmoved ${percent(row.right.unmoved)}`));
+      return make("td", {class: "n"}, percent(row.right.right),
+        ...(row.right.unmoved === null ? [] : [make("small", {}, `unmoved ${percent(row.right.unmoved)}`)]));
     return make("td", column.n ? {class: "n"} : {}, String(column.get(row) ?? "—"));
   }))));
   if (focused) table.querySelector(`[data-sort="${focused}"]`)?.focus();
@@ -381,7 +386,7 @@ const panels = list => {
 const ofLastLayer = list => {
   const trained = byKey(list, row => `${row.model} ${row.data} ${row.group} ${row.measure}`), kept = [];
   for (const own of trained.values()) {
-    const last = lastStep(own), layer = now.layer === "worst" ? last.reduce((a, b) => badness(b) > badness(a) ? b : a).layer : last.at(-1).layer;
+    const last = lastStep(own), layer = now.layer === "worst" ? worstOf(last).layer : last.at(-1).layer;
     kept.push(...(distinct(own.map(row => row.step)).length > 1 ? own.filter(row => row.layer === layer) : own));
   }
   return kept;
