@@ -139,7 +139,8 @@ def _of_statistics(where: str, part: Fields, elements: Sequence[str]) -> Iterato
         largest = max((abs(x) for row in part["deviations"] for x in row), default=0.0)
         if not largest / abs(m) < _LARGEST:
             yield f"{where}.normaliser {m:g} is too small to divide deviations by"
-    scale = max(map(abs, part["per_sample"]), default=0.0)
+    # What cancels in one mean may be large in the other: shares of the error have signs.
+    scale = max(map(abs, (*part["per_sample"], *part["per_element"].values())), default=0.0)
     for values, what in (
         (part["per_sample"], "per_sample"),
         ([*part["per_element"].values()], "per_element"),

@@ -98,23 +98,35 @@ def array_from(content: Any) -> NDArray[Any] | None:
     return values.reshape(shape).astype(np.dtype(dtype).newbyteorder("="))
 
 
-def _needed(content: Any, *lengths: int | None, what: str = "an array") -> NDArray[Any]:
-    array = _fitting(content, *lengths, what=what) if lengths else array_from(content)
+def _needed(
+    content: Any, *lengths: int | None, what: str = "an array", infinite: bool = False
+) -> NDArray[Any]:
+    if lengths:
+        array = _fitting(content, *lengths, what=what, infinite=infinite)
+    else:
+        array = array_from(content)
     if array is None:
         raise ValueError(f"{what} is missing")
     return array
 
 
-def _fitting(content: Any, *lengths: int | None, what: str) -> NDArray[Any] | None:
-    """Return an array, or None; refuse one that has not these lengths, of which None is any."""
+def _fitting(
+    content: Any, *lengths: int | None, what: str, infinite: bool = False
+) -> NDArray[Any] | None:
+    """Return an array, or None; refuse one that has not these lengths, of which None is any.
+
+    Only what holds a class of probability 0 against another may be infinite.
+    """
     array = array_from(content)
     if array is not None and not (
         array.ndim == len(lengths)
         and all(n in (None, own) for n, own in zip(lengths, array.shape, strict=True))
     ):
         raise ValueError(f"{what} of shape {shown(list(array.shape))}")
-    if array is not None and (np.abs(array.astype(np.float64)) > _LARGEST).any():
-        raise ValueError(f"{what} with numbers that are too large")
+    if array is not None:
+        values = array.astype(np.float64)
+        if ((np.abs(values) > _LARGEST) & ~(infinite & (values == np.inf))).any():
+            raise ValueError(f"{what} with numbers that are too large")
     return array
 
 
@@ -277,7 +289,10 @@ def evidence_from(
         fit_scales={
             (e["measure"], e["layer"]): FitScales(
                 fits[e["layer"]],
-                {name: _needed(rows, len(orbits), None) for name, rows in e["scales"].items()},
+                {
+                    name: _needed(rows, len(orbits), None, infinite=True)
+                    for name, rows in e["scales"].items()
+                },
                 e["skipped"],
             )
             for e in content["fit_scales"]
@@ -332,7 +347,9 @@ def _statistics_from(
     if short or deviations.shape != (count, n) or arrays["zero_pairs"] is None:
         raise ValueError(f"{of}: numbers of some orbits are missing")
     pairs = {
-        (pair["of"][0], pair["of"][1]): Pair(_needed(pair["deviations"], n), float(pair["square"]))
+        (pair["of"][0], pair["of"][1]): Pair(
+            _needed(pair["deviations"], n, infinite=True), float(pair["square"])
+        )
         for pair in entry["pairs"]
     }
     return MeasureStatistics(

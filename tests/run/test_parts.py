@@ -100,6 +100,31 @@ def test_groups_and_options(net, group, options, n):
     same_bits(n, net, data(), group, **options)
 
 
+@pytest.mark.parametrize(
+    "given", [{}, {"output_action": {"scores": "fit:permutation"}, "fit_anyway": True}]
+)
+def test_a_class_of_probability_zero_in_one_sample_alone(tmp_path, given):
+    weights = np.random.default_rng(4).normal(size=(192, 3)) * 40
+    weights -= weights.mean(axis=0)
+    nodes = [
+        models.node("Flatten", "x", "flat"),
+        models.node("MatMul", "flat w", "z"),
+        models.node("Softmax", "z", "scores"),
+    ]
+    model = models.build(
+        nodes,
+        [models.weights("w", weights)],
+        [("x", models.FLOAT, ["N", 3, 8, 8])],
+        [("scores", models.FLOAT, ["N", 3])],
+    )
+    net = models.save(model, tmp_path / "net.onnx")
+    options = {**FEW, "measures": ["softmax-kl"], "output_kind": "probabilities", **given}
+    whole, _ = same_bits(2, net, data(), "flip-h", **options)
+    (record,) = whole["measurements"]
+    assert record["between_samples"] is None
+    assert "probability 0" in " ".join(record["warnings"])
+
+
 @pytest.mark.parametrize("name", SOME)
 def test_every_kind_of_data(tmp_path, name):
     case = CASES[name]

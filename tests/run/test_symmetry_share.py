@@ -708,3 +708,21 @@ def test_what_only_a_missing_inverse_could_undo_is_refused():
     with pytest.raises(GeedError, match=r"^y is moved back by the inverse of .* not an element of"):
         Measure(NAME, "y", action, target=True)
     assert Measure(NAME, "y", geed.Trivial(group), target=True).target
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_shares_of_confident_scores_are_read_again(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    weights, x = rng.normal(size=64) * 0.5, rng.random((8, 1, 8, 8), dtype=np.float32)
+
+    def scores(x):
+        s = x.reshape(len(x), -1) @ weights
+        return np.stack([20 + s, np.zeros_like(s)], axis=1).astype(np.float32)
+
+    options = {"measures": [NAME], "output_kind": "logits", "labels": np.zeros(8, int)}
+    result = geed.measure(scores, x, "C4", **options)
+    # By element it is of the order of 1, in sum it cancels to rounding.
+    (record,) = result["measurements"]
+    assert record["value"] < 1e-6 < max(record["per_element"].values())
+    result.save(tmp_path / "r.json")
+    assert geed.read_result(tmp_path / "r.json")["measurements"] == [record]
