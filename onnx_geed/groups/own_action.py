@@ -104,11 +104,15 @@ class FunctionAction:
         return self.move(g, array_to_move(self, g, y))
 
     def at(self, layout: Layout, shape: tuple[int, ...]) -> FunctionAction | None:
-        """Return the same action for tensors of another size, if it allows any size."""
-        if layout != self.layout or not self.any_size:
+        """Return the same action for tensors of another size, if it allows any size.
+
+        Their axes may stand in another order; the function gets them in its own.
+        """
+        theirs, own = layout.letters[1:], self.layout.letters[1:]
+        if sorted(theirs) != sorted(own) or not self.any_size:
             return None
         sized = replace(self)
-        object.__setattr__(sized, "shape", shape)
+        object.__setattr__(sized, "shape", tuple(shape[theirs.index(axis)] for axis in own))
         return sized
 
 

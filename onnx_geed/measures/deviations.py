@@ -369,7 +369,10 @@ def _moved(action: Action, references: F64, chosen: Sequence[int]) -> F64:
     if isinstance(action, Matrices):
         # One vector at a time: a product over all of them might add up in another order.
         return np.stack([np.stack([action.apply(g, r) for g in chosen]) for r in references])
-    return np.stack([action.apply(g, references) for g in chosen], axis=1)
+    shape = action.shape if isinstance(action, PlacedAction) else references.shape[1:]
+    placed = references.reshape(len(references), *shape)
+    moved = [action.apply(g, placed).reshape(references.shape) for g in chosen]
+    return np.stack(moved, axis=1)
 
 
 def _deviations_of_rows(measure: Measure, points: F64, references: F64) -> F64:

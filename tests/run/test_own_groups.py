@@ -98,3 +98,41 @@ def test_a_product_of_groups_moves_feature_maps(net):
             alone = record["per_element"]["flip"]
             per_element = both[record["layer"]]["per_element"]
             assert per_element[element] == pytest.approx(alone, rel=1e-6)
+
+
+def flipped(axis):
+    return lambda g, x: np.ascontiguousarray(np.flip(x, axis)) if g else x
+
+
+ORDERS = {
+    "NCT": ("reverse", (3, 6), flipped(2)),
+    "NTC": ("reverse", (6, 3), flipped(1)),
+    "NCHW": ("C4", (3, 6, 6), lambda g, x: np.rot90(x, g, axes=(2, 3)).copy()),
+    "NHWC": ("C4", (6, 6, 3), lambda g, x: np.rot90(x, g, axes=(1, 2)).copy()),
+}
+TENSORS = ["channel-cos", "unexplained", "output-l2", "softmax-kl", "flip-rate"]
+
+
+@pytest.mark.parametrize("layout", ORDERS)
+@pytest.mark.parametrize("measure", TENSORS)
+def test_a_function_moves_maps_of_its_letters_in_any_order(layout, measure):
+    group, shape, move = ORDERS[layout]
+    x = np.random.default_rng(3).normal(size=(8, *shape)).astype(np.float32)
+
+    def net(z):
+        return (np.tanh(z) + 0.3 * np.roll(z, 1, -1) * np.arange(z.shape[-1])).astype(np.float32)
+
+    own = geed.FunctionAction(geed.parse_group(group), move, layout=layout, any_size=True)
+    options = {
+        "measures": [f"{measure}@output"],
+        "input_layout": layout,
+        "layout": {"output": layout},
+        "output_kind": "logits" if measure in ("softmax-kl", "flip-rate") else "embedding",
+    }
+    results = [
+        geed.measure(net, x, **options, **given) for given in ({"group": group}, {"action": own})
+    ]
+    named, other = (result["measurements"][0] for result in results)
+    assert named["value"] > -0.9  # of no symmetry
+    for name in ("value", "between_samples"):
+        assert other[name] == pytest.approx(named[name], rel=1e-6)
