@@ -114,7 +114,10 @@ class Layer:
         """How to state the axes of class scores at places."""
         rows = "NCP" if self.shape[-1] == 1 else "NPC"
         usual = {2: rows, 4: "NCDHW"}.get(len(self.shape), "NCHW")
-        return (
+        advice = (
             "class scores lie along C, at each place of the other axes: say what the axes are with "
             f"--layout, such as {self.name}={usual}"
         )
+        if "B" not in self.layout:
+            return advice
+        return f"{advice}; and as the classes are bases, how they change places, by --output-action"

@@ -340,8 +340,8 @@ def _scores_action(
             length = layer.point_length
             if table is not None and table.kind != "channels":
                 return _vector_action(layer, group, table, max(length, 2))
-            if len(layer.shape) == 1 and layout.letters in ("NP", "NT"):
-                # The classes are the points themselves, which change places.
+            if len(layer.shape) == 1 and layout.letters in ("NP", "NT", "NB"):
+                # The classes are the points or bases themselves, which change places.
                 action = by_letters(layout, layer.kept_shape)
                 if isinstance(action, LayoutAction) and not action.moves.base_of.any():
                     return Permutation.of_entries(action)

@@ -406,7 +406,8 @@ def test_the_kernel_of_the_action_is_worked_out_on_the_very_tensor():
     assert placed.kernel_of_action() == (0, 1)
     assert placed.exact() == (Exactness.INDEX,) * 4
     assert own.at(parse_layout("NCHW"), (3, 4, 5)).kernel_of_action() == (0, 1, 2, 3)
-    assert own.at(parse_layout("NHWC"), (8, 5, 3)) is None
+    assert own.at(parse_layout("NHWC"), (8, 5, 3)).kernel_of_action() == (0, 1)
+    assert own.at(parse_layout("NCT"), (3, 8)) is None
 
 
 def test_group_and_action_must_agree(tmp_path):

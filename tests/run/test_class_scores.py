@@ -394,6 +394,32 @@ def test_probabilities_that_leave_the_grid_come_back_as_probabilities(tmp_path, 
     assert found > 0
 
 
+@pytest.mark.parametrize("even", [True, False])
+def test_scores_of_bases_are_complemented(even):
+    rng = np.random.default_rng(8)
+    x = np.eye(4, dtype=np.float32)[rng.integers(0, 4, (10, 9))]
+    places = np.ones(9) if even else rng.random(9)
+
+    def counts(x):
+        return np.einsum("ntb,t->nb", x, places).astype(np.float32)
+
+    asked = [f"{name}@output" for name in ("softmax-kl", "flip-rate", "output-l2")]
+    result = geed.measure(
+        *(counts, x, "revcomp"),
+        measures=asked,
+        input_layout="NTB",
+        layout={"output": "NB"},
+        output_kind="logits",
+    )
+    kl_, far, flip = (record["value"] for record in result["measurements"])
+    orbit = np.stack([counts(x), counts(x[:, ::-1, ::-1])], axis=1)
+    complement = [[0, 1, 2, 3], [3, 2, 1, 0]]
+    expected = naive.softmax_kl(orbit, "flip-h", permutation=complement).mean()
+    assert kl_ == pytest.approx(expected, rel=1e-5, abs=1e-12)
+    assert far == pytest.approx(np.linalg.norm(orbit[:, 1, ::-1] - orbit[:, 0], axis=1).mean() / 2)
+    assert (kl_ < 1e-9, flip == 0, far < 1e-6) == (even,) * 3
+
+
 def test_agreement_would_be_noticed():
     with pytest.raises(AssertionError):
         agree({"a": 1.0}, {"a": 1.1})

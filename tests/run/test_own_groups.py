@@ -120,7 +120,11 @@ def test_a_function_moves_maps_of_its_letters_in_any_order(layout, measure):
     x = np.random.default_rng(3).normal(size=(8, *shape)).astype(np.float32)
 
     def net(z):
-        return (np.tanh(z) + 0.3 * np.roll(z, 1, -1) * np.arange(z.shape[-1])).astype(np.float32)
+        bent = np.tanh(z)
+        for axis in (1, -1):
+            along = np.swapaxes(z, axis, -1) * np.arange(z.shape[axis])
+            bent = bent + 0.3 * np.roll(np.swapaxes(along, axis, -1), 1, axis)
+        return bent.astype(np.float32)
 
     own = geed.FunctionAction(geed.parse_group(group), move, layout=layout, any_size=True)
     options = {
