@@ -417,7 +417,8 @@ def test_scores_of_bases_are_complemented(even):
     expected = naive.softmax_kl(orbit, "flip-h", permutation=complement).mean()
     assert kl_ == pytest.approx(expected, rel=1e-5, abs=1e-12)
     assert far == pytest.approx(np.linalg.norm(orbit[:, 1, ::-1] - orbit[:, 0], axis=1).mean() / 2)
-    assert (kl_ < 1e-9, flip == 0, far < 1e-6) == (even,) * 3
+    assert (kl_ < 1e-9, far < 1e-6) == (even, even)
+    assert flip == 0 or not even
 
 
 def test_agreement_would_be_noticed():
