@@ -47,6 +47,12 @@ def test_no_value_takes_the_place_of_another():
     assert sorted(written(values).values()) == [1.0, 2.0, 3.0]
 
 
+def test_a_missing_value_leaves_the_others_their_curves():
+    first = written({"a@a:b": 1.0, "a@a_b": 2.0})
+    second = written({"a@a:b": math.nan, "a@a_b": 3.0})
+    assert {tag: v for tag, v in first.items() if v == 2.0}.keys() == second.keys()
+
+
 def test_names_without_number_that_are_cut_alike_are_told_apart_at_once():
     values = {f"{'x' * 300}{i}{'y' * 300}": 1.0 for i in range(30_000)}
     begun = time.perf_counter()

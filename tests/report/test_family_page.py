@@ -3,16 +3,18 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from family_results import FAMILIES, ZOOMS, family_group, family_result, strengths
 from recording import measurement
 
+from onnx_geed import parse_group
 from onnx_geed.files import write_json
 from onnx_geed.report import suite_csv, suite_table, table, write_report, write_summary
 from onnx_geed.report.curves import Curve, curve_of, curve_picture
-from onnx_geed.report.family_overview import families_picture, overview_sections
+from onnx_geed.report.family_overview import families_picture, overview_lines, overview_sections
 from onnx_geed.report.glance import glance
 from onnx_geed.report.page import report
 from onnx_geed.report.sections import sections
@@ -450,3 +452,52 @@ def test_values_of_groups_beside_families_are_marked():
     group = {**results[1], "group": {**results[1]["group"], "name": "C4", "kind": "group"}}
     marked = {v.family: v.of_group for v in family_values([results[0], group])}
     assert marked == {JPEG: False, "C4": True}
+
+
+def test_the_same_family_on_other_data_is_another_line():
+    results = [family_result(name, scale=scale) for scale in (1.0, 0.4) for name in (ROTATE, JPEG)]
+    for result in results[2:]:
+        result["data"]["source"] = "other/y.npy"
+    values = family_values(results)
+    assert {v.model for v in values} == {"net (x.npy)", "net (y.npy)"}
+    assert len({(v.model, v.family, v.quantity) for v in values}) == len(values)
+    (shown,) = overview_sections(values)
+    assert [text.split(":")[0] for text in shown["words"]] == ["net (x.npy)", "net (y.npy)"]
+    halves = [family_result(ROTATE), family_result(ROTATE, support="disk"), family_result(JPEG)]
+    names = {v.model for v in family_values(halves)}
+    assert names == {"net (support full)", "net (support disk)"}
+    twice = [family_result(ROTATE), family_result(ROTATE), family_result(JPEG)]
+    assert {v.model for v in family_values(twice)} == {"net", "net (no. 2)"}
+
+
+def test_without_intervals_no_family_is_said_to_be_the_worst():
+    results = [family_result(name, samples=1) for name in (ROTATE, JPEG)]
+    values = [replace(v, ci95=None) for v in family_values(results)]
+    (shown,) = overview_sections(values)
+    assert "without intervals, this may be chance" in shown["words"][0]
+    even = [replace(v, value=0.5) for v in values]
+    (shown,) = overview_sections(even)
+    assert "no difference between families" in shown["words"][0]
+    # A gain has no interval, and so ranks last.
+    late = [v for v in values if v.quantity in ("gain", "flip-rate", "accuracy")]
+    (shown,) = overview_sections(sorted(late, key=lambda v: v.quantity != "gain"))
+    assert "(flip-rate: " in shown["words"][0]
+
+
+def test_a_sampled_group_has_no_accuracy_on_unmoved_samples():
+    sampled, family = family_result(JPEG), family_result(ROTATE)
+    group = parse_group(f"SO2~{sampled['group']['order']}")
+    names = dict(zip(sampled["group"]["elements"], group.elements, strict=True))
+    sampled["group"] |= {"name": group.name, "kind": "sampled", "elements": list(group.elements)}
+    for record in sampled["measurements"]:
+        if "predictions" in record:
+            right = record["predictions"]["right"]
+            per_element = {names.get(k, k): v for k, v in right["per_element"].items()}
+            record["predictions"] = record["predictions"] | {
+                "right": right | {"per_element": per_element}
+            }
+    known = {v.family: v for v in family_values([sampled, family]) if v.quantity == "accuracy"}
+    assert known[group.name].unmoved is None
+    assert known[ROTATE].unmoved == 0.9
+    table = "\n".join(overview_lines([*known.values()]))
+    assert table.count("unmoved") == 1

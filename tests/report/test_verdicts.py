@@ -59,6 +59,14 @@ def test_the_largest_loss_may_be_that_of_the_first_layer():
     maps = [record("channel-cos", spread(v), f"conv{i}") for i, v in enumerate((-0.4, -0.5, -0.3))]
     told = largest_loss([read_record(one) for one in maps])
     assert told == "between the input and conv0 (cosine 1.00 to 0.399)"
+    # Of a layer that hardly reacts no share is known, so all are told by their cosines.
+    known = [
+        record("channel-cos", spread(v), f"conv{i}", between=between(b))
+        for i, (v, b) in enumerate(((-0.7, -0.6), (-0.999, -1 + 1e-9), (-0.6, -0.1)))
+    ]
+    assert known[1]["relative"] is None
+    told = largest_loss([read_record(one) for one in known])
+    assert told == f"between conv1 and conv2 (cosine {-known[1]['value']:.3g} to 0.599)"
     perfect = record("channel-cos", np.full((3, 8), -1.0))
     assert largest_loss([read_record(perfect)] * 2) is None
 

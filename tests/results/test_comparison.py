@@ -86,6 +86,30 @@ DIFFERENT = [
 ]
 
 
+class TestOnlyRecords:
+    """Of two models whose layers have other names, the only records of a measure are paired."""
+
+    def pair(self, **changes):
+        maps = {"measure": "channel-cos", "layout": "NCHW", "output_action": "grid"}
+        a = record([0.1, 0.2, 0.4], layer="conv", **maps)
+        b = record([0.3, 0.3, 0.7], layer="other", **{**maps, **changes})
+        return result_of(a, name="a"), result_of(b, name="b")
+
+    def test_they_are_compared(self):
+        (entry,) = compare(*self.pair())["measurements"]
+        assert entry["difference"] == pytest.approx(-0.2)
+
+    def test_other_output_actions_are_refused_as_under_one_name(self):
+        with pytest.raises(GeedError, match=r"output action \(grid, grid\+channels\)"):
+            compare(*self.pair(output_action="grid+channels"))
+
+    def test_other_points_of_m_are_refused_as_under_one_name(self):
+        a = result_of(latent([1.0, 2.0], 3.0, norm_samples=12), name="a")
+        other = latent([1.0, 2.0], 3.0, norm_samples=2) | {"layer": "z"}
+        with pytest.raises(GeedError, match=r"points of M \(12, 2\)"):
+            compare(a, result_of(other, name="b"))
+
+
 class TestAggregate:
     def test_mean_and_interval_over_models_worked_by_hand(self):
         # Values 1, 2, 3: mean 2, half the interval 4.302653/√3.
@@ -102,6 +126,26 @@ class TestAggregate:
         assert one["unnormalised_mean"] is one["unnormalised_ci95_over_models"] is None
         assert [m["path"] for m in total["models"]] == ["1.0.onnx", "2.0.onnx", "3.0.onnx"]
         assert total["warnings"] == one["warnings"] == []
+
+    def test_models_without_a_relative_value_are_named(self):
+        known = {"between": np.full((4, 2), 2.0)}
+        results = [
+            result_of(record([0.5, 0.7], **known), name="a"),
+            result_of(record([0.4, 0.9], **known), name="b"),
+            result_of(record([0.1, 0.2]), name="c"),
+        ]
+        (one,) = aggregate(results)["measurements"]
+        assert one["relative"][2] is None
+        assert one["relative_mean"] == pytest.approx((0.3 + 0.325) / 2)
+        assert one["warnings"] == [
+            "relative_mean is over 2 of 3 models: none is known of c.onnx",
+            *[w for w in one["warnings"] if "only two models" in w],
+        ]
+        assert len(one["warnings"]) == 2
+        (one,) = aggregate([result_of(record([v, v]), name=str(v)) for v in (1.0, 2.0, 3.0)])[
+            "measurements"
+        ]
+        assert one["warnings"] == []
 
     def test_the_interval_over_models_is_not_the_one_over_samples(self):
         results = [result_of(record([v, v + 5]), name=str(v)) for v in (1.0, 1.0, 1.0)]

@@ -16,6 +16,7 @@ from onnx_geed.results import (
     model_of,
     result,
 )
+from onnx_geed.text import span
 
 C8 = parse_group("C8")
 EXACT = (0, 2, 4, 6)
@@ -241,6 +242,17 @@ def test_a_channel_with_a_wrong_sign_is_named(tmp_path, relu):
     assert entry["value"] > -0.95
     assert "channel 5 (counted from 0)" in finding.text
     assert ("has the wrong sign" in finding.text) == (not relu)
+
+
+@pytest.mark.parametrize("odd", [-0.9, 0.0])
+def test_a_channel_is_judged_by_its_own_cosine_where_the_identity_is_no_perfect_one(odd):
+    # f̂ is the mean over the orbit: no element is held against itself.
+    channels = -np.append(np.full(7, 0.9999), odd)
+    known = {"per_channel": (channels, channels)}
+    one = record("channel-cos", np.full((5, 8), channels.mean()), **known)
+    (finding,) = [f for f in diagnose(result_of(one)) if f.name == "odd channels"]
+    assert ("has the wrong sign" in finding.text) == (odd < -0.5)
+    assert finding.evidence.startswith(f"The cosine is {span(odd)} there")
 
 
 def test_silent_channels_are_counted_out():

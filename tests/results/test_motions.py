@@ -1,13 +1,23 @@
 """What layers are said to do follows from intervals, on values that are known."""
 
 import json
+import re
 
 import pytest
 from fitted import DEPTH, fitted_record, fitted_result, result_with
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import write_json
-from onnx_geed.results import diagnose, diagnosis_line, layer_motions, motion_sentence, read_result
+from onnx_geed.report.page import report
+from onnx_geed.results import (
+    diagnose,
+    diagnosis_line,
+    fits_together,
+    layer_motions,
+    motion_sentence,
+    read_result,
+)
+from onnx_geed.text import span
 
 KINDS = ("permutation", "orthogonal", "linear")
 
@@ -142,3 +152,32 @@ def test_a_fit_in_a_file_that_lacks_something_is_refused(tmp_path, broken):
     (tmp_path / "r.json").write_text(json.dumps(content))
     with pytest.raises(GeedError, match=r"measurements\[1\]\.fit lacks .*shuffled.*measure again"):
         read_result(tmp_path / "r.json")
+
+
+def test_fits_measured_otherwise_are_not_held_against_each_other():
+    first = fitted_result("permutation")
+    alike, fewer = fitted_result("orthogonal"), fitted_result("orthogonal")
+    for record in fewer["measurements"]:
+        record["norm_samples"] = 2
+    fed = fitted_result("orthogonal")
+    fed["data"]["preprocess"] = "unit"
+    for other, together in ((alike, True), (fewer, False), (fed, False)):
+        expected = [[first, other]] if together else [[first], [other]]
+        assert fits_together([first, other]) == expected
+
+
+def test_each_of_two_fits_of_a_kind_is_told():
+    few, many = fitted_result("linear"), fitted_result("linear")
+    other = fitted_result("permutation")
+    assert fits_together([few, many, other]) == [[few, other], [many]]
+    text = report([few | {"file": "few.json"}, many | {"file": "many.json"}])
+    assert text.count("conv3 mixes along") == 2
+
+
+def test_what_is_said_of_cosines_has_no_minus():
+    values = {"identity": -0.5, "linear": -0.8, "shuffled": -0.1}
+    made = result_with([fitted_record("h", "linear", values, measure="channel-cos")])
+    (evidence,) = [f.evidence for f in diagnose(made) if f.name == "motion of channels"]
+    told = layer_motions([made])[0]
+    assert f"linear {span(told.told(told.predictions[-1].value))}" in evidence
+    assert not re.search(r"[-−]\d", evidence)

@@ -17,6 +17,8 @@ from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import layout_action, parse_layout
+from onnx_geed.report.axes import begin_at_perfect
+from onnx_geed.results import read_record
 from onnx_geed.results.intervals import linearised, mean_interval, ratio_interval
 
 NAME = "symmetry-share"
@@ -726,3 +728,15 @@ def test_shares_of_confident_scores_are_read_again(tmp_path, seed):
     assert record["value"] < 1e-6 < max(record["per_element"].values())
     result.save(tmp_path / "r.json")
     assert geed.read_result(tmp_path / "r.json")["measurements"] == [record]
+
+
+def test_pictures_have_the_elements_under_which_the_error_is_smaller(tmp_path):
+    labels = labels_of(12)
+    record = measured(
+        tmp_path, models.random_cnn(4, (6, 6)), images((3, 6, 6), 12), "C4", labels=labels
+    )
+    reading = read_record(record)
+    least, most = reading.per_element.min(), reading.per_element.max()
+    assert least < 0 < most
+    low, high = begin_at_perfect(None, [reading], most)
+    assert low < least < most < high
