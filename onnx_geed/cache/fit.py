@@ -19,6 +19,7 @@ from onnx_geed.run import (
     Progress,
     check_closed,
     check_representation,
+    check_taken,
     fits_asked,
     fits_to_make,
     requested_fits,
@@ -73,6 +74,7 @@ def fit_cached_actions(
         If the cache is incomplete or damaged, or has no activations of a layer.
         If it has fewer than two samples besides D.
         If a layer has no channels, or is a vector that is too long for the samples.
+        If the group is a family.
     """
     check_representation(kind, representation=representation)
     folder = Path(folder)
@@ -86,6 +88,7 @@ def fit_cached_actions(
     plan, _ = plan_of(manifest, asked["measures"], {}, options)
     positions = range(count, min(count + fit_samples, manifest.count))
     made, notes = fits_to_make(requests, plan.layers, plan.group, len(positions), options)
+    check_taken(plan.group)
     if representation:
         check_closed(plan.group)
     for note in notes:

@@ -15,10 +15,10 @@ from onnx_geed.text import shorten, span
 
 __all__ = [
     "begin_at_perfect",
-    "goes_beyond",
     "distinct_names",
     "fitting_across",
     "furthest",
+    "goes_beyond",
     "head",
     "label_layers",
     "label_of",

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx_geed.groups import turns_of
 from onnx_geed.report.axes import (
     begin_at_perfect,
-    goes_beyond,
     furthest,
+    goes_beyond,
     head,
     label_layers,
     label_of,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.fit import (
         check_closed as check_closed,
         check_representation as check_representation,
+        check_taken as check_taken,
         fit_actions as fit_actions,
         fits_asked as fits_asked,
     )

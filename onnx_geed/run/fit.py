@@ -21,7 +21,7 @@ from onnx_geed.run.options import make_options
 from onnx_geed.run.prepare import check_inputs, prepare_run
 from onnx_geed.run.progress import Progress
 
-__all__ = ["check_closed", "check_representation", "fit_actions", "fits_asked"]
+__all__ = ["check_closed", "check_representation", "check_taken", "fit_actions", "fits_asked"]
 
 # Options of measuring, which a fit has no part in, and what to do with them.
 _OF_A_RUN = (
@@ -83,6 +83,7 @@ def fit_actions(
     GeedError
         If model, data or options are invalid, or the model returns NaN or infinity.
         If a layer has no channels, or is a vector that is too long for the samples.
+        If the group is a family.
 
     Notes
     -----
@@ -97,6 +98,7 @@ def fit_actions(
         prepared = prepare_run(model, data, group, make_options(options), executor=running)
         if prepared.fitting is None:
             raise GeedError("--layer: names nothing to fit")
+        check_taken(prepared.task.plan.group)
         for note in prepared.task.plan.notes:
             if notify is not None:
                 notify(f"note: {note}")
@@ -106,6 +108,21 @@ def fit_actions(
         tables = fit_from_model(prepared, fitting, progress, notify)
         check_inputs(prepared)
         return tuple(tables.values())
+
+
+def check_taken(group: Group) -> None:
+    """Refuse to fit what no measurement takes.
+
+    Raises
+    ------
+    GeedError
+        If the group is a family.
+    """
+    if group.family is not None:
+        raise GeedError(
+            f"group {group.name}: is a family, whose fitted actions no measurement takes from a "
+            "file: fit them while measuring, as with --output-action LAYER=fit:linear"
+        )
 
 
 def fits_asked(layers: Sequence[str], kind: str) -> dict[str, Any]:

@@ -327,6 +327,17 @@ def test_a_representation_composes(steered):
         geed.fit_actions(path, data, "C4", ["fields"], kind="linear", representation=True, **FEW)
 
 
+def test_what_no_measurement_would_take_is_not_fitted(steered, tmp_path):
+    path, data, _ = steered
+    told = "rotate:-15..15/3: is a family, .* fit them while measuring"
+    with pytest.raises(geed.GeedError, match=told):
+        geed.fit_actions(path, data, "rotate:-15..15/3", ["fields"], **FEW)
+    cache = tmp_path / "c.geed"
+    write_cache(path, data, "rotate:-15..15/3", cache, layers=["fields"], provider="cpu")
+    with pytest.raises(geed.GeedError, match=told):
+        geed.fit_cached_actions(cache, ["fields"], samples=6, fit_samples=10)
+
+
 def test_options_of_fits_are_refused_where_nothing_is_fitted(steered, tmp_path):
     path, data, _ = steered
     np.save(tmp_path / "x.npy", data)
