@@ -264,12 +264,25 @@ class LayoutAction:
         """Return how the first entry of a sample's orbit is moved to the others."""
         return self._drawn(self.group.onward, seed, sample, False)
 
-    def _drawn(self, drawn: Behind | None, seed: int, sample: int, of_input: bool) -> LayoutAction:
+    def undoing(self, seed: int, sample: int) -> LayoutAction:
+        """Return what brings each element of a sample's orbit back to the sample."""
+        return self._drawn(self.group.behind, seed, sample, True, undone=True)
+
+    def _drawn(
+        self,
+        drawn: Behind | None,
+        seed: int,
+        sample: int,
+        of_input: bool,
+        *,
+        undone: bool = False,
+    ) -> LayoutAction:
         if drawn is None or not self.moved:
             return self
-        placed = placed_factors(
-            drawn(seed, sample), self.layout.kept, self.lengths, of_input=of_input
-        )
+        factors = drawn(seed, sample)
+        if undone:
+            factors = tuple(factor.inverse() for factor in factors)
+        placed = placed_factors(factors, self.layout.kept, self.lengths, of_input=of_input)
         # Not kept in mind: another sample has other elements.
         each = [f.moves(self.group.name, n, self.interpolation) for f, _, n in placed]
         return replace(self, moves=product_of_moves(each))

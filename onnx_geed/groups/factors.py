@@ -95,6 +95,10 @@ class Factor:
         taken: Self = replace(cast("Any", self), **chosen)
         return taken
 
+    def inverse(self) -> Self:
+        """Return the same of what undoes each element."""
+        raise NotImplementedError
+
     def misfit(self, lengths: tuple[int, ...]) -> str:
         """Say why axes of these lengths are not moved, for a message; empty where they are."""
         return ""
@@ -136,6 +140,10 @@ class PlaneFactor(Factor):
     axes: str = "HW"
     swapped: bool = False
 
+    def inverse(self) -> PlaneFactor:
+        """Return the same of what undoes each element."""
+        return replace(self, motions=tuple(map(_undone, self.motions)))
+
     def resampled(self, lengths: tuple[int, ...]) -> int:
         """Return the number of angles that are no quarter turns."""
         rests = {_quarters_and_rest(motion, *lengths)[1] for motion in self.motions}
@@ -158,6 +166,16 @@ class PlaneFactor(Factor):
         taps = self.taps(interpolation)
         moves = _plane_moves(group, self.motions, height, width, interpolation, taps)
         return _transposed(moves, height, width) if self.swapped else moves
+
+
+def _undone(move: Motion) -> Motion:
+    """Return what undoes a motion: a rotation and a mirror undo themselves."""
+    down, right = move.shift
+    if move.mirror:
+        assert not any(move.shift), "no group mirrors and shifts"
+        return move
+    assert not (move.degrees and any(move.shift)), "no group rotates and shifts"
+    return replace(move, degrees=-move.degrees % 360, shift=(-down % 1, -right % 1))
 
 
 def _quarters_and_rest(move: Motion, height: int, width: int) -> tuple[int, Fraction]:
@@ -239,6 +257,11 @@ class LineFactor(Factor):
     line: tuple[LineMove, ...]
     axes: str = "T"
 
+    def inverse(self) -> LineFactor:
+        """Return the same of what undoes each element; a reversal and a shift undo themselves."""
+        undone = (m if m.reverse else replace(m, shift=-m.shift % 1) for m in self.line)
+        return replace(self, line=tuple(undone))
+
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a line.
 
@@ -276,6 +299,10 @@ class TakeFactor(Factor):
     table: tuple[tuple[int, ...], ...] = field(repr=False)
     axes: str = "P"
 
+    def inverse(self) -> TakeFactor:
+        """Return the same of what undoes each element."""
+        return replace(self, table=tuple(tuple(np.argsort(row).tolist()) for row in self.table))
+
     def misfit(self, lengths: tuple[int, ...]) -> str:
         """Say so where an axis has not as many entries as are permuted."""
         here = len(self.table[0])
@@ -311,6 +338,10 @@ class MixFactor(Factor):
     matrices: tuple[tuple[float, ...], ...] = field(repr=False)
     size: int
     axes: str = "X"
+
+    def inverse(self) -> MixFactor:
+        """Return the same of what undoes each element: the matrices are orthogonal."""
+        return replace(self, matrices=as_rows(list(self._every.transpose(0, 2, 1))))
 
     def resampled(self, lengths: tuple[int, ...]) -> int:
         """Return the number of matrices that do more than to permute."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups.exactness import Exactness
-from onnx_geed.groups.factors import Factor, empty_tables
+from onnx_geed.groups.factors import Factor, as_rows, empty_tables
 from onnx_geed.groups.grid_tables import Interpolation, warp_table
 from onnx_geed.groups.moves import Moves
 from onnx_geed.groups.rotations import octahedral_rotations
@@ -31,6 +31,11 @@ class SpaceFactor(Factor):
 
     matrices: tuple[tuple[float, ...], ...] = field(repr=False)
     axes: str = "DHW"
+
+    def inverse(self) -> SpaceFactor:
+        """Return the same of what undoes each element: the matrices are orthogonal."""
+        every = np.array(self.matrices).reshape(-1, 3, 3)
+        return replace(self, matrices=as_rows(list(every.transpose(0, 2, 1))))
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a volume.

@@ -74,7 +74,6 @@ if TYPE_CHECKING:
         MOTION as MOTION,
         LayerMotion as LayerMotion,
         fits_together as fits_together,
-        has_fits as has_fits,
         layer_motions as layer_motions,
         motion_sentence as motion_sentence,
     )

@@ -28,7 +28,6 @@ __all__ = [
     "Prediction",
     "fits_together",
     "fitted_motion",
-    "has_fits",
     "layer_motions",
     "motion_sentence",
 ]
@@ -164,11 +163,6 @@ class LayerMotion:
     def freest(self) -> Prediction:
         """The prediction that could do most."""
         return self.predictions[-1]
-
-
-def has_fits(result: Result) -> bool:
-    """Tell whether any output action was fitted."""
-    return any(record.get("fit") for record in result["measurements"])
 
 
 def fits_together(results: Sequence[Result]) -> list[list[Result]]:

@@ -229,17 +229,30 @@ class MovedInput:
         return drawn is None and moved and self.samples.dtype == np.float32
 
     def trip_rows(self, position: int) -> NDArray[Any]:
-        """Return the model inputs of x, φ(g⁻¹)φ(g)x for every g but e from the last, and x."""
-        x = self.sample(position)
-        return self.fed(np.concatenate([x[None], self.round_trips(x)[:0:-1], x[None]]))
+        """Return the model inputs of x, φ(g⁻¹)φ(g)x for every g but e from the last, and x.
 
-    def round_trips(self, x: NDArray[Any]) -> NDArray[Any]:
+        Of a group that first moves each sample, its first element too.
+        """
+        x = self.sample(position)
+        trips = self.round_trips(x, self.indices[position])
+        trips = trips[::-1] if self.trip_count > len(trips) + 1 else trips[:0:-1]
+        return self.fed(np.concatenate([x[None], trips, x[None]]))
+
+    @property
+    def trip_count(self) -> int:
+        """Rows of :meth:`trip_rows`."""
+        group = self.action.group
+        return group.order + (1 if group.behind is None else 2)
+
+    def round_trips(self, x: NDArray[Any], sample: int) -> NDArray[Any]:
         """Return φ(g⁻¹)φ(g)x for every g.
 
         Parameters
         ----------
         x : ndarray, shape (..., H, W) and so on
             A sample.
+        sample : int
+            Its number: of a sampled group it has elements of its own.
 
         Returns
         -------
@@ -253,6 +266,11 @@ class MovedInput:
         """
         action, exact = self.action, self.action.exact()
         out = np.repeat(x[None], action.group.order, axis=0)
+        if isinstance(action, LayoutAction) and action.group.behind and action.group.is_closed:
+            there, back = (act(self.seed, sample) for act in (action.behind, action.undoing))
+            for g, moved in enumerate(orbit_of(there, x)):
+                out[g] = back.apply(g, moved.astype(np.float64))
+            return out
         if all(exact):
             return out
         for g, moved in enumerate(orbit_of(action, x)):

@@ -83,8 +83,8 @@ class Trips:
 
 
 def trip_inferences(prepared: Prepared) -> int:
-    """Return the model inputs that the references take: two more than |G| a sample and pass."""
-    return len(prepared.passes) * prepared.count * (prepared.task.plan.group.order + 2)
+    """Return the model inputs that the references take, with the one that is run again alone."""
+    return len(prepared.passes) * prepared.count * (prepared.task.source.main.trip_count + 1)
 
 
 def round_trips(prepared: Prepared, positions: Sequence[int], meter: Meter) -> dict[Key, Trips]:
@@ -120,7 +120,7 @@ def round_trips(prepared: Prepared, positions: Sequence[int], meter: Meter) -> d
     for layers in prepared.passes:
         measures = [m for m in task.plan.measures if m.layer in layers]
         samples = prepared.in_order(partial(_sample_trips, task, layers), positions)
-        each = [task.plan.group.order + 2] * len(positions)
+        each = [task.source.main.trip_count + 1] * len(positions)
         for sample in meter.counting(samples, each):
             for measure, one in zip(measures, sample, strict=True):
                 by_measure.setdefault((measure.name, measure.layer), []).append(one)
@@ -175,7 +175,7 @@ def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: i
     shares: dict[str, NDArray[np.float64] | None] = dict.fromkeys(arrays)
     if source.mask is not None:
         # Every round trip ends where it began, and so does its padding.
-        indices, stay = [source.indices[position]], [0] * (n + 1)
+        indices, stay = [source.indices[position]], [0] * len(rows)
         trips = {name: array[None] for name, array in arrays.items()}
         arrays = source.mask.clear(task.plan.layers, trips, indices, stay)
         arrays = {name: array[0] for name, array in arrays.items()}
@@ -193,11 +193,11 @@ def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: i
         still = _under_trivial(measure)
         if measure.descriptor.of_error:
             truth = task.plan.truths[measure.layer][position : position + 1]
-            reduced.append(_error_trips(measure.of(position), still, y, truth))
+            reduced.append(_error_trips(measure.of(position), still, y, n, truth))
             continue
-        trip = orbit_deviations(still, np.ascontiguousarray(y[::-1][:n]))[0]
+        trip = orbit_deviations(still, np.ascontiguousarray(_trips_of(y, n)))[0]
         back = trip[still.counted].mean()
-        again = pair_deviations(measure, y[n:], y[:1])[0]
+        again = pair_deviations(measure, y[-1:], y[:1])[0]
         output = _output_trip(measure.of(position), y[0])
         # Means over places: padding has added nothing to them.
         real = 1.0 if share is None or measure.places is None else float(share[0])
@@ -205,9 +205,17 @@ def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: i
     return reduced
 
 
-def _error_trips(measure: Measure, still: Measure, y: NDArray[Any], truth: NDArray[Any]) -> Trips:
+def _trips_of(y: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return the n trips of rows that begin and end with x, which may itself be the first one."""
+    backwards = y[::-1]
+    return backwards[:n] if len(y) == n + 1 else backwards[1:-1]
+
+
+def _error_trips(
+    measure: Measure, still: Measure, y: NDArray[Any], n: int, truth: NDArray[Any]
+) -> Trips:
     """Reduce one sample's round trips under a share of the error."""
-    back, _ = errors_of_orbits(still, np.ascontiguousarray(y[::-1][:-1])[None], truth)
+    back, _ = errors_of_orbits(still, np.ascontiguousarray(_trips_of(y, n))[None], truth)
     again = error_gaps(measure, y[-1:], y[:1], truth)
     # What permutes classes is undone to the last bit.
     output = _output_trip(measure, y[0]) if measure.target else 0.0

@@ -175,7 +175,7 @@ class Source:
     def trip_inputs(self, position: int) -> dict[str, NDArray[Any]]:
         """Return the values of the other inputs for the rows of :meth:`MovedInput.trip_rows`."""
         moved = {k: m.given(m.trip_rows(position)) for k, m in self.partners.items()}
-        return moved | self._fed_as_they_are([position], self.action.group.order + 1)
+        return moved | self._fed_as_they_are([position], self.main.trip_count)
 
     def _fed_as_they_are(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
         samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)

@@ -1,5 +1,6 @@
 import json
 
+import naive
 import numpy as np
 import onnx
 import pytest
@@ -99,6 +100,35 @@ def test_input_round_trips_against_a_naive_loop(model):
         assert trip > {"channel-cos": -1}.get(name, 0) + 1e-4
     raw = records["latent-l2"]["references"]["input_round_trip"]["unnormalised"]
     assert raw == pytest.approx(np.mean(latent), rel=1e-4)
+
+
+@pytest.mark.parametrize(("group", "mirrored"), [("SO2~6", False), ("O2~6", True)])
+def test_input_round_trips_of_a_sampled_group_go_by_each_samples_own_angles(model, group, mirrored):
+    entry = measured(model, group)["latent-l2"]["references"]
+    found = entry["input_round_trip"]["unnormalised"]
+
+    def rotate(image, degrees):
+        quarters, rest = divmod(degrees % 360, 90)
+        return np.rot90(naive.rotate_directly(image, rest, "bilinear"), quarters, axes=(-2, -1))
+
+    count = 3 if mirrored else 6
+    expected = []
+    for i, x in enumerate(X.astype(np.float64)):
+        own = np.random.default_rng((0, i)).random() * 360
+        each = []
+        for k in range(6):
+            angle = own + 360 * (k % count) / count
+            if k < count:
+                each.append(rotate(rotate(x[0], angle), -angle))
+            else:  # rotated, then mirrored, and so back once more
+                there = rotate(x[0], angle)[..., ::-1]
+                each.append(rotate(there, angle)[..., ::-1])
+        z = np.stack(each).reshape(6, -1) @ WEIGHTS
+        expected.append(np.linalg.norm(z - z.mean(axis=0), axis=1).mean())
+    assert found == pytest.approx(np.mean(expected), rel=1e-4)
+    assert entry["numeric"]["unnormalised"] < 1e-6
+    turned = measured(model, "C6")["latent-l2"]["references"]["input_round_trip"]
+    assert found != pytest.approx(turned["unnormalised"], rel=1e-2)
 
 
 @pytest.mark.parametrize("support", ["full", "disk"])
