@@ -188,12 +188,11 @@ class EquivarianceMetric:
         )
         engine = KernelEngine(task.network.open(tuple(task.plan.layers)))
         parts = [engine.run(job) for job in self._jobs(task, start, len(array))]
-        joined = gather(task.plan, [self._statistics, *parts], start + len(array))
-        kept = {name: rows[: self._options.norm_samples] for name, rows in joined.points.items()}
-        self._statistics = replace(joined, points=kept)
+        count, most = start + len(array), self._options.norm_samples
+        joined = gather(task.plan, [self._statistics, *parts], count)
+        self._statistics = joined.with_points_of(most)
         if gain_is_taken(task.plan):
-            most = self._options.norm_samples
-            came = SeenInputs.of(source, range(start, start + len(array)), most)
+            came = SeenInputs.of(source, range(start, count), most)
             self._inputs = came if self._inputs is None else self._inputs.plus(came, most)
         self._setting, self._labels = setting, seen
 
@@ -343,8 +342,7 @@ class EquivarianceMetric:
             a, first._statistics, second._statistics, [one.key for one in told], second_pairs=alone
         )
         most = self._options.norm_samples
-        cut = {name: rows[:most] for name, rows in total._statistics.points.items()}
-        total._statistics = replace(total._statistics, points=cut)
+        total._statistics = total._statistics.with_points_of(most)
         if first._inputs is not None and second._inputs is not None:
             total._inputs = first._inputs.plus(second._inputs, most)
         return total
@@ -394,8 +392,10 @@ def _added(
 ) -> OrbitStatistics:
     """Add statistics that were each summed from a first sample on."""
     count = len(first.orbits)
-    shifted = range(count, count + len(second.orbits))
-    follows = replace(second, orbits=shifted, pointed=shifted, measures={}, spreads={})
+    shifted, pointed = range(count, count + len(second.orbits)), len(first.pointed)
+    # Of each, M has the first samples alone.
+    latents = range(pointed, pointed + len(second.pointed))
+    follows = replace(second, orbits=shifted, pointed=latents, measures={}, spreads={})
     joined = join(plan, [replace(first, measures={}, spreads={}), follows])
     measures = {}
     for key in keys:
