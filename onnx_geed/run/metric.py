@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx_geed.groups import Group, parse_group
 from onnx_geed.measures import Plan, descriptor_of, parse_request
 from onnx_geed.model import Model, find_input
 from onnx_geed.results import Record, add_class_values, add_gain, add_predictions, has_gain
-from onnx_geed.run.between_samples import MOST_PAIRS, Pairs, around, neighbours
+from onnx_geed.run.between_samples import MOST_PAIRS, Centres, Pairs, around, neighbours
 from onnx_geed.run.called import Function, to_host
 from onnx_geed.run.how_far import SeenInputs, gain_is_taken, gain_notes
 from onnx_geed.run.job import Job, Task, job_orbits
@@ -119,6 +119,8 @@ class EquivarianceMetric:
         self._statistics = OrbitStatistics()
         self._labels: tuple[int, ...] | None = None
         self._inputs: SeenInputs | None = None
+        # f̂ of the last sample, as long as the next one is compared with it.
+        self._centre: Mapping[tuple[str, str], NDArray[Any]] = {}
         # Of added metrics the number of samples whose neighbours are compared.
         self._compared: int | None = None
 
@@ -186,11 +188,12 @@ class EquivarianceMetric:
             source=source,
             plan=self._plan(task.plan, source, seen),
         )
-        engine = KernelEngine(task.network.open(tuple(task.plan.layers)))
+        centres = Centres(start - 1, self._centre)
+        engine = KernelEngine(task.network.open(tuple(task.plan.layers)), centres)
         parts = [engine.run(job) for job in self._jobs(task, start, len(array))]
         count, most = start + len(array), self._options.norm_samples
         joined = gather(task.plan, [self._statistics, *parts], count)
-        self._statistics = joined.with_points_of(most)
+        self._statistics, self._centre = joined.with_points_of(most), centres.left(count - 1)
         if gain_is_taken(task.plan):
             came = SeenInputs.of(source, range(start, count), most)
             self._inputs = came if self._inputs is None else self._inputs.plus(came, most)
@@ -233,8 +236,7 @@ class EquivarianceMetric:
         acted = find_input(model, None, options.input_layout)
         acting = as_asked(self._group, options)
         source, _, _ = make_source(model, acted, array, acting, options)
-        # Numbers go on from batch to batch, whatever is drawn by them; those before are never
-        # asked for.
+        # Numbers go on from batch to batch, whatever is drawn by them; those before are not here.
         numbers, samples = tuple(range(start + len(array))), source.main.samples.after(start)
         main = replace(source.main, indices=numbers, samples=samples, intake=None)
         return replace(source, main=main)
@@ -341,7 +343,7 @@ class EquivarianceMetric:
         total._statistics = _added(
             a, first._statistics, second._statistics, [one.key for one in told], second_pairs=alone
         )
-        most = self._options.norm_samples
+        most, total._centre = self._options.norm_samples, {}
         total._statistics = total._statistics.with_points_of(most)
         if first._inputs is not None and second._inputs is not None:
             total._inputs = first._inputs.plus(second._inputs, most)

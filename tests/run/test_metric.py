@@ -105,6 +105,34 @@ def test_neighbours_are_those_of_the_first_that_has_some():
     assert between(few + one) == scales
 
 
+def turned(f, x):
+    """A map on an orbit of quarter turns, and the first one turned along."""
+    maps = f(np.stack([np.rot90(x, k, (1, 2)) for k in range(4)]))["map"].astype(float)
+    return maps, np.stack([np.rot90(maps[0], k, (1, 2)) for k in range(4)])
+
+
+@pytest.mark.parametrize(
+    "batch_size", [1, 2, 3, 4, 9]
+)  # of fewer than 4 rows, an orbit is in parts
+@pytest.mark.parametrize("sizes", [[6], [3, 3], [1] * 6, [2, 4]])
+def test_neighbours_are_held_against_each_other_across_batches(sizes, batch_size):
+    rows, found = drawn(6)[1], []
+    for some in (sizes, [6]):
+        metric, at = metric_of("C4", ["channel-cos@map"], batch_size=batch_size), 0
+        for size in some:
+            metric.update(net, rows[at : at + size])
+            metric, at = pickle.loads(pickle.dumps(metric)), at + size
+        found.append(numbers(metric.records()[0]))
+    assert found[0] == found[1]
+    orbits = [turned(net, x) for x in rows]
+    apart = []
+    for i in range(6):
+        y, expected = orbits[(i + 1) % 6][0], orbits[i][1]
+        norms = np.sqrt((y**2).sum((2, 3)) * (expected**2).sum((2, 3)))
+        apart.append(-((y * expected).sum((2, 3)) / norms).mean())
+    assert found[0]["between_samples"] == pytest.approx(np.mean(apart), rel=1e-5)
+
+
 def test_a_sum_goes_on():
     data, rows = drawn(20)
     total = fed(metric_of(), rows[:10], [10]) + fed(metric_of(), rows[10:15], [5])
