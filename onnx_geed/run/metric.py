@@ -34,6 +34,7 @@ from onnx_geed.run.orbit_statistics import (
     join_measure,
 )
 from onnx_geed.run.prepare import prepare_run
+from onnx_geed.run.row_check import FirstRunCheck, RowCheck
 from onnx_geed.run.source import Source, make_source
 from onnx_geed.run.truths import with_truths
 from onnx_geed.text import counted
@@ -49,6 +50,8 @@ _OPTIONS = (
 # Pairs of neighbours among samples whose number is not known yet.
 _PAIRS = (*neighbours(MOST_PAIRS + 1), *around(MOST_PAIRS + 1))
 
+_CURE = "set the model to evaluation; if it is, give batch_size=1"
+
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
@@ -56,6 +59,8 @@ class _Setting:
 
     model: Model
     task: Task
+    #: By tensor, how far apart rows were.
+    spreads: Mapping[str, float]
 
 
 class EquivarianceMetric:
@@ -154,7 +159,7 @@ class EquivarianceMetric:
         GeedError
             If the function fails, returns NaN, or its outputs do not fit the measures.
             If there is not one label per sample, or only some batches have labels.
-            If its rows depend on each other, as in training mode.
+            If its rows depend on each other, as in training mode: a few are run again alone.
             If samples or outputs are of another shape than before.
         """
         if not callable(f):
@@ -181,7 +186,8 @@ class EquivarianceMetric:
         if own is not None:
             _check_range(task.plan, own)
         seen = None if own is None else (*(self._labels or ()), *own)
-        source = self._source(model, array, start)
+        check = FirstRunCheck(setting.spreads, len(array), self._options.seed, cure=_CURE)
+        source = replace(self._source(model, array, start), check=check)
         task = replace(
             task,
             network=replace(task.network, graph=replace(task.network.graph, function=function)),
@@ -228,7 +234,8 @@ class EquivarianceMetric:
         model = replace(prepared.model, function=None)
         plan = replace(task.plan, truths={})
         bare = replace(task, network=network, source=None, plan=plan)  # type: ignore[arg-type]
-        return _Setting(model, bare)
+        check = task.source.check
+        return _Setting(model, bare, check.spreads if isinstance(check, RowCheck) else {})
 
     def _source(self, model: Model, array: NDArray[Any], start: int) -> Source:
         """Return a batch as the samples that follow on those before."""

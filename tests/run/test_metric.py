@@ -215,6 +215,63 @@ def test_training_mode_is_refused():
         metric_of().update(normalised, drawn(6)[1])
 
 
+def mixed(batch):
+    out = net(batch)
+    return {**out, "logits": out["logits"] * (1 + 10 * out["logits"].std(0))}
+
+
+def dropped(batch):
+    factors = np.random.default_rng(len(batch)).random((len(batch), 1))  # other ones in a batch
+    return {**net(batch), "logits": net(batch)["logits"] * factors}
+
+
+@pytest.mark.parametrize("function", [mixed, dropped])
+@pytest.mark.parametrize("batch_size", [3, 8, None])
+def test_training_mode_is_refused_in_later_batches_too(function, batch_size):
+    rows = drawn(12)[1]
+    metric = metric_of("C4", batch_size=batch_size)
+    metric.update(net, rows[:6])
+    before = metric.records()
+    with pytest.raises(GeedError, match=r"^sample \d+.*changes with its batch.*to evaluation"):
+        metric.update(function, rows[6:])
+    assert metric.records() == before
+    # And after it was refused.
+    metric.update(net, rows[6:])
+    assert metric.compute() == fed(metric_of("C4", batch_size=batch_size), rows, [12]).compute()
+
+
+def test_rows_that_mix_in_large_batches_alone_are_refused():
+    def in_large(batch):
+        return mixed(batch) if len(batch) > 32 else net(batch)
+
+    rows = drawn(12)[1]
+    with pytest.raises(GeedError, match=r"not independent.*give batch_size=1"):
+        metric_of("C4").update(in_large, rows)
+    alone = fed(metric_of("C4", batch_size=1), rows, [12], in_large)
+    assert alone.compute() == fed(metric_of("C4", batch_size=1), rows, [12]).compute()
+
+
+def test_samples_that_no_element_moves_do_not_hide_it():
+    rows = np.concatenate([np.ones((2, *SHAPE), np.float32), drawn(4)[1]])
+    metric = fed(metric_of("C4", batch_size=4), drawn(4)[1], [4])
+    metric.update(net, rows[:2])  # all rows of a batch are the same
+    with pytest.raises(GeedError, match=r"^sample 8, .*not independent"):
+        metric.update(mixed, rows)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 8, 64])
+def test_few_rows_of_a_batch_are_run_again(batch_size):
+    rows, sizes = drawn(12)[1], []
+
+    def counted(batch):
+        sizes.append(len(batch))
+        return net(batch)
+
+    metric = fed(metric_of("C4", batch_size=batch_size), rows[:4], [4])
+    fed(metric, rows, [12], counted)
+    assert 0 <= sum(sizes) - 4 * 12 <= 5 * (batch_size > 1)
+
+
 def test_other_outputs_are_not_added():
     _, rows = drawn(4)
     other = EquivarianceMetric("C8", MEASURES[:1], layout={"map": "NCHW"})
