@@ -197,6 +197,8 @@ class Samples:
     def after(self, count: int) -> Samples:
         """Return the same samples, numbered as if a number of unreadable ones came before.
 
+        To read one of those is an ``IndexError``.
+
         Raises
         ------
         GeedError
@@ -204,14 +206,20 @@ class Samples:
         """
         if count < 0:
             raise GeedError(f"count {shown(count)}: must not be negative")
-        read, names = self._read, self.names
+        names = self.names
         named = None if names is None else (*([""] * count), *names)
+
+        def read(index: int) -> NDArray[Any]:
+            if index < count:
+                raise IndexError(f"sample {index}: those before {count} are not here")
+            return self._read(index - count)
+
         return replace(
             self,
             names=named,
             labels=None,
             _count=self._count + count,
-            _read=lambda i: read(i - count),
+            _read=read,
         )
 
     def _name(self, index: int) -> str:

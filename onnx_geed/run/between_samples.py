@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -301,10 +302,27 @@ class Centres:
     """f̂ of samples, left by the job of one for that of the next, in one process.
 
     A job waits for what another has begun to compute, and for nothing else.
+
+    Parameters
+    ----------
+    position : int
+        The last sample of the jobs before, if any.
+    known : mapping of (str, str) to ndarray
+        What these left of it, as :meth:`left` returns it.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, position: int = -1, known: Mapping[Key, NDArray[Any]] = MappingProxyType({})
+    ) -> None:
         self._coming: dict[tuple[int, Key], Future[NDArray[Any] | None]] = {}
+        with self.promised(position, known):
+            self.give(position, known)
+
+    def left(self, position: int) -> dict[Key, NDArray[Any]]:
+        """Return f̂ of a sample whose job is done, by measure and layer, as far as none took it."""
+        coming = {key: future for (at, key), future in self._coming.items() if at == position}
+        results = {key: future.result() for key, future in coming.items() if future.done()}
+        return {key: centre for key, centre in results.items() if centre is not None}
 
     @contextmanager
     def promised(self, position: int, keys: Iterable[Key]) -> Iterator[None]:

@@ -29,10 +29,12 @@ class KernelEngine:
     ----------
     runner : Runner
         Returns the tensors of a pass.
+    centres : Centres, optional
+        f̂ of samples that were run before, and where those of its own go.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner, self._centres = runner, Centres()
+    def __init__(self, runner: Runner, centres: Centres | None = None) -> None:
+        self._runner, self._centres = runner, centres or Centres()
         self._pieces = Pieces(runner, self._centres)
 
     def run(self, job: Job) -> OrbitStatistics:

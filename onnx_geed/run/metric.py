@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx_geed.groups import Group, parse_group
 from onnx_geed.measures import Plan, descriptor_of, parse_request
 from onnx_geed.model import Model, find_input
 from onnx_geed.results import Record, add_class_values, add_gain, add_predictions, has_gain
-from onnx_geed.run.between_samples import MOST_PAIRS, Pairs, around, neighbours
+from onnx_geed.run.between_samples import MOST_PAIRS, Centres, Pairs, around, neighbours
 from onnx_geed.run.called import Function, to_host
 from onnx_geed.run.how_far import SeenInputs, gain_is_taken, gain_notes
 from onnx_geed.run.job import Job, Task, job_orbits
@@ -34,6 +34,7 @@ from onnx_geed.run.orbit_statistics import (
     join_measure,
 )
 from onnx_geed.run.prepare import prepare_run
+from onnx_geed.run.row_check import FirstRunCheck, RowCheck
 from onnx_geed.run.source import Source, make_source
 from onnx_geed.run.truths import with_truths
 from onnx_geed.text import counted
@@ -49,6 +50,8 @@ _OPTIONS = (
 # Pairs of neighbours among samples whose number is not known yet.
 _PAIRS = (*neighbours(MOST_PAIRS + 1), *around(MOST_PAIRS + 1))
 
+_CURE = "set the model to evaluation; if it is, give batch_size=1"
+
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
@@ -56,6 +59,8 @@ class _Setting:
 
     model: Model
     task: Task
+    #: By tensor, how far apart rows were.
+    spreads: Mapping[str, float]
 
 
 class EquivarianceMetric:
@@ -119,6 +124,8 @@ class EquivarianceMetric:
         self._statistics = OrbitStatistics()
         self._labels: tuple[int, ...] | None = None
         self._inputs: SeenInputs | None = None
+        # f̂ of the last sample, as long as the next one is compared with it.
+        self._centre: Mapping[tuple[str, str], NDArray[Any]] = {}
         # Of added metrics the number of samples whose neighbours are compared.
         self._compared: int | None = None
 
@@ -152,7 +159,7 @@ class EquivarianceMetric:
         GeedError
             If the function fails, returns NaN, or its outputs do not fit the measures.
             If there is not one label per sample, or only some batches have labels.
-            If its rows depend on each other, as in training mode.
+            If its rows depend on each other, as in training mode: a few are run again alone.
             If samples or outputs are of another shape than before.
         """
         if not callable(f):
@@ -179,21 +186,22 @@ class EquivarianceMetric:
         if own is not None:
             _check_range(task.plan, own)
         seen = None if own is None else (*(self._labels or ()), *own)
-        source = self._source(model, array, start)
+        check = FirstRunCheck(setting.spreads, len(array), self._options.seed, cure=_CURE)
+        source = replace(self._source(model, array, start), check=check)
         task = replace(
             task,
             network=replace(task.network, graph=replace(task.network.graph, function=function)),
             source=source,
             plan=self._plan(task.plan, source, seen),
         )
-        engine = KernelEngine(task.network.open(tuple(task.plan.layers)))
+        centres = Centres(start - 1, self._centre)
+        engine = KernelEngine(task.network.open(tuple(task.plan.layers)), centres)
         parts = [engine.run(job) for job in self._jobs(task, start, len(array))]
-        joined = gather(task.plan, [self._statistics, *parts], start + len(array))
-        kept = {name: rows[: self._options.norm_samples] for name, rows in joined.points.items()}
-        self._statistics = replace(joined, points=kept)
+        count, most = start + len(array), self._options.norm_samples
+        joined = gather(task.plan, [self._statistics, *parts], count)
+        self._statistics, self._centre = joined.with_points_of(most), centres.left(count - 1)
         if gain_is_taken(task.plan):
-            most = self._options.norm_samples
-            came = SeenInputs.of(source, range(start, start + len(array)), most)
+            came = SeenInputs.of(source, range(start, count), most)
             self._inputs = came if self._inputs is None else self._inputs.plus(came, most)
         self._setting, self._labels = setting, seen
 
@@ -226,7 +234,8 @@ class EquivarianceMetric:
         model = replace(prepared.model, function=None)
         plan = replace(task.plan, truths={})
         bare = replace(task, network=network, source=None, plan=plan)  # type: ignore[arg-type]
-        return _Setting(model, bare)
+        check = task.source.check
+        return _Setting(model, bare, check.spreads if isinstance(check, RowCheck) else {})
 
     def _source(self, model: Model, array: NDArray[Any], start: int) -> Source:
         """Return a batch as the samples that follow on those before."""
@@ -234,8 +243,7 @@ class EquivarianceMetric:
         acted = find_input(model, None, options.input_layout)
         acting = as_asked(self._group, options)
         source, _, _ = make_source(model, acted, array, acting, options)
-        # Numbers go on from batch to batch, whatever is drawn by them; those before are never
-        # asked for.
+        # Numbers go on from batch to batch, whatever is drawn by them; those before are not here.
         numbers, samples = tuple(range(start + len(array))), source.main.samples.after(start)
         main = replace(source.main, indices=numbers, samples=samples, intake=None)
         return replace(source, main=main)
@@ -342,9 +350,8 @@ class EquivarianceMetric:
         total._statistics = _added(
             a, first._statistics, second._statistics, [one.key for one in told], second_pairs=alone
         )
-        most = self._options.norm_samples
-        cut = {name: rows[:most] for name, rows in total._statistics.points.items()}
-        total._statistics = replace(total._statistics, points=cut)
+        most, total._centre = self._options.norm_samples, {}
+        total._statistics = total._statistics.with_points_of(most)
         if first._inputs is not None and second._inputs is not None:
             total._inputs = first._inputs.plus(second._inputs, most)
         return total
@@ -394,8 +401,10 @@ def _added(
 ) -> OrbitStatistics:
     """Add statistics that were each summed from a first sample on."""
     count = len(first.orbits)
-    shifted = range(count, count + len(second.orbits))
-    follows = replace(second, orbits=shifted, pointed=shifted, measures={}, spreads={})
+    shifted, pointed = range(count, count + len(second.orbits)), len(first.pointed)
+    # Of each, M has the first samples alone.
+    latents = range(pointed, pointed + len(second.pointed))
+    follows = replace(second, orbits=shifted, pointed=latents, measures={}, spreads={})
     joined = join(plan, [replace(first, measures={}, spreads={}), follows])
     measures = {}
     for key in keys:

@@ -160,6 +160,13 @@ class OrbitStatistics:
         """Return the same where M was taken before."""
         return replace(self, pointed=range(0), points={}, spreads={})
 
+    def with_points_of(self, norm_samples: int) -> OrbitStatistics:
+        """Keep of latents those alone that M is taken over: of the first so many samples."""
+        start = self.pointed.start
+        pointed = range(start, max(start, min(self.pointed.stop, norm_samples)))
+        points = {layer: rows[: len(pointed)] for layer, rows in self.points.items()}
+        return replace(self, pointed=pointed, points=points)
+
 
 def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
     """Join the statistics of successive stretches of orbits.

@@ -13,7 +13,7 @@ from onnx_geed.run.joining import Rows
 from onnx_geed.run.row_change import dependent, most_change, relative_change, spread
 from onnx_geed.run.session import Runner
 
-__all__ = ["RowCheck", "spreads"]
+__all__ = ["FirstRunCheck", "RowCheck", "spreads"]
 
 F32 = NDArray[np.float32]
 
@@ -158,6 +158,24 @@ class RowCheck:
                 change = relative_change(swapped, expected, known)
                 if change > limit:
                     raise dependent(label(i), name, change, self.cure)
+
+
+@dataclass(eq=False)
+class FirstRunCheck(RowCheck):
+    """Looks at the first run alone: the model may be another one in the next call.
+
+    Rows that are all the same would hide whether they are mixed: such a run is passed over.
+    """
+
+    _looked: bool = field(default=False, init=False, repr=False)
+
+    def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
+        """Say whether a run is the first that can tell, as :meth:`RowCheck.wants` does."""
+        if self._looked or all(np.array_equal(row, rows[0]) for row in rows[1:]):
+            return False
+        with self._extremes.lock:
+            first, self._looked = not self._looked, True
+        return first
 
 
 def _row_sizes(rows: F32) -> NDArray[np.float64]:

@@ -198,7 +198,7 @@ def run_shard(
         parts = prepared.in_order(run_stretch, run)
         counted = meter.counting(parts, [one.inferences for one in run])
         gathered = gather(plan, itertools.islice(counted, len(own)), len(jobs.orbits))
-        orbits.append(_pointed(gathered, prepared.options.norm_samples))
+        orbits.append(gathered.with_points_of(prepared.options.norm_samples))
         pointed = kept.keeping(prepared, others, counted)
         points.append(gather(plan, itertools.chain(pointed, known or ()), 0))
     return beside(orbits), beside(points)
@@ -208,11 +208,3 @@ def with_points(plan: Plan, orbits: OrbitStatistics, points: OrbitStatistics) ->
     """Return orbits with all the points for M that are at hand, as if these followed each other."""
     start = orbits.pointed.stop
     return join(plan, [orbits, replace(points, pointed=range(start, start + len(points.pointed)))])
-
-
-def _pointed(orbits: OrbitStatistics, norm_samples: int) -> OrbitStatistics:
-    """Keep of identities those alone that M is taken over."""
-    start = orbits.pointed.start
-    pointed = range(start, max(start, min(orbits.pointed.stop, norm_samples)))
-    points = {layer: rows[: len(pointed)] for layer, rows in orbits.points.items()}
-    return replace(orbits, pointed=pointed, points=points)

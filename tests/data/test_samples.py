@@ -220,6 +220,19 @@ def test_samples_without_channels_are_finished_as_a_whole():
     assert (samples.finish(np.ones((5, 4, 6), np.float32)) == -1).all()
 
 
+def test_samples_before_which_others_came_are_read_by_their_own_numbers_alone():
+    x = pixels(3, 1, 4, 6)
+    later = opened(x).after(5)
+    assert len(later) == 8
+    assert np.array_equal(later[6], opened(x)[1])
+    assert np.array_equal(later[-1], opened(x)[2])
+    for index in (0, 4, -4, 8):
+        with pytest.raises(IndexError, match="sample"):
+            later[index]
+    with pytest.raises(GeedError, match="must not be negative"):
+        opened(x).after(-1)
+
+
 def test_the_fingerprint_is_of_values_shapes_order_and_preprocessing():
     x = pixels(3, 1, 4, 6)
     changed = x.copy()

@@ -105,6 +105,34 @@ def test_neighbours_are_those_of_the_first_that_has_some():
     assert between(few + one) == scales
 
 
+def turned(f, x):
+    """A map on an orbit of quarter turns, and the first one turned along."""
+    maps = f(np.stack([np.rot90(x, k, (1, 2)) for k in range(4)]))["map"].astype(float)
+    return maps, np.stack([np.rot90(maps[0], k, (1, 2)) for k in range(4)])
+
+
+@pytest.mark.parametrize(
+    "batch_size", [1, 2, 3, 4, 9]
+)  # of fewer than 4 rows, an orbit is in parts
+@pytest.mark.parametrize("sizes", [[6], [3, 3], [1] * 6, [2, 4]])
+def test_neighbours_are_held_against_each_other_across_batches(sizes, batch_size):
+    rows, found = drawn(6)[1], []
+    for some in (sizes, [6]):
+        metric, at = metric_of("C4", ["channel-cos@map"], batch_size=batch_size), 0
+        for size in some:
+            metric.update(net, rows[at : at + size])
+            metric, at = pickle.loads(pickle.dumps(metric)), at + size
+        found.append(numbers(metric.records()[0]))
+    assert found[0] == found[1]
+    orbits = [turned(net, x) for x in rows]
+    apart = []
+    for i in range(6):
+        y, expected = orbits[(i + 1) % 6][0], orbits[i][1]
+        norms = np.sqrt((y**2).sum((2, 3)) * (expected**2).sum((2, 3)))
+        apart.append(-((y * expected).sum((2, 3)) / norms).mean())
+    assert found[0]["between_samples"] == pytest.approx(np.mean(apart), rel=1e-5)
+
+
 def test_a_sum_goes_on():
     data, rows = drawn(20)
     total = fed(metric_of(), rows[:10], [10]) + fed(metric_of(), rows[10:15], [5])
@@ -185,6 +213,63 @@ def test_training_mode_is_refused():
 
     with pytest.raises(GeedError, match=r"rows of a batch depend on each other.*evaluation"):
         metric_of().update(normalised, drawn(6)[1])
+
+
+def mixed(batch):
+    out = net(batch)
+    return {**out, "logits": out["logits"] * (1 + 10 * out["logits"].std(0))}
+
+
+def dropped(batch):
+    factors = np.random.default_rng(len(batch)).random((len(batch), 1))  # other ones in a batch
+    return {**net(batch), "logits": net(batch)["logits"] * factors}
+
+
+@pytest.mark.parametrize("function", [mixed, dropped])
+@pytest.mark.parametrize("batch_size", [3, 8, None])
+def test_training_mode_is_refused_in_later_batches_too(function, batch_size):
+    rows = drawn(12)[1]
+    metric = metric_of("C4", batch_size=batch_size)
+    metric.update(net, rows[:6])
+    before = metric.records()
+    with pytest.raises(GeedError, match=r"^sample \d+.*changes with its batch.*to evaluation"):
+        metric.update(function, rows[6:])
+    assert metric.records() == before
+    # And after it was refused.
+    metric.update(net, rows[6:])
+    assert metric.compute() == fed(metric_of("C4", batch_size=batch_size), rows, [12]).compute()
+
+
+def test_rows_that_mix_in_large_batches_alone_are_refused():
+    def in_large(batch):
+        return mixed(batch) if len(batch) > 32 else net(batch)
+
+    rows = drawn(12)[1]
+    with pytest.raises(GeedError, match=r"not independent.*give batch_size=1"):
+        metric_of("C4").update(in_large, rows)
+    alone = fed(metric_of("C4", batch_size=1), rows, [12], in_large)
+    assert alone.compute() == fed(metric_of("C4", batch_size=1), rows, [12]).compute()
+
+
+def test_samples_that_no_element_moves_do_not_hide_it():
+    rows = np.concatenate([np.ones((2, *SHAPE), np.float32), drawn(4)[1]])
+    metric = fed(metric_of("C4", batch_size=4), drawn(4)[1], [4])
+    metric.update(net, rows[:2])  # all rows of a batch are the same
+    with pytest.raises(GeedError, match=r"^sample 8, .*not independent"):
+        metric.update(mixed, rows)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 8, 64])
+def test_few_rows_of_a_batch_are_run_again(batch_size):
+    rows, sizes = drawn(12)[1], []
+
+    def counted(batch):
+        sizes.append(len(batch))
+        return net(batch)
+
+    metric = fed(metric_of("C4", batch_size=batch_size), rows[:4], [4])
+    fed(metric, rows, [12], counted)
+    assert 0 <= sum(sizes) - 4 * 12 <= 5 * (batch_size > 1)
 
 
 def test_other_outputs_are_not_added():

@@ -88,6 +88,27 @@ def test_two_halves_in_either_order_are_their_slow_twin(swapped):
     agree(own + other, twin.merged(of_other))
 
 
+@pytest.mark.parametrize("sizes", [[8, 3, 4], [3, 8, 4], [2, 2, 5], [6, 1, 6], [1, 1, 9]])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_sums_take_m_from_the_first_samples_of_all(sizes, goes_on):
+    measures = [pair for pair in MEASURES if pair[0] != "unexplained"]  # M₂ is over more
+    rows, at, parts = images(sum(sizes)), 0, []
+    twin = naive.Metric("C4", measures, norm_samples=5)
+    twin.update(slow_net, rows)
+    for size in sizes:
+        own = EquivarianceMetric("C4", ["@".join(m) for m in measures], norm_samples=5, **LAYERS)
+        if goes_on and len(parts) == 2:
+            own = sum(parts)
+            parts = []
+        own.update(net, rows[at : at + size])
+        parts.append(pickle.loads(pickle.dumps(own)))
+        at += size
+    total = sum(parts)
+    assert total.samples == sum(sizes)
+    assert {record["norm_samples"] for record in total.records() if record["normaliser"]} == {5}
+    agree(total, twin)
+
+
 def test_what_is_not_equivariant_scores_worse():
     rows, values = images(8), []
     for f in (equivariant, lopsided):
