@@ -220,7 +220,7 @@ class _Ranked(NamedTuple):
 def _ranked(model: str, values: Sequence[FamilyValue]) -> _Ranked:
     ordered = sorted(values, key=lambda v: v.value)
     least, most = ordered[0], ordered[-1]
-    clear = bool(most.ci95 and least.ci95) and most.ci95[0] > least.ci95[1]
+    clear = most.ci95 is not None and least.ci95 is not None and most.ci95[0] > least.ci95[1]
     return _Ranked(model, most, least, clear)
 
 

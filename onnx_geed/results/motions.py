@@ -181,7 +181,7 @@ def fits_together(results: Sequence[Result]) -> list[list[Result]]:
     """
     parts: list[tuple[list[Result], set[tuple[Key, str]]]] = []
     for result in results:
-        kinds = {
+        kinds: set[tuple[Key, str]] = {
             ((record["measure"], record["layer"]), fit["kind"])
             for record in result["measurements"]
             if (fit := record.get("fit"))
