@@ -56,7 +56,7 @@ class Nodes:
         return output
 
     def named(self, name: str) -> str:
-        """Return a name under this scope that no other node or constant has: numbered if need be."""
+        """Return a name under this scope that nothing else has: numbered where it is taken."""
         free, count = f"{self.scope}/{name}", 1
         while free in self.taken:
             count += 1
