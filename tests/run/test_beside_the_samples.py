@@ -14,6 +14,7 @@ from onnx import TensorProto
 import onnx_geed as geed
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
+from onnx_geed.report.thumbnails import open_pictures
 from onnx_geed.results import compare
 from onnx_geed.run import explore
 
@@ -502,6 +503,9 @@ def test_lengths_that_an_input_takes_cut_no_samples(tmp_path, kind, fed):
         measures=["output-l2", "unexplained@out"], provider="cpu",
         feed={"input_lengths": LONG} if fed else {},
     )  # fmt: skip
+    if kind != "mapping":
+        (shown,) = open_pictures(data, result)
+        np.testing.assert_array_equal(shown.samples[1], LINES[1].T)
     moved, spread_of = result["measurements"]
     out = LINES.sum(axis=1) / LONG[:, None]
     assert moved["value"] < 1e-6
