@@ -436,6 +436,38 @@ def test_one_picture_for_all_samples_is_scaled_too(tmp_path):
     )
 
 
+@pytest.mark.parametrize("spelt", ["array", "folder"])
+def test_points_beside_a_picture_are_not_masked_to_its_disk(tmp_path, spelt):
+    nodes = [
+        models.node("Flatten", "x", "flat_x"),
+        models.node("Flatten", "p", "flat_p"),
+        models.node("Concat", "flat_x flat_p", "both", axis=1),
+        models.node("Gemm", "both w", "out"),
+    ]
+    w = models.weights("w", np.random.default_rng(1).normal(size=(60, 3)))
+    inputs = [("x", models.FLOAT, ["N", 3, 4, 4]), ("p", models.FLOAT, ["N", 4, 3])]
+    model = models.build(nodes, [w], inputs, [("out", models.FLOAT, ["N", 3])])
+    path = models.save(model, tmp_path / "m.onnx")
+    points = np.random.default_rng(5).normal(size=(6, 4, 3)).astype(np.float32)
+    asked = {"measures": ["output-l2", "unexplained@out"], "support": "disk", **IN_PLANES}
+    given = points
+    if spelt == "folder":
+        given = tmp_path / "points"
+        given.mkdir()
+        for k, one in enumerate(points):
+            np.save(given / f"{k}.npy", one)
+    stated = geed.measure(
+        *(path, {"x": PIXELS["x"]}, "C8"),
+        **asked | {"input_layout": {"x": "NCHW", "p": "NPC"}, "feed": {"p": given}},
+    )
+    plain = geed.measure(
+        *(path, {"x": PIXELS["x"]}, "C8"),
+        **asked | {"input_layout": {"x": "NCHW"}, "feed": {"p": points}},
+    )
+    assert stated["measurements"] == plain["measurements"]
+    assert stated["data"]["fed"] == plain["data"]["fed"]
+
+
 @pytest.mark.parametrize("kind", ["mapping", "npz", "hdf5", "in a group"])
 @pytest.mark.parametrize("name", ["y", "labels", "targets"])
 def test_what_feeds_an_input_is_no_label(tmp_path, kind, name):
