@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         is_folder as is_folder,
     )
     from onnx_geed.data.input_arrays import (
+        array_by_layout as array_by_layout,
         array_named as array_named,
         check_counts as check_counts,
         named_inputs as named_inputs,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
         parse_preprocess as parse_preprocess,
         preprocess_from_json as preprocess_from_json,
         preprocess_to_json as preprocess_to_json,
+    )
+    from onnx_geed.data.ragged import (
+        ragged_axes as ragged_axes,
     )
     from onnx_geed.data.rows import (
         reading as reading,

@@ -15,7 +15,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import LETTERS, parse_layout
 from onnx_geed.held import ALLOWED
 
-__all__ = ["check_array", "has_plane", "misfit", "reader_of_array"]
+__all__ = ["check_array", "has_plane", "misfit", "reader_of_array", "stored_whole"]
 
 
 def has_plane(layout: str) -> bool:
@@ -124,11 +124,11 @@ def reader_of_array(
             )
         if dtype.kind != "f":
             x: NDArray[Any] = _whole(raw, dtype, f"{where}: {rows.called(index)}")
+        elif raw.dtype == np.uint8 and plane:
+            x = _scaled(raw)
         else:
             with np.errstate(over="ignore"):  # infinity is told with the sample's name
                 x = raw.astype(np.float32)
-            if raw.dtype == np.uint8 and plane:
-                x /= np.float32(255)
         if x.ndim == len(inner.letters) - 1:
             x = inner.moved_last(x)
         if plain:
@@ -145,6 +145,46 @@ def reader_of_array(
         return np.ascontiguousarray(x)
 
     return read
+
+
+def stored_whole(
+    array: NDArray[Any], where: str, layout: str, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Bring an array to what a model's input takes as it is, all samples at once.
+
+    Parameters
+    ----------
+    array : ndarray
+        An array that :func:`check_array` let pass.
+    where : str
+        The option and its value, for messages.
+    layout : str
+        The input's layout.
+    dtype : numpy dtype
+        float32, or the input's type of whole numbers.
+
+    Returns
+    -------
+    ndarray
+        In the input's layout. Floats are left in their precision.
+
+    Raises
+    ------
+    GeedError
+        If values are no whole numbers, but should be.
+    """
+    if array.ndim < len(layout):
+        array = np.expand_dims(array, layout.index("C"))
+    if dtype.kind != "f":
+        return _whole(array, dtype, where)
+    return _scaled(array) if array.dtype == np.uint8 and has_plane(layout) else array
+
+
+def _scaled(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return pixels as float32 from 0 to 1."""
+    x = pixels.astype(np.float32)
+    x /= np.float32(255)
+    return x
 
 
 def _whole(raw: NDArray[Any], dtype: np.dtype[Any], where: str) -> NDArray[Any]:

@@ -151,7 +151,9 @@ def _shown(image: Image.Image, *, grey: bool) -> Image.Image:
     if image.mode == "LAB":  # of which only colours can be made, and grey of these
         image = image.convert("RGB")
     if image.mode == "F" or image.mode.startswith("I"):
-        return image
+        clear = image.info.get("transparency")
+        # Only PNG has it there: the one grey that is transparent.
+        return image if clear is None else _without_grey(image, clear)
     if _is_transparent(image):
         if image.mode == "La":
             image = image.convert("LA")
@@ -159,6 +161,15 @@ def _shown(image: Image.Image, *, grey: bool) -> Image.Image:
             image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     return image.convert("L" if grey else "RGB")
+
+
+def _without_grey(image: Image.Image, clear: int) -> Image.Image:
+    """Return an image of numbers in which one of them is black."""
+    from PIL import Image
+
+    values = np.array(image)
+    values[values == clear] = 0
+    return Image.fromarray(values)
 
 
 @functools.cache

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.data.array_samples import stored_whole
+from onnx_geed.data.fetched import is_folder
 from onnx_geed.data.named_arrays import Asked, open_mapping
-from onnx_geed.data.rows import held_whole, reading
+from onnx_geed.data.rows import Rows, held_whole, reading, rows_of
 from onnx_geed.data.samples import Samples
 from onnx_geed.data.sources import names_in, open_rows
 from onnx_geed.errors import GeedError, known_names, nearest
-from onnx_geed.held import ALLOWED
+from onnx_geed.groups import parse_layout
+from onnx_geed.held import ALLOWED, array_bytes, check_held
 from onnx_geed.text import counted
 
-__all__ = ["array_named", "check_counts", "named_inputs"]
+__all__ = ["array_by_layout", "array_named", "check_counts", "named_inputs"]
+
+_NONE: Mapping[str, bool] = MappingProxyType({})
 
 
 def named_inputs(source: Any, moved: Sequence[str], others: Sequence[str] = ()) -> tuple[str, ...]:
@@ -64,7 +70,9 @@ def named_inputs(source: Any, moved: Sequence[str], others: Sequence[str] = ()) 
     return tuple(name for name in (*moved, *others) if name in names)
 
 
-def array_named(source: Any, name: str, allowed: int = ALLOWED) -> NDArray[Any]:
+def array_named(
+    source: Any, name: str, allowed: int = ALLOWED, others: Mapping[str, bool] = _NONE
+) -> NDArray[Any]:
     """Return the array of DATA that is called as an input, as it is, for an input that is fed.
 
     Parameters
@@ -75,6 +83,8 @@ def array_named(source: Any, name: str, allowed: int = ALLOWED) -> NDArray[Any]:
         One of the names that :func:`named_inputs` returned.
     allowed : int
         Bytes that it may take.
+    others : mapping of str to bool
+        The model's other inputs, and of each whether it is read from the array of its name.
 
     Raises
     ------
@@ -83,12 +93,8 @@ def array_named(source: Any, name: str, allowed: int = ALLOWED) -> NDArray[Any]:
         If its samples differ in length.
         If it takes more memory than is allowed.
     """
-    where = f"--data {source if isinstance(source, str | Path) else 'array'}"
-    if isinstance(source, Mapping):
-        with reading(where, "give arrays of numbers"):
-            rows = open_mapping(source, Asked(where, name=name), "it")
-    else:
-        rows = open_rows(str(source), name=name, allowed=allowed)
+    where = _where(source)
+    rows = _rows(source, Asked(where, name=name, allowed=allowed, others=others))
     if rows.lengths is not None:
         raise GeedError(
             f"{where}: the samples of {name} differ in length ({name}_lengths): say what its axes "
@@ -96,11 +102,81 @@ def array_named(source: Any, name: str, allowed: int = ALLOWED) -> NDArray[Any]:
         )
     if rows.dtype.kind not in "biufc":
         raise GeedError(f"{where}: {name} holds {rows.dtype} values, not numbers")
-    return (
-        np.asarray(rows.read(...))
-        if isinstance(source, Mapping)
-        else held_whole(rows, f"{where}: {name}", allowed)
-    )
+    return _every(source, rows, f"{where}: {name}", allowed)
+
+
+def array_by_layout(
+    source: Any,
+    samples: Samples,
+    layout: str,
+    name: str | None = None,
+    allowed: int = ALLOWED,
+    others: Mapping[str, bool] = _NONE,
+) -> NDArray[Any]:
+    """Return all samples of an input that does not move, read by its layout.
+
+    Parameters
+    ----------
+    source : str, Path, ndarray or mapping of str to ndarray
+        DATA.
+    samples : Samples
+        The same, opened.
+    layout : str
+        The input's layout.
+    name : str, optional
+        The input's name, where there are several arrays.
+    allowed : int
+        Bytes that they may take.
+    others : mapping of str to bool
+        The model's other inputs, and of each whether it is read from the array of its name.
+
+    Returns
+    -------
+    ndarray, shape (samples, ...)
+        In the model's own layout.
+
+    Raises
+    ------
+    GeedError
+        If one cannot be read, or does not fit the input.
+        If they take more memory than is allowed.
+    """
+    where = _where(source) if name is None else f"{_where(source)}: {name}"
+    size = array_bytes((len(samples), *samples.shape), samples.dtype)
+    if samples.kind == "array" and not is_folder(source):
+        rows = _rows(source, Asked(_where(source), name=name, allowed=allowed, others=others))
+        if rows.lengths is None:
+            array = _every(source, rows, where, allowed)
+            if array.itemsize < samples.dtype.itemsize:
+                check_held(where, size, allowed)
+            return stored_whole(array, where, layout, samples.dtype)
+        rows.close()
+    # Files, and samples that are padded, are read one by one.
+    check_held(where, size, allowed)
+    order = parse_layout(layout).planes_last
+    back = (order.index(axis) + 1 for axis in range(len(order)))
+    kept = np.stack([samples[index] for index in range(len(samples))])
+    return np.ascontiguousarray(kept.transpose(0, *back))
+
+
+def _where(source: Any) -> str:
+    return f"--data {source if isinstance(source, str | Path) else 'array'}"
+
+
+def _rows(source: Any, asked: Asked) -> Rows:
+    """Open an array, one of several arrays, or a file of either."""
+    if isinstance(source, str | Path):
+        return open_rows(str(source), name=asked.name, allowed=asked.allowed, others=asked.others)
+    with reading(asked.where, "give arrays of numbers"):
+        several = isinstance(source, Mapping)
+        return open_mapping(source, asked, "it") if several else rows_of(source)
+
+
+def _every(source: Any, rows: Rows, where: str, allowed: int) -> NDArray[Any]:
+    """Read an array as a whole; one that is in memory is there already."""
+    if isinstance(source, str | Path):
+        return held_whole(rows, where, allowed)
+    return np.asarray(rows.read(...))
 
 
 def check_counts(samples: Mapping[str, Samples]) -> None:

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx_geed.data.array_files import PACKED, rows_in_file
 from onnx_geed.data.chunks import ChunkCheck
 from onnx_geed.data.links import check_links
+from onnx_geed.data.ragged import whole as whole_numbers
 from onnx_geed.data.rows import Beside, Rows, reading, rows_of, shape_text
 from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest, reason_of
@@ -66,6 +67,9 @@ class Asked:
         Whether labels are wanted, where both are there.
     allowed : int
         Bytes that may be held of the file at once.
+    others : mapping of str to bool
+        The model's other inputs, and of each whether its array of that name is read from these
+        data. Such an array is neither labels nor what says how long samples are.
     """
 
     where: str
@@ -73,6 +77,7 @@ class Asked:
     name: str | None = None
     labels: bool = False
     allowed: int = ALLOWED
+    others: Mapping[str, bool] = field(default_factory=dict)
 
 
 def open_npz(path: Path, asked: Asked) -> Rows:
@@ -105,7 +110,7 @@ def open_npz(path: Path, asked: Asked) -> Rows:
             check_held(asked.where, head.size, asked.allowed)
             return archive[name]
 
-        return _with_beside(rows, chosen, names, beside)
+        return _with_beside(rows, chosen, names, beside, asked.others)
 
 
 def names_of_npz(path: Path) -> list[str]:
@@ -118,7 +123,8 @@ def open_mapping(arrays: Mapping[str, Any], asked: Asked, where: str) -> Rows:
     """Return the rows of one of several arrays in memory; ``where`` is what holds them."""
     names = [str(name) for name in arrays]
     chosen = _choose(names, asked, where, "")
-    return _with_beside(rows_of(arrays[chosen]), chosen, names, lambda name, _: arrays[name])
+    rows = rows_of(arrays[chosen])
+    return _with_beside(rows, chosen, names, lambda name, _: arrays[name], asked.others)
 
 
 def open_hdf5(path: Path, asked: Asked) -> Rows:
@@ -146,12 +152,15 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
     else:
         group = isinstance(named, h5py.Group)
         inside = f"/{key.strip('/')}/" if group and key else "/"
-        within = [n for n in names if n.startswith(inside.replace("//", "/"))]
+        inside = inside.replace("//", "/")
+        within = [n for n in names if n.startswith(inside)]
         wanted = None if not key or group else f"/{key.strip('/')}"
-        called = None if asked.name is None else inside.replace("//", "/") + asked.name.strip("/")
+        called = None if asked.name is None else inside + asked.name.strip("/")
         there = replace(asked, key=wanted, name=called)
         chosen = _choose(within or names, there, path.name, f"{path}:")
         data = file[chosen]
+    folder = chosen.rpartition("/")[0] if isinstance(named, h5py.Dataset) else inside.rstrip("/")
+    others = {f"{folder}/{name.strip('/')}": read for name, read in asked.others.items()}
     chunks = ChunkCheck(data, where, asked.allowed)
     parts = files_of(data, where)
     if len(parts) > 1:
@@ -186,7 +195,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         ChunkCheck(one, where, asked.allowed).check(...)
         return one[()]
 
-    return _with_beside(rows, chosen, names, beside)
+    return _with_beside(rows, chosen, names, beside, others)
 
 
 def names_of_hdf5(path: Path, key: str | None) -> list[str]:
@@ -268,23 +277,41 @@ def _leaf(name: str) -> str:
 
 
 def _with_beside(
-    rows: Rows, chosen: str, names: Sequence[str], read: Callable[[str, int | None], Any]
+    rows: Rows,
+    chosen: str,
+    names: Sequence[str],
+    read: Callable[[str, int | None], Any],
+    others: Mapping[str, bool],
 ) -> Rows:
     """Add the labels and lengths that lie beside an array.
 
     ``read`` takes a name and how many values are wanted, if that is known. Labels are not asked for
     by name: the samples stand without what cannot be read of them.
     """
-    if f"{chosen}{_LENGTHS}" in names:
-        rows = replace(rows, lengths=read(f"{chosen}{_LENGTHS}", None))
+    if (name := f"{chosen}{_LENGTHS}") in names:
+        lengths = read(name, None)
+        if name not in others or _tell_samples(lengths, rows):
+            rows = replace(rows, lengths=lengths)
     unread = None
-    for name in _beside(chosen, names):
+    for name in _beside(chosen, [n for n in names if not others.get(n)]):
         try:
             with np.errstate(all="ignore"):
                 return replace(rows, labels=Beside(name, read(name, rows.count)))
         except Exception as error:
             unread = unread or Beside(name, fault=_fault_of(error))
     return replace(rows, labels=unread)
+
+
+def _tell_samples(lengths: Any, rows: Rows) -> bool:
+    """Whether lengths, which an input takes too, are those of samples one behind the other.
+
+    Where there is one for each row, these are the samples, and padded: as models of speech have
+    them.
+    """
+    each, total = whole_numbers(lengths), rows.shape[0] if rows.shape else 0
+    if each is None or len(each) in (1, total):
+        return False
+    return total in (each.sum(), (each**2).sum())
 
 
 class _NotOneEach(Exception):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -302,6 +303,7 @@ def open_samples(
     dtype: Any = "float32",
     masked: bool = False,
     allowed: int = ALLOWED,
+    others: Mapping[str, bool] = MappingProxyType({}),
 ) -> Samples:
     """Open data in any of the supported forms.
 
@@ -336,6 +338,9 @@ def open_samples(
         of different lengths are padded; otherwise they are refused. Points are always padded.
     allowed : int
         Bytes that compressed data, one sample, or labels may use in memory.
+    others : mapping of str to bool
+        The model's other inputs, and of each whether it is read from the array of its name, which
+        is then neither labels nor lengths.
 
     Returns
     -------
@@ -371,7 +376,8 @@ def open_samples(
     channels = "C" in layout.letters
     _check_preprocess(chosen, input_layout, held)
     check_channels(chosen, wanted[0] if channels else None, input_layout)
-    rows, read = _opened(source, text, takes, input_layout, chosen, held, name, masked, allowed)
+    asked = Asked(where, name=name, allowed=allowed, others=others)
+    rows, read = _opened(source, text, takes, input_layout, chosen, held, masked, asked)
     known, unused = labels_of(labels, rows.labels, rows.count, text, allowed)
     first = read(0)
     array = () if rows.kind == "images" else rows.shape
@@ -395,6 +401,7 @@ def open_samples(
             dtype=dtype,
             masked=masked,
             allowed=allowed,
+            others=others,
         )
 
     return Samples(
@@ -423,12 +430,11 @@ def _opened(
     layout: str,
     preprocess: Preprocess,
     dtype: np.dtype[Any],
-    name: str | None,
     masked: bool,
-    allowed: int,
+    asked: Asked,
 ) -> tuple[Rows, Callable[[int], NDArray[Any]]]:
     """Open the data, and make what reads one sample as a group acts on it."""
-    where, path = f"--data {text}", isinstance(source, (str, Path))
+    where, path, allowed = asked.where, isinstance(source, (str, Path)), asked.allowed
     if path and os.path.isdir(text):
         kind, names = kind_of_folder(text, layout)
         if kind.kind == "images":
@@ -437,14 +443,12 @@ def _opened(
     elif path and is_kind(text, FASTA) and os.path.isfile(text):
         rows = open_fasta(Path(text), layout, where, masked=masked, allowed=allowed)
     elif path:
-        rows = open_rows(text, name=name, allowed=allowed)
+        rows = open_rows(text, name=asked.name, allowed=allowed, others=asked.others)
         rows = rows if rows.lengths is None else split(rows, layout, where)
     else:
         with reading(where, "give an array of numbers"):
             several = isinstance(source, Mapping)
-            rows = (
-                open_mapping(source, Asked(where, name=name), "it") if several else rows_of(source)
-            )
+            rows = open_mapping(source, asked, "it") if several else rows_of(source)
         rows = rows if rows.lengths is None else split(rows, layout, where)
     if rows.lengths is not None:
         rows = padded(rows, layout, takes, where)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from onnx_geed.copies import read_by_copy
 from onnx_geed.data.array_files import is_idx, open_idx, open_npy
@@ -44,6 +45,7 @@ def open_rows(
     labels: bool = False,
     name: str | None = None,
     allowed: int = ALLOWED,
+    others: Mapping[str, bool] = MappingProxyType({}),
 ) -> Rows:
     r"""Open an array by what the command line calls it.
 
@@ -64,6 +66,8 @@ def open_rows(
         the one of this name is taken.
     allowed : int
         Bytes that may be held of it at once.
+    others : mapping of str to bool
+        The model's other inputs, and of each whether it is read from the array of its name.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def open_rows(
         If the function cannot be imported, or fails.
     """
     where = f"{option} {text}"
-    asked = Asked(where, name=name, labels=labels, allowed=allowed)
+    asked = Asked(where, name=name, labels=labels, allowed=allowed, others=others)
     path, key, call = _located(text)
     if path is not None:
         return _open_file(path, replace(asked, key=key))

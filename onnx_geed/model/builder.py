@@ -31,12 +31,15 @@ class Nodes:
         The nodes, in the order in which they run.
     constants : dict of str to onnx.TensorProto
         The constants, by name.
+    taken : set of str
+        Names that are given away: no two nodes, nor a node and a constant, share one.
     """
 
     opset: int
     scope: str = "geed"
     written: list[onnx.NodeProto] = field(default_factory=list, repr=False)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict, repr=False)
+    taken: set[str] = field(default_factory=set, repr=False)
 
     def within(self, scope: str) -> Nodes:
         """Return the same list, to be continued under a longer scope."""
@@ -53,8 +56,13 @@ class Nodes:
         return output
 
     def named(self, name: str) -> str:
-        """Return a name under this scope."""
-        return f"{self.scope}/{name}"
+        """Return a name under this scope that nothing else has: numbered where it is taken."""
+        free, count = f"{self.scope}/{name}", 1
+        while free in self.taken:
+            count += 1
+            free = f"{self.scope}/{name}/{count}"
+        self.taken.add(free)
+        return free
 
     def inline(self, name: str, values: ArrayLike) -> str:
         """Add a constant as a node, which files of any age may hold; return its name."""
@@ -64,6 +72,7 @@ class Nodes:
         """Store a constant under this scope, once; return its name."""
         key = f"{self.scope}/{name}"
         if key not in self.constants:
+            key = self.named(name)
             self.constants[key] = numpy_helper.from_array(np.asarray(values), key)
         return key
 

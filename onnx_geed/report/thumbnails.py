@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def open_pictures(data: str | Path, result: Result) -> tuple[ShownInput, ...]:
     shown = tuple(
         _as_taken(data, result, one)
         if as_taken and one is not None and "preprocess" in result["data"]
-        else _open(data, one)
+        else _open(data, one, _others(result))
         for one in inputs
     )
     for one in shown:
@@ -182,6 +182,7 @@ def _as_taken(data: str | Path, result: Result, one: InputPart) -> ShownInput:
         name=one["name"] or None,
         dtype=one["dtype"],
         masked=True,
+        others=_others(result),
     )
     return ShownInput(one["name"], one["layout"], samples)
 
@@ -193,7 +194,12 @@ def _named(result: Result) -> Group | None:
     return None if own else recorded_group(group["name"])
 
 
-def _open(data: str | Path, measured: InputPart | None) -> ShownInput:
+def _others(result: Result) -> dict[str, bool]:
+    """Return the model's other inputs; whether they were fed from the same data is not known."""
+    return dict.fromkeys(result["data"].get("fed", {}), False)
+
+
+def _open(data: str | Path, measured: InputPart | None, others: Mapping[str, bool]) -> ShownInput:
     """Open data in the layout of the result, images at a size for thumbnails."""
     first: GeedError | None = None
     for one in _tried(measured):
@@ -211,6 +217,7 @@ def _open(data: str | Path, measured: InputPart | None) -> ShownInput:
                 name=one["name"] or None,
                 dtype=one["dtype"],
                 masked=True,
+                others=others,
             )
             samples[0]
         except GeedError as error:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data import Preprocess, mark_of, read_backgrounds, read_masks
+from onnx_geed.data import Preprocess, Samples, mark_of, read_backgrounds, read_masks
 from onnx_geed.errors import GeedError, shown, without_secrets
 from onnx_geed.groups import Group, before_backgrounds, disk_mask, swap
 from onnx_geed.held import ALLOWED
+from onnx_geed.run.options import Options
 from onnx_geed.text import format_bytes, parse_bytes
 
-__all__ = ["Backdrop", "BackdropOpening"]
+__all__ = ["Backdrop", "backdrop_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +193,56 @@ class Backdrop:
             if sample not in self._marks:
                 self._front(sample)
         return hashlib.sha256("".join(self._marks[i] for i in samples).encode()).hexdigest()
+
+
+def backdrop_of(group: Group, samples: Samples, options: Options) -> Backdrop | None:
+    """Return the backgrounds that a family of these puts samples before; none of other groups.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    samples : Samples
+        What it acts on.
+    options : Options
+        The masks, the seed and the memory budget.
+
+    Returns
+    -------
+    Backdrop or None
+
+    Raises
+    ------
+    GeedError
+        If the family has no masks, or masks have no such family.
+        If the backgrounds alone exceed the memory budget.
+        If backgrounds or masks cannot be used.
+    """
+    if group.family is None or not group.family.folder:
+        if options.masks is not None:
+            raise GeedError(
+                "--masks: marks the foreground for --group background:FOLDER/8, but the group is "
+                f"{group.name}; leave it out"
+            )
+        return None
+    if options.masks is None:
+        raise GeedError(
+            f"group {group.name}: needs the foreground of each sample: give --masks FILE or "
+            "FOLDER, with one mask per sample"
+        )
+    height, width = samples.shape[-2:]
+    opening = BackdropOpening(
+        group.family.folder,
+        group.order - 1,
+        options.seed,
+        (math.prod(samples.shape[:-2]), height, width),
+        options.masks,
+        len(samples),
+        samples.preprocess,
+        options.allowed,
+    )
+    opening.check_memory(options.memory)
+    return opening.open()
 
 
 def _reopened(opening: BackdropOpening, digest: str) -> Backdrop:

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from onnx_geed.addresses import address_of
 from onnx_geed.copies import copy_file
+from onnx_geed.data import Samples, array_by_layout, ragged_axes
 from onnx_geed.errors import GeedError, nearest, reason_of
+from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_head, check_held
 from onnx_geed.model import Input, Model, inputs
 from onnx_geed.ordinary import open_ordinary
+from onnx_geed.run.moved_input import MovedInput, Opening
 from onnx_geed.text import counted
 
-__all__ = ["Feed", "feeds_of", "refuse_acted_on"]
+__all__ = ["Feed", "Still", "check_lengths", "feeds_of", "notes_on_bytes", "refuse_acted_on"]
 
 Rows = Literal["samples", "one", "whole"]
 
@@ -33,10 +36,13 @@ class Feed:
         One row a sample, one row for all, or the whole value.
     rows : {"samples", "one", "whole"}
         Which of these.
+    given : numpy dtype, optional
+        In which type they were given.
     """
 
     values: NDArray[Any] = field(repr=False)
     rows: Rows
+    given: np.dtype[Any] | None = None
 
     def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows for a batch that is made of these samples, int64 of shape (R,)."""
@@ -52,6 +58,85 @@ class Feed:
             return self.values
         rows = self.values[list(indices)]
         return rows[:1] if (rows == rows[:1]).all() else rows
+
+
+@dataclass(frozen=True, eq=False)
+class Still:
+    """An input that is read by its layout, and that the group does not move.
+
+    Parameters
+    ----------
+    opening : Opening
+        How its samples are opened.
+    samples : Samples
+        They themselves.
+    """
+
+    opening: Opening
+    samples: Samples = field(repr=False)
+
+    @property
+    def layout(self) -> str:
+        """The model's layout of this input."""
+        return self.opening.layout
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one model input, in the model's own layout."""
+        return parse_layout(self.layout).stored(self.samples.shape)
+
+    def note(self, name: str, group: str | None) -> str:
+        """Return a note that it does not move, under a named group or an action of one's own."""
+        why = f"{group} moves none of its axes" if group else "the given action moves another input"
+        shape = " × ".join(map(str, self.row_shape))
+        return f"input {name} ({self.layout}, {shape}) is fed unmoved: {why}"
+
+    def values(self) -> NDArray[Any]:
+        """Return its rows, of all samples."""
+        own = self.opening
+        return array_by_layout(
+            *(own.data, self.samples, own.layout, own.name, own.allowed, own.others)
+        )
+
+
+def check_lengths(model: Model, opened: Mapping[str, MovedInput | Still]) -> None:
+    """Make sure that inputs of one axis of points, or of one line, are as long in each sample.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    opened : mapping of str to MovedInput or Still
+        The inputs that are read by their layout, by name.
+
+    Raises
+    ------
+    GeedError
+        If they are not.
+    """
+    seen: list[tuple[str, str, str, tuple[int, ...]]] = []
+    dims = {i.name: i.type.tensor_type.shape.dim for i in model.proto.graph.input}
+    for name, own in opened.items():
+        lengths = own.samples.lengths
+        if lengths is None:
+            continue
+        axis = 1 + ragged_axes(own.layout)[0]
+        letter = parse_layout(own.layout).letters[axis]
+        symbol = dims[name][axis].dim_param if dims[name] else ""
+        for other, its_letter, its_symbol, its_lengths in seen:
+            # Two names are two axes, such as two clouds of points.
+            apart = symbol and its_symbol and symbol != its_symbol
+            same = lengths == its_lengths or len(lengths) != len(its_lengths)
+            if letter != its_letter or apart or same:
+                continue
+            pairs = enumerate(zip(its_lengths, lengths, strict=True))
+            index, (its, here) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+            raise GeedError(
+                f"--data {own.samples.source}: sample {index} has {its} along {letter} in {other}, "
+                f"but {here} in {name}: give both the same lengths ({other}_lengths and "
+                f"{name}_lengths)"
+            )
+        seen.append((name, letter, symbol, lengths))
 
 
 def refuse_acted_on(given: Collection[str], acted: Input) -> None:
@@ -121,7 +206,7 @@ def feeds_of(
     rows: Rows
     for name, value in given.items():
         other, values = others[name], _loaded_array(name, value, allowed)
-        values = values.astype(np.dtype(other.dtype), copy=False)
+        kind, values = values.dtype, values.astype(np.dtype(other.dtype), copy=False)
         rank = len(other.shape)
         free = rank > 0 and (
             not isinstance(other.shape[0], int)
@@ -141,8 +226,27 @@ def feeds_of(
                 f"--feed {name}: the input is {other.shape}, but the file holds {values.shape} "
                 f"for {counted(available, 'sample')}; give one row per sample, or one value for all"
             )
-        feeds[name] = Feed(values, rows)
+        feeds[name] = Feed(values, rows, kind)
     return feeds
+
+
+def notes_on_bytes(model: Model, feeds: Mapping[str, Feed]) -> list[str]:
+    """Return notes on what may be pictures, and is fed as bytes, since no layout says so.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    feeds : mapping of str to Feed
+        The inputs that are read without a layout, by name.
+    """
+    takes = {i.name: np.dtype(i.dtype) for i in inputs(model)}
+    return [
+        f"input {name}: bytes are fed as 0 to 255, since its axes are not stated; --input-layout "
+        f"{name}=LETTERS scales pictures by 1/255"
+        for name, feed in feeds.items()
+        if feed.given == np.uint8 and feed.values.ndim > 3 and takes[name].kind == "f"
+    ]
 
 
 def _same_axis(model: Model, *names: str) -> bool:

@@ -6,7 +6,7 @@ The group's action on the samples, the user's model, the action on its tensors a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -132,11 +132,11 @@ def fuse_measurement(
     proto = expose_tensors(model, layers)
     names = _names(model)
     nodes = Nodes(model.opset)
-    samples = "samples" if "samples" not in names else f"{_PREFIX}samples"
+    samples = _free("samples", names)
     if orbits:
         samples, (inputs, feeds) = input, _inputs_of_orbits(proto, source, input)
     else:
-        inputs, feeds = _inputs(proto, nodes, source, samples, input)
+        inputs, feeds = _inputs(proto, nodes, source, samples, input, names)
     before, nodes.written[:] = list(nodes.written), []
     named = [measure for measure in plan.measures if measure.layer in layers]
     stacks: tuple[StackSums, ...] = ()
@@ -192,6 +192,11 @@ def to_measure_inside(model: Model) -> Model:
     return replace(model, proto=proto, opset=LEAST_OPSET)
 
 
+def _free(name: str, names: Collection[str]) -> str:
+    """Return a name for an input that no tensor of the user's model has."""
+    return name if name not in names else f"{_PREFIX}{name}"
+
+
 def _names(model: Model) -> set[str]:
     return {name for n in model.proto.graph.node for name in (*n.input, *n.output)}
 
@@ -214,19 +219,29 @@ def _inputs_of_orbits(
 
 
 def _inputs(
-    proto: onnx.ModelProto, nodes: Nodes, source: Source, samples: str, input: str
+    proto: onnx.ModelProto,
+    nodes: Nodes,
+    source: Source,
+    samples: str,
+    input: str,
+    names: Collection[str],
 ) -> tuple[list[onnx.ValueInfoProto], dict[str, str]]:
     """Write the nodes that make the model's inputs from the measurement's."""
     stored = {i.name for i in proto.graph.initializer}
     infos = {i.name: i for i in proto.graph.input if i.name not in stored}
     order = source.action.group.order
-    x = _orbit_rows(nodes.within("input"), source.main, samples)
+    of_main = nodes.within("input")
+    x = _orbit_rows(of_main, source.main, samples)
     # Whole numbers only change places, as they are.
     whole = source.main.samples.dtype.kind in "iub"
     kind = infos[input].type.tensor_type.elem_type if whole else TensorProto.FLOAT
     nodes.written.append(
         helper.make_node(
-            "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
+            "Cast",
+            [x],
+            [input],
+            name=of_main.named("cast"),
+            to=infos[input].type.tensor_type.elem_type,
         )
     )
     taken = source.row_shape
@@ -235,7 +250,7 @@ def _inputs(
     for name, moved in source.partners.items():
         if name not in infos:
             continue
-        feeds[name] = f"samples/{name}"
+        feeds[name] = _free(f"samples/{name}", names)
         kind = infos[name].type.tensor_type.elem_type
         declared.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *moved.row_shape]))
         inner = nodes.within(f"input/{name}")
@@ -243,7 +258,7 @@ def _inputs(
         given = feeds[name] if whole else inner.cast(feeds[name], TensorProto.FLOAT, "float32")
         rows = _orbit_rows(inner, moved, given)
         nodes.written.append(
-            helper.make_node("Cast", [rows], [name], name=f"geed/input/{name}/cast", to=kind)
+            helper.make_node("Cast", [rows], [name], name=inner.named("cast"), to=kind)
         )
     for name, feed in source.feeds.items():
         if name not in infos:
@@ -252,7 +267,7 @@ def _inputs(
             declared.append(infos[name])
             feeds[name] = name
             continue
-        feeds[name] = f"samples/{name}"
+        feeds[name] = _free(f"samples/{name}", names)
         kind = infos[name].type.tensor_type.elem_type
         rest = [int(n) for n in feed.values.shape[1:]]
         declared.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *rest]))
@@ -265,7 +280,7 @@ def _inputs(
                 "Reshape",
                 [tiled, inner.constant("shape", np.array([-1, *rest], np.int64))],
                 [name],
-                name=f"geed/input/{name}",
+                name=of_main.named(name),
             )
         )
     return declared, feeds

@@ -15,6 +15,7 @@ from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group, LayoutAction, layout_action, parse_layout
 from onnx_geed.measures import Layer
 from onnx_geed.model import Input
+from onnx_geed.run.feeds import Still
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.text import counted
@@ -207,7 +208,7 @@ def check_taker(taker: Input, mask: Mask) -> None:
 
 def make_mask(
     stated: Mapping[str, str | Path | NDArray[Any]],
-    moved: Mapping[str, MovedInput],
+    opened: Mapping[str, MovedInput | Still],
     others: Sequence[str],
     group: Group,
     options: Options,
@@ -219,8 +220,8 @@ def make_mask(
     stated : mapping of str to str, Path or ndarray
         Masks by the input that they are of, or that takes them; an empty text for the lengths that
         ragged samples have.
-    moved : mapping of str to MovedInput
-        The inputs that the group moves.
+    opened : mapping of str to MovedInput or Still
+        The inputs that are read by their layout.
     others : sequence of str
         The other inputs.
     group : Group
@@ -247,18 +248,21 @@ def make_mask(
     if len(stated) > 1:
         raise GeedError(f"--mask: give one, not {len(stated)} ({', '.join(stated)})")
     ((name, source),) = stated.items()
-    if name not in moved and name not in others:
-        known = [*moved, *others]
+    if name not in opened and name not in others:
+        known = [*opened, *others]
         raise GeedError(
             f"--mask {name}: no input has that name; the model has "
             f"{', '.join(known)}.{nearest(name, known)}"
         )
-    lettered = {k: _padded_axis(m) for k, m in moved.items() if name in (k, *others)}
+    lettered = {k: _padded_axis(m) for k, m in opened.items() if name in (k, *others)}
     padded = next(((k, axis) for k, axis in lettered.items() if axis), None)
     if padded is None:
-        raise GeedError(f"--mask {name}: no moved input has an axis P or T that can be padded")
+        raise GeedError(
+            f"--mask {name}: no input whose axes are known has an axis P or T that can be padded; "
+            "state them with --input-layout"
+        )
     key, (letter, length) = padded
-    samples = moved[key].samples
+    samples = opened[key].samples
     if isinstance(source, str) and not source:
         if samples.lengths is None:
             raise GeedError(
@@ -274,8 +278,8 @@ def make_mask(
     return Mask(letter, real, action, options.seed), real if name in others else None
 
 
-def _padded_axis(moved: MovedInput) -> tuple[str, int] | None:
+def _padded_axis(opened: MovedInput | Still) -> tuple[str, int] | None:
     """Return the letter and the length of the axis of an input that may be padded."""
-    kept = parse_layout(moved.layout).kept
+    kept = parse_layout(opened.layout).kept
     letter = "P" if "P" in kept else "T"
-    return (letter, moved.samples.shape[kept.index(letter)]) if letter in kept else None
+    return (letter, opened.samples.shape[kept.index(letter)]) if letter in kept else None

@@ -58,6 +58,8 @@ class Opening:
         Whether padding is told by a mask.
     allowed : int
         Bytes that compressed data, one sample, or labels may use in memory.
+    others : mapping of str to bool
+        The model's other inputs, and of each whether it is read from the array of its name.
     """
 
     data: Any
@@ -68,6 +70,7 @@ class Opening:
     dtype: str = "float32"
     masked: bool = False
     allowed: int = ALLOWED
+    others: Mapping[str, bool] = field(default_factory=dict)
 
     def samples(self, labels: Any = None) -> Samples:
         """Open the data.
@@ -87,6 +90,7 @@ class Opening:
             dtype=self.dtype,
             masked=self.masked,
             allowed=self.allowed,
+            others=self.others,
         )
 
 
@@ -315,7 +319,7 @@ def _reopened(
     return MovedInput(opening, samples, indices, action, seed, disk, intake, backdrop)
 
 
-def with_lengths(acted: Input, data: Any, allowed: int) -> Input:
+def with_lengths(acted: Input, data: Any, allowed: int, others: Mapping[str, bool]) -> Input:
     """Return an input with the lengths that arrays have where the model's file leaves them free.
 
     Parameters
@@ -326,6 +330,8 @@ def with_lengths(acted: Input, data: Any, allowed: int) -> Input:
         DATA.
     allowed : int
         Bytes that may be held of it at once.
+    others : mapping of str to bool
+        The model's other inputs, and of each whether it is read from the array of its name.
 
     Returns
     -------
@@ -340,7 +346,11 @@ def with_lengths(acted: Input, data: Any, allowed: int) -> Input:
         return acted
     named = data.get(acted.name, ()) if isinstance(data, Mapping) else data
     path = isinstance(data, str | Path)
-    rows = open_rows(str(data), name=acted.name, allowed=allowed) if path else rows_of(named)
+    rows = (
+        open_rows(str(data), name=acted.name, allowed=allowed, others=others)
+        if path
+        else rows_of(named)
+    )
     shape, ragged = rows.shape, rows.lengths is not None
     rows.close()
     if ragged or len(shape) != len(acted.shape):

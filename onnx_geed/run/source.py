@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,8 +45,15 @@ from onnx_geed.model import (
     input_layout,
     inputs,
 )
-from onnx_geed.run.backdrop import BackdropOpening
-from onnx_geed.run.feeds import Feed, feeds_of, refuse_acted_on
+from onnx_geed.run.backdrop import backdrop_of
+from onnx_geed.run.feeds import (
+    Feed,
+    Still,
+    check_lengths,
+    feeds_of,
+    notes_on_bytes,
+    refuse_acted_on,
+)
 from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.mask import Mask, check_taker, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
@@ -265,18 +271,24 @@ def make_source(
     """
     stated = options.input_layout
     refuse_acted_on(options.feed, acted)
-    further = () if own is not None else further_inputs(model, acted, stated)
-    names = [acted.name, *(other.name for other, _ in further if other.name not in options.feed)]
+    further = further_inputs(model, acted, stated)
+    # An action of one's own moves one input.
+    along = () if own is not None else (i.name for i, _ in further if i.name not in options.feed)
+    names = [acted.name, *along]
     held = named_inputs(data, names, [i.name for i in inputs(model) if i.name not in names])
+    read = {i.name: i.name in held and i.name not in options.feed for i in inputs(model)}
+    del read[acted.name]
     try:
         layout = input_layout(model, acted, stated)
     except GeedError:
         # Lengths that the file leaves free are those of the data.
-        layout = input_layout(model, with_lengths(acted, data, options.allowed), stated)
+        layout = input_layout(model, with_lengths(acted, data, options.allowed, read), stated)
     key = acted.name if acted.name in held else None
     preprocess, masked = chosen_preprocess(model, options), bool(options.mask)
     allowed = options.allowed
-    opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked, allowed)
+    opening = Opening(
+        *(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked, allowed, read)
+    )
     labels = place_labels_of(options.labels, allowed)
     samples = (
         opening.samples(options.labels if labels is None else None)
@@ -292,24 +304,33 @@ def make_source(
     if group.onward is not None:
         how = ", independently of each other" if group.independent else ""
         notes.append(f"the elements of {group.name} are drawn separately for each sample{how}")
-    main = _moved_input(opening, samples, indices, group, options, own, others_held)
+    action = _action(opening, samples, group, options, own, others_held)
+    main = _moved_input(opening, samples, indices, action, options)
     if beside is not None:
         main = replace(main, intake=beside.main.intake)
     check_moves(main.action, disk=main.disk)
     notes += _on_values(main)
-    main = _before_backgrounds(main, options)
+    backdrop = backdrop_of(main.action.group, main.samples, options)
+    if backdrop is not None and isinstance(main.action, LayoutAction):
+        named = replace(main.action, group=backdrop.named(main.action.group))
+        main = replace(main, action=named, backdrop=backdrop)
     if group.family is not None and group.family.own is not None:
         first = main.samples[indices[0]]
         main = replace(main, members=group.family.own.digest(first, indices[0]))
-    partners, still = _partners(further, data, main, acted, options)
-    moved, notes = {acted.name: main} | partners, [*notes, *still]
+    given = [one for one in further if one[0].name in options.feed or read[one[0].name]]
+    partners, still = _partners(given, data, main, acted, options, read)
+    moved = {acted.name: main} | partners
+    mover = main.action.group.name if own is None else None
+    notes += [one.note(name, mover) for name, one in still.items()]
+    opened: dict[str, MovedInput | Still] = {**moved, **still}
+    check_lengths(model, opened)
     check_bases(group, [own_input.action for own_input in moved.values()])
-    others = {i.name: i for i in inputs(model) if i.name not in moved}
+    others = {i.name: i for i in inputs(model) if i.name not in opened}
     unused = None if options.labels is not None else samples.unused
-    if unused is not None and unused.name.strip("/") not in {*moved, *others}:
+    if unused is not None:
         notes.append(f"{unused.name} beside the samples is not used for labels: {unused.fault}")
-    mask, taken = make_mask(options.mask, moved, tuple(others), group, options)
-    if mask is None and any(own_input.samples.lengths is not None for own_input in moved.values()):
+    mask, taken = make_mask(options.mask, opened, tuple(others), group, options)
+    if mask is None and any(one.samples.lengths is not None for one in opened.values()):
         notes.append(
             "samples of different lengths are padded with zeros, which are measured too; --mask "
             "INPUT leaves them out"
@@ -323,10 +344,15 @@ def make_source(
             )
         check_taker(taker, mask)
         marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
-        moved[taker.name] = _moved_input(marks, marks.samples(), indices, group, options)
-    fed = {name: value for name, value in options.feed.items() if name not in moved}
-    fed |= {name: array_named(data, name, allowed) for name in held if name not in moved | fed}
+        marked = marks.samples()
+        action = _action(marks, marked, group, options)
+        moved[taker.name] = _moved_input(marks, marked, indices, action, options)
+    fed = {name: value for name, value in options.feed.items() if name not in opened}
+    fed |= {name: one.values() for name, one in still.items()}
+    rest = [name for name in held if name not in moved | fed]
+    fed |= {name: array_named(data, name, allowed, _but(read, name)) for name in rest}
     feeds = feeds_of(model, tuple(moved), acted, len(samples), fed, allowed)
+    notes += notes_on_bytes(model, {k: feed for k, feed in feeds.items() if k not in still})
     partners = {name: other for name, other in moved.items() if name != acted.name}
     return Source(main, partners, feeds, mask=mask, place_labels=labels), count, notes
 
@@ -358,47 +384,6 @@ def _on_values(main: MovedInput) -> list[str]:
     ]
 
 
-def _before_backgrounds(main: MovedInput, options: Options) -> MovedInput:
-    """Return an input with the backgrounds that a family of these puts its samples before.
-
-    Raises
-    ------
-    GeedError
-        If the family has no masks, or masks have no such family.
-        If the backgrounds alone exceed the memory budget.
-        If backgrounds or masks cannot be used.
-    """
-    group = main.action.group
-    if group.family is None or not group.family.folder:
-        if options.masks is not None:
-            raise GeedError(
-                "--masks: marks the foreground for --group background:FOLDER/8, but the group is "
-                f"{group.name}; leave it out"
-            )
-        return main
-    if options.masks is None:
-        raise GeedError(
-            f"group {group.name}: needs the foreground of each sample: give --masks FILE or "
-            "FOLDER, with one mask per sample"
-        )
-    assert isinstance(main.action, LayoutAction)
-    samples, (height, width) = main.samples, main.samples.shape[-2:]
-    opening = BackdropOpening(
-        group.family.folder,
-        group.order - 1,
-        options.seed,
-        (math.prod(samples.shape[:-2]), height, width),
-        options.masks,
-        len(samples),
-        samples.preprocess,
-        options.allowed,
-    )
-    opening.check_memory(options.memory)
-    backdrop = opening.open()
-    action = replace(main.action, group=backdrop.named(group))
-    return replace(main, action=action, backdrop=backdrop)
-
-
 def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list[str]]:
     """Draw D and the points for M; return the size of D, and notes where there are fewer."""
     drawn, notes = np.random.default_rng(options.seed).permutation(available), []
@@ -417,27 +402,33 @@ def _partners(
     main: MovedInput,
     acted: Input,
     options: Options,
-) -> tuple[dict[str, MovedInput], list[str]]:
-    """Return the other inputs, of those whose layout is known, that the group moves too.
-
-    Also notes on those that it does not move, which are fed as they are.
-    """
-    partners, notes = {}, []
+    read: Mapping[str, bool],
+) -> tuple[dict[str, MovedInput], dict[str, Still]]:
+    """Return the other inputs whose layout is known: those that the group moves too, and others."""
+    partners: dict[str, MovedInput] = {}
+    still: dict[str, Still] = {}
     for other, letters in further:
         name = other.name
         own, key = (options.feed[name], None) if name in options.feed else (data, name)
         masked, allowed = bool(options.mask), options.allowed
-        opening = Opening(own, other.shape[1:], letters, None, key, other.dtype, masked, allowed)
-        moved = _moved_input(opening, opening.samples(), main.indices, main.action.group, options)
-        check_counts({acted.name: main.samples, name: moved.samples})
-        if isinstance(moved.action, LayoutAction) and moved.action.moved:
-            partners[name] = moved
+        opening = Opening(
+            *(own, other.shape[1:], letters, None, key, other.dtype, masked, allowed),
+            others=_but(read, name),
+        )
+        samples, action = opening.samples(), None
+        if isinstance(main.action, LayoutAction):  # one's own moves one input
+            action = _action(opening, samples, main.action.group, options)
+        if isinstance(action, LayoutAction) and action.moved:
+            partners[name] = _moved_input(opening, samples, main.indices, action, options)
         else:
-            notes.append(
-                f"input {name} ({letters}, {' × '.join(map(str, moved.row_shape))}) is fed "
-                f"unchanged: {main.action.group.name} moves none of its axes"
-            )
-    return partners, notes
+            still[name] = Still(opening, samples)
+        if name in partners or len(samples) > 1:  # else one value for all
+            check_counts({acted.name: main.samples, name: samples})
+    return partners, still
+
+
+def _but(read: Mapping[str, bool], name: str) -> dict[str, bool]:
+    return {other: own for other, own in read.items() if other != name}
 
 
 def layouts_of_inputs(
@@ -448,24 +439,31 @@ def layouts_of_inputs(
     return {acted.name: source.layout} | {other.name: letters for other, letters in further}
 
 
-def _moved_input(
+def _action(
     opening: Opening,
     samples: Samples,
-    indices: tuple[int, ...],
     group: Group,
     options: Options,
     own: Action | None = None,
     others_held: int = 0,
-) -> MovedInput:
+) -> LayoutAction | PlacedAction:
     """Place the group's action, or one of the user's own, on the samples of an input."""
     layout = parse_layout(opening.layout)
-    if own is None:
-        check_input(group, Lettered(layout, samples.shape, True), options, others_held)
-    action: LayoutAction | PlacedAction = (
-        layout_action(group, layout, samples.shape, options.interpolation, of_input=True)
-        if own is None
-        else place(own, layout, samples.shape)
-    )
+    if own is not None:
+        return place(own, layout, samples.shape)
+    check_input(group, Lettered(layout, samples.shape, True), options, others_held)
+    return layout_action(group, layout, samples.shape, options.interpolation, of_input=True)
+
+
+def _moved_input(
+    opening: Opening,
+    samples: Samples,
+    indices: tuple[int, ...],
+    action: LayoutAction | PlacedAction,
+    options: Options,
+) -> MovedInput:
+    """Return an input that an action moves, masked to the disk if that is asked for."""
+    layout = parse_layout(opening.layout)
     disk = options.support == "disk"
     if disk and (not layout.kept.endswith("HW") or "D" in getattr(action, "moved", "HW")):
         raise GeedError(

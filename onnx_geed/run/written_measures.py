@@ -88,7 +88,7 @@ def write_measures(
         name = f"{part}/{measure.layer}"
         if part not in ("latent", "range"):
             name = f"{part}/{measure.name}/{measure.layer}"
-        nodes.written.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
+        nodes.written.append(helper.make_node("Identity", [tensor], [name], name=nodes.named(name)))
         outputs.append(Output(name, part, measure, ("N", *shape), tuple(of)))
 
     for measure in measures:

@@ -1,4 +1,5 @@
 import struct
+import zlib
 
 import numpy as np
 import PIL
@@ -120,6 +121,21 @@ def test_a_transparent_palette_entry_is_black(tmp_path):
     for name in ("a.gif", "b.png"):
         x = read(tmp_path / name)
         np.testing.assert_allclose(x[:, 0] * 255, [[0, 40], [0, 50], [0, 60]], rtol=1e-6)
+
+
+def test_the_transparent_grey_of_16_bits_is_black(tmp_path):
+    pixels = RNG.integers(1, 65536, (4, 6)).astype(np.uint16)
+    pixels[1, 2] = pixels[2, 4] + 1  # next to it, and shown
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    clear = b"tRNS" + struct.pack(">H", pixels[2, 4])
+    chunk = struct.pack(">I", 2) + clear + struct.pack(">I", zlib.crc32(clear))
+    head = content.index(b"IDAT") - 4
+    (tmp_path / "b.png").write_bytes(content[:head] + chunk + content[head:])
+    wanted = np.where(pixels == pixels[2, 4], 0, pixels) / 65535
+    np.testing.assert_allclose(read(tmp_path / "a.png", grey=True)[0], pixels / 65535, rtol=1e-6)
+    np.testing.assert_allclose(read(tmp_path / "b.png", grey=True)[0], wanted, rtol=1e-6)
+    np.testing.assert_allclose(read(tmp_path / "b.png"), np.stack([wanted] * 3), rtol=1e-6)
 
 
 def test_grey_becomes_colour_and_colour_grey(tmp_path):

@@ -9,10 +9,12 @@ import models
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from onnx import TensorProto
 
 import onnx_geed as geed
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
+from onnx_geed.report.thumbnails import open_pictures
 from onnx_geed.results import compare
 from onnx_geed.run import explore
 
@@ -342,3 +344,202 @@ def test_results_of_earlier_versions_are_compared_as_before(net):
         record.pop("reads", None)
         record.pop("table", None)
     assert differ_in(result, old) == differ_in(old, result) == []
+
+
+# inputs beside the acted-on one
+
+
+def two_images(path):
+    """A dense layer on an image of three channels and one of one channel, and its weights."""
+    nodes = [
+        models.node("Flatten", "x", "flat_x"),
+        models.node("Flatten", "z", "flat_z"),
+        models.node("Concat", "flat_x flat_z", "both", axis=1),
+        models.node("Gemm", "both w", "out"),
+    ]
+    w = np.random.default_rng(1).normal(size=(64, 3)).astype(np.float32)
+    inputs = [("x", models.FLOAT, ["N", 3, 4, 4]), ("z", models.FLOAT, ["N", 1, 4, 4])]
+    outputs = [("out", models.FLOAT, ["N", 3])]
+    return models.save(models.build(nodes, [models.weights("w", w)], inputs, outputs), path), w
+
+
+PIXELS = {
+    "x": np.random.default_rng(2).integers(0, 256, (6, 3, 4, 4)).astype(np.uint8),
+    "z": np.random.default_rng(3).integers(0, 256, (6, 1, 4, 4)).astype(np.uint8),
+}
+IN_PLANES = {"input": "x", "input_layout": {"x": "NCHW", "z": "NCHW"}, "provider": "cpu"}
+
+
+def spread(w, scale):
+    """Half the mean squared distance of the model's outputs, with z scaled."""
+    x, z = (PIXELS[name].reshape(6, -1).astype(np.float64) for name in "xz")
+    rows = np.concatenate([x, z * scale], axis=1)
+    out = rows / 255 @ w.astype(np.float64)
+    return ((out - out.mean(axis=0)) ** 2).sum() / 5
+
+
+@pytest.mark.parametrize("group", ["C4", "hue3", "C4*hue3", "brightness:10", "noise:10", "own"])
+@pytest.mark.parametrize("spelt", ["arrays", "hdf5", "plane", "feed", "file"])
+def test_bytes_of_a_picture_are_scaled_whether_or_not_it_moves(tmp_path, group, spelt):
+    path, w = two_images(tmp_path / "m.onnx")
+    data, fed = PIXELS, {}
+    if spelt == "hdf5":
+        with h5py.File(tmp_path / "d.h5", "w") as file:
+            file["x"], file["z"] = PIXELS["x"], PIXELS["z"]
+        data = tmp_path / "d.h5"
+    elif spelt == "plane":
+        data = PIXELS | {"z": PIXELS["z"][:, 0]}
+    elif spelt in ("feed", "file"):
+        np.save(tmp_path / "z.npy", PIXELS["z"])
+        given = PIXELS["z"] if spelt == "feed" else tmp_path / "z.npy"
+        data, fed = {"x": PIXELS["x"]}, {"feed": {"z": given}}
+    asked = {"measures": ["unexplained@out"], **IN_PLANES, **fed}
+    if group == "own":
+        turned = geed.FunctionAction(
+            geed.parse_group("C4"), lambda g, x: np.rot90(x, g, axes=(2, 3)), any_size=True
+        )
+        result = geed.measure(path, data, action=turned, **asked)
+    else:
+        result = geed.measure(path, data, group, **asked)
+    assert result["measurements"][0]["normaliser"] == pytest.approx(spread(w, 1), rel=1e-5)
+    said = [note for note in result["notes"] if note.startswith("input z (NCHW, 1 × 4 × 4)")]
+    still = group not in ("C4", "C4*hue3")
+    assert len(said) == still
+    assert all("is fed unmoved" in note for note in said)
+
+
+def test_what_is_fed_by_a_layout_is_told_as_it_is_fed(tmp_path):
+    path, w = two_images(tmp_path / "m.onnx")
+    asked = {"measures": ["unexplained@out"], **IN_PLANES}
+    scaled = {name: (array / np.float32(255)) for name, array in PIXELS.items()}
+    ours, theirs = (geed.measure(path, data, "hue3", **asked) for data in (PIXELS, scaled))
+    assert ours["data"]["fed"] == theirs["data"]["fed"]
+    assert ours["measurements"] == theirs["measurements"]
+    graph = geed.measure(path, PIXELS, "hue3", engine="graph", **asked)
+    assert graph["measurements"][0]["value"] == pytest.approx(ours["measurements"][0]["value"])
+    # Without a layout nobody knows that these are pictures.
+    raw = geed.measure(path, PIXELS, "C4", **asked | {"input_layout": {"x": "NCHW"}})
+    assert raw["data"]["fed"] != ours["data"]["fed"]
+    assert raw["measurements"][0]["normaliser"] == pytest.approx(spread(w, 255), rel=1e-5)
+    assert any("bytes are fed as 0 to 255" in note for note in raw["notes"])
+    assert not any("bytes are fed" in note for note in ours["notes"])
+
+
+def test_one_picture_for_all_samples_is_scaled_too(tmp_path):
+    path, _ = two_images(tmp_path / "m.onnx")
+    asked = {"measures": ["output-l2@out"], **IN_PLANES}
+    one = geed.measure(path, PIXELS, "hue3", feed={"z": PIXELS["z"][:1]}, **asked)
+    each = np.repeat(PIXELS["z"][:1], 6, axis=0) / np.float32(255)
+    assert (
+        one["measurements"]
+        == (geed.measure(path, PIXELS, "hue3", feed={"z": each}, **asked)["measurements"])
+    )
+
+
+@pytest.mark.parametrize("spelt", ["array", "folder"])
+def test_points_beside_a_picture_are_not_masked_to_its_disk(tmp_path, spelt):
+    nodes = [
+        models.node("Flatten", "x", "flat_x"),
+        models.node("Flatten", "p", "flat_p"),
+        models.node("Concat", "flat_x flat_p", "both", axis=1),
+        models.node("Gemm", "both w", "out"),
+    ]
+    w = models.weights("w", np.random.default_rng(1).normal(size=(60, 3)))
+    inputs = [("x", models.FLOAT, ["N", 3, 4, 4]), ("p", models.FLOAT, ["N", 4, 3])]
+    model = models.build(nodes, [w], inputs, [("out", models.FLOAT, ["N", 3])])
+    path = models.save(model, tmp_path / "m.onnx")
+    points = np.random.default_rng(5).normal(size=(6, 4, 3)).astype(np.float32)
+    asked = {"measures": ["output-l2", "unexplained@out"], "support": "disk", **IN_PLANES}
+    given = points
+    if spelt == "folder":
+        given = tmp_path / "points"
+        given.mkdir()
+        for k, one in enumerate(points):
+            np.save(given / f"{k}.npy", one)
+    stated = geed.measure(
+        *(path, {"x": PIXELS["x"]}, "C8"),
+        **asked | {"input_layout": {"x": "NCHW", "p": "NPC"}, "feed": {"p": given}},
+    )
+    plain = geed.measure(
+        *(path, {"x": PIXELS["x"]}, "C8"),
+        **asked | {"input_layout": {"x": "NCHW"}, "feed": {"p": points}},
+    )
+    assert stated["measurements"] == plain["measurements"]
+    assert stated["data"]["fed"] == plain["data"]["fed"]
+
+
+@pytest.mark.parametrize("kind", ["mapping", "npz", "hdf5", "in a group"])
+@pytest.mark.parametrize("name", ["y", "labels", "targets"])
+def test_what_feeds_an_input_is_no_label(tmp_path, kind, name):
+    nodes = [
+        models.node("Flatten", "x", "flat"),
+        models.node("Concat", f"flat {name}", "both", axis=1),
+        models.node("Gemm", "both w", "out"),
+    ]
+    w = np.random.default_rng(1).normal(size=(17, 4))
+    inputs = [("x", models.FLOAT, ["N", 1, 4, 4]), (name, models.FLOAT, ["N", 1])]
+    model = models.build(nodes, [models.weights("w", w)], inputs, [("out", models.FLOAT, ["N", 4])])
+    path = models.save(model, tmp_path / "m.onnx")
+    rng = np.random.default_rng(2)
+    x = rng.random((6, 1, 4, 4)).astype(np.float32)
+    fed = rng.integers(0, 4, (6, 1)).astype(np.float32)
+    data = {"x": x, name: fed}
+    if kind == "npz":
+        np.savez(tmp_path / "d.npz", **data)
+        data = tmp_path / "d.npz"
+    elif kind in ("hdf5", "in a group"):
+        inside = "" if kind == "hdf5" else "test/"
+        with h5py.File(tmp_path / "d.h5", "w") as file:
+            file[f"{inside}x"], file[inside + name] = x, fed
+        data = f"{tmp_path}/d.h5" + (":/test" if inside else "")
+    asked = {"measures": ["softmax-kl"], "input": "x", "input_layout": "NCHW", "provider": "cpu"}
+    result = geed.measure(path, data, "C4", **asked)
+    assert result["data"]["labels"] is None
+    assert result["measurements"][0]["per_class"] is None
+    assert set(result["data"]["fed"]) == {name}
+    # Where the input is fed from elsewhere, the array beside the samples is free to be labels.
+    other = geed.measure(path, data, "C4", feed={name: np.ones((6, 1), np.float32)}, **asked)
+    drawn = other["data"]["indices"]
+    assert other["data"]["labels"] == fed[drawn, 0].astype(int).tolist()
+
+
+LINES = np.random.default_rng(4).random((6, 8, 3)).astype(np.float32)
+LONG = np.array([8, 8, 6, 7, 8, 5])
+
+
+@pytest.mark.parametrize("kind", ["mapping", "npz", "hdf5"])
+@pytest.mark.parametrize("fed", [False, True])
+def test_lengths_that_an_input_takes_cut_no_samples(tmp_path, kind, fed):
+    nodes = [
+        models.node("ReduceSum", "input one", "sum", keepdims=0),
+        models.node("Cast", "input_lengths", "numbers", to=models.FLOAT),
+        models.node("Unsqueeze", "numbers one", "column"),
+        models.node("Div", "sum column", "out"),
+    ]
+    inputs = [
+        ("input", models.FLOAT, ["N", "T", 3]), ("input_lengths", TensorProto.INT64, ["N"])
+    ]  # fmt: skip
+    held = [models.integers("one", [1])]
+    model = models.build(nodes, held, inputs, [("out", models.FLOAT, ["N", 3])])
+    path = models.save(model, tmp_path / "m.onnx")
+    data = {"input": LINES, "input_lengths": LONG}
+    if kind == "npz":
+        np.savez(tmp_path / "d.npz", **data)
+        data = tmp_path / "d.npz"
+    elif kind == "hdf5":
+        with h5py.File(tmp_path / "d.h5", "w") as file:
+            file["input"], file["input_lengths"] = LINES, LONG
+        data = tmp_path / "d.h5"
+    result = geed.measure(
+        *(path, data, "reverse"), input="input", input_layout="NTC", output_kind="embedding",
+        measures=["output-l2", "unexplained@out"], provider="cpu",
+        feed={"input_lengths": LONG} if fed else {},
+    )  # fmt: skip
+    if kind != "mapping":
+        (shown,) = open_pictures(data, result)
+        np.testing.assert_array_equal(shown.samples[1], LINES[1].T)
+    moved, spread_of = result["measurements"]
+    out = LINES.sum(axis=1) / LONG[:, None]
+    assert moved["value"] < 1e-6
+    wanted = ((out - out.mean(axis=0)) ** 2).sum() / 5
+    assert spread_of["normaliser"] == pytest.approx(wanted, rel=1e-5)

@@ -1,5 +1,6 @@
 """The measurement as one graph: it says what the compiled loops say, in any runtime."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -741,6 +742,45 @@ def test_whole_numbers_beside_the_input_change_places_as_they_are(tmp_path):
             assert (record["value"] < 1e-6) == perfect, (engine, letters)
             # Were the ids rounded, those of a set would all be alike, and so in any order.
             assert record["between_samples"] > 5
+
+
+def two_moved(shape, letters, hidden="joined"):
+    """A dense layer on two inputs of the same axes, x and z, and its weights."""
+    w = np.random.default_rng(4).normal(size=(2 * int(np.prod(shape)), 3)).astype(np.float32)
+    nodes = [
+        models.node("Flatten", "x", "flat_x"),
+        models.node("Flatten", "z", "flat_z"),
+        models.node("Concat", "flat_x flat_z", hidden, axis=1),
+        models.node("Gemm", f"{hidden} w", "out"),
+    ]
+    inputs = [(name, FLOAT, ["N", *shape]) for name in "xz"]
+    model = models.build(nodes, [models.weights("w", w)], inputs, [("out", FLOAT, ["N", 3])])
+    return model, w, {"input": "x", "input_layout": dict.fromkeys("xz", letters)}
+
+
+@pytest.mark.parametrize(
+    ("group", "shape", "letters"),
+    [("O", (4, 3), "NPX"), ("C8", (1, 6, 6), "NCHW"), ("shift-px:-1,1", (1, 6, 6), "NCHW")],
+)
+def test_two_inputs_that_are_weighed_measure_the_same(tmp_path, group, shape, letters):
+    model, _, options = two_moved(shape, letters, "samples/z")
+    data = dict(zip("xz", (images(shape, 9, seed) for seed in (1, 2)), strict=True))
+    result = both(tmp_path, model, data, group, measures=["output-l2"], **options)
+    assert result["measurements"][0]["value"] > 0.1
+
+
+def test_two_inputs_of_points_that_turn_together_are_those_of_numpy(tmp_path):
+    model, w, options = two_moved((4, 3), "NPX")
+    data = {name: images((4, 3), 9, seed) for name, seed in (("x", 1), ("z", 2))}
+    result = both(tmp_path, model, data, "O", measures=["output-l2"], **options)
+    signs = np.array(list(itertools.product((1, -1), repeat=3)))
+    every = [np.eye(3)[list(p)] * s for p in itertools.permutations(range(3)) for s in signs]
+    turns = [t for t in every if np.linalg.det(t) > 0]
+    wanted = []
+    for i in result["data"]["indices"][:5]:
+        moved = [np.concatenate([(data[k][i] @ t.T).ravel() for k in "xz"]) @ w for t in turns]
+        wanted.append(np.linalg.norm(moved - np.mean(moved, axis=0), axis=1).mean())
+    assert result["measurements"][0]["value"] == pytest.approx(np.mean(wanted), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,63 @@ def test_caches_and_compiled_measurements_refuse_masks(tmp_path):
         geed.write_cache(path, POINTS, "C5", tmp_path / "a.geed", mask={"m": REAL}, **OPTIONS)
     with pytest.raises(geed.GeedError, match="--mask"):
         compile_measurement(path, "C5", tmp_path / "c", data=POINTS, mask={"m": REAL}, **OPTIONS)
+
+
+PLACES, FEATURES = (np.random.default_rng(s).random((14, 3)).astype(np.float32) for s in (5, 6))
+MANY = np.array([3, 5, 4, 2])
+TWO = {"input": "pos", "input_layout": {"pos": "NPX", "atoms": "NPC"}, "provider": "cpu"}
+
+
+def two_sets(path, names=("P", "P")):
+    """The product of two sums over points, of tanh; padding adds nothing. Lengths are free."""
+    w = np.random.default_rng(7).standard_normal((3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["pos", "w"], ["turned"]),
+        helper.make_node("Tanh", ["turned"], ["h"]),
+        helper.make_node("Tanh", ["atoms"], ["k"]),
+        helper.make_node("ReduceSum", ["h", "one"], ["of_h"], keepdims=0),
+        helper.make_node("ReduceSum", ["k", "one"], ["of_k"], keepdims=0),
+        helper.make_node("Mul", ["of_h", "of_k"], ["out"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", length, 3])
+        for name, length in zip(("pos", "atoms"), names, strict=True)
+    ]
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 3])
+    held = [numpy_helper.from_array(w, "w"), numpy_helper.from_array(np.array([1]), "one")]
+    graph = helper.make_graph(nodes, "sets", inputs, [output], held)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path, w
+
+
+def stored(path, lengths, others):
+    np.savez(path, pos=PLACES, pos_lengths=lengths, atoms=FEATURES, atoms_lengths=others)
+    return path
+
+
+@pytest.mark.parametrize("mask", [{"pos": ""}, {"atoms": ""}, {}])
+@pytest.mark.parametrize("group", ["C3-z", "S5~4"])
+def test_a_set_beside_the_input_is_padded_whether_or_not_it_moves(tmp_path, group, mask):
+    path, w = two_sets(tmp_path / "m.onnx")
+    data = stored(tmp_path / "d.npz", MANY, MANY)
+    (record,) = geed.measure(
+        *(path, data, group), measures=["unexplained@out"], mask=mask, **TWO
+    )["measurements"]  # fmt: skip
+    cut = np.cumsum(MANY)[:-1]
+    parts = zip(np.split(PLACES @ w, cut), np.split(FEATURES, cut), strict=True)
+    out = np.array([np.tanh(h).sum(axis=0) * np.tanh(k).sum(axis=0) for h, k in parts])
+    wanted = ((out - out.mean(axis=0)) ** 2).sum() / 3
+    assert record["normaliser"] == pytest.approx(wanted, rel=1e-5)
+    assert (record["value"] < 1e-9) == (group == "S5~4")
+
+
+@pytest.mark.parametrize("group", ["O", "S5~4"])
+def test_sets_of_one_axis_are_as_long_in_each_sample(tmp_path, group):
+    data = stored(tmp_path / "d.npz", MANY, MANY[[1, 0, 2, 3]])
+    path, _ = two_sets(tmp_path / "m.onnx")
+    with pytest.raises(geed.GeedError, match=r"sample 0 has 3 along P in pos, but 5 in atoms: giv"):
+        geed.measure(path, data, group, measures=["output-l2"], **TWO)
+    # What the model calls two axes are two sets.
+    path, _ = two_sets(tmp_path / "two.onnx", ("P", "Q"))
+    geed.measure(path, data, "O", measures=["output-l2"], **TWO)
