@@ -215,13 +215,7 @@ class Samples:
                 raise IndexError(f"sample {index}: those before {count} are not here")
             return self._read(index - count)
 
-        return replace(
-            self,
-            names=named,
-            labels=None,
-            _count=self._count + count,
-            _read=read,
-        )
+        return replace(self, names=named, labels=None, _count=self._count + count, _read=read)
 
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else f"sample {index}"
