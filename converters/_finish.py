@@ -46,6 +46,7 @@ else:
 
 # Protobuf's limit is 2 GiB; beyond it weights lie beside the file.
 _LARGEST = 1_900_000_000
+_SEARCHED = "left to onnx-geed's own search, which layers shows; --latent LAYER names it"
 
 
 class Usage(Problem):
@@ -237,13 +238,11 @@ def _named(
 
     kind = settings.output_kind or source.kind or _kind(graph, output) or ""
     asked = settings.latent or source.latent
-    latent: str | None
+    latent: str | None = None
     if asked:
         latent = tensor(asked, "--latent")
-    elif kind == "embedding":
-        latent = output  # of a feature extractor, even where that ends in affine nodes
-    else:
-        latent = _graph.find_latent(graph, inputs, output)
+    elif kind != "embedding":  # which is its own latent, as onnx-geed knows from the kind
+        latent = _graph.find_latent(proto, inputs, output)
     # A tensor bears the path of the outermost module that puts it out, and no other tensor bears
     # a module's path: the newer exporter calls things conv2d, as Keras calls its layers.
     roles = {"latent": latent, **{name: name for name in inputs}, "output": output}
@@ -262,8 +261,6 @@ def _named(
         match.tensors[:] = [new.get(t, t) for t in match.tensors]
     modules = {path: match.tensors[0] for path, match in matches.items()}
     latent = new.get(latent, latent) if latent is not None else None
-    if latent == output and kind in ("logits", "probabilities") and not asked:
-        latent = None  # class scores are no latent
     metadata = {
         "onnx_geed.input": inputs[0],
         "onnx_geed.output": output,
@@ -318,7 +315,7 @@ def _named(
             for name, one in zip(inputs, source.inputs, strict=True)
         ),
         f"output {output}: {('batch', *expected.shape[1:])}, {stated}",
-        f"latent: {latent or 'not found; --latent LAYER names it'}",
+        f"latent: {latent or (output if kind == 'embedding' else _SEARCHED)}",
     ]
     if total:
         lines.append(f"module paths: {len(kept)} of {total} found in the file by their values")

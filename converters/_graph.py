@@ -126,14 +126,16 @@ def every_node_within(node: Any) -> Iterator[Any]:
             yield from every_node(inner)
 
 
-def find_latent(graph: Any, inputs: Iterable[str], output: str) -> str | None:
-    """Return the tensor that the last affine nodes read, batch norm in front of them included.
+def find_latent(proto: Any, inputs: Iterable[str], output: str) -> str | None:
+    """Return the vector or map that the last affine nodes read, before batch norm in front of them.
 
-    Without a classifier it is the output; None where the model is nothing but a classifier.
+    Only where there can be no two opinions, for what is written goes before onnx-geed's own search,
+    which knows many more ends, and what is no classifier. Everything else is None, and left to it.
     """
+    graph = proto.graph
     makers = {name: node for node in graph.node for name in node.output}
     order = {name: i for i, node in enumerate(graph.node) for name in node.output}
-    data = _reached(graph, inputs)
+    data, flat = _reached(graph, inputs), _matrices(proto)
     passed = {output: False}
     while True:
         if len(passed) == 1 and all(passed.values()):
@@ -147,14 +149,14 @@ def find_latent(graph: Any, inputs: Iterable[str], output: str) -> str | None:
         name = max(open_, key=lambda n: order.get(n, -1))
         node = makers.get(name)
         if node is None:
-            return output
+            return None
         read = list(dict.fromkeys(i for i in node.input if i in data))
-        affine = _is_affine(node, data, graph)
+        affine = _is_affine(node, data, flat, graph)
         norm = node.op_type == "BatchNormalization" or (
             node.op_type in _ARITHMETIC and len(read) == 1
         )
         if not (norm if passed[name] else affine or node.op_type in _BEHIND):
-            return output
+            return None
         state = passed.pop(name) or affine
         for source in read:
             passed[source] = passed.get(source, True) and state
@@ -169,15 +171,29 @@ def _reached(graph: Any, inputs: Iterable[str]) -> set[str]:
     return data
 
 
-def _is_affine(node: Any, data: set[str], graph: Any) -> bool:
-    if len([i for i in node.input[:2] if i in data]) != 1:
+def _matrices(proto: Any) -> set[str]:
+    """Return the tensors that are known to have two axes."""
+    import onnx
+
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except Exception:  # over 2 GB, or an operator that is none of ONNX's
+        graph = proto.graph
+    return {i.name for i in graph.value_info if len(i.type.tensor_type.shape.dim) == 2}
+
+
+def _is_affine(node: Any, data: set[str], flat: set[str], graph: Any) -> bool:
+    """Whether a node is a dense layer of vectors, or of every place of a plane."""
+    if node.op_type not in ("Gemm", "MatMul", "Conv"):
         return False
-    if node.op_type in ("Gemm", "MatMul"):
-        return True
-    if node.op_type != "Conv":
+    if node.input[0] not in data or node.input[1] in data:
         return False
+    if node.op_type == "MatMul":
+        return node.input[0] in flat
+    if node.op_type == "Gemm":
+        return not any(a.name == "transA" and a.i for a in node.attribute)
     weight = next((i for i in graph.initializer if i.name == node.input[1]), None)
-    return weight is not None and all(d == 1 for d in weight.dims[2:])
+    return weight is not None and list(weight.dims[2:]) == [1, 1]
 
 
 def match(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from onnx import helper, numpy_helper
 from onnx_geed.errors import GeedError
 from onnx_geed.model.builder import LEAST_OPSET, Nodes
 from onnx_geed.model.io import Model
-from onnx_geed.model.nodes import FLOATS, attribute, constants, integers_of, reads
+from onnx_geed.model.nodes import FLOATS, attribute, constants, integers_of, reads, subgraphs
 
 __all__ = ["Redrawn", "redraw"]
 
@@ -42,7 +44,14 @@ _LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 _FUSED = {"FusedConv": "Conv", "FusedMatMul": "MatMul", "FusedGemm": "Gemm"}
 
 
-_QUANTISED = ("Quantize", "QLinear", "QGemm", "QAttention", "Integer", "MatMulNBits")
+_QUANTISED = ("quantize", "qlinear", "qgemm", "qattention", "integer", "matmulnbits")
+
+
+# Of these types are shapes, indices and masks; weights that were made small have none of them.
+_NO_WEIGHTS = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in ("INT32", "INT64", "UINT32", "UINT64", "BOOL", "STRING")
+)
 
 
 _VALUES = {"one": 1.0, "zero": 0.0, "slope": 0.25}
@@ -73,7 +82,9 @@ class Redrawn:
     reset : tuple of str
         Constants that were set to where training starts: biases 0, scales 1, statistics 0 and 1.
     kept : tuple of str
-        Float constants of more than one number that were left as they are.
+        Constants of more than one number that were left as they are, shapes, indices and masks
+        aside: of no known layer, sparse, of another type than floats, or in the body of an If,
+        Loop or Scan.
     """
 
     model: Model
@@ -151,31 +162,35 @@ def redraw(model: Model, seed: int = 0) -> Redrawn:
     ±1/√(fan-in), as PyTorch draws them; biases are 0; normalisations have scale 1, bias 0, mean 0
     and variance 1; slopes of PRelu are 0.25. Vectors that are added or multiplied behind the first
     weights count as biases and scales. Everything else is kept: shapes, single numbers, class
-    tokens, embeddings of positions, tables. Exporters fold batch norm into the weights in front,
-    and without it a deep network that is drawn anew dies or explodes; hence
-    :meth:`Redrawn.levelled`.
+    tokens, embeddings of positions, tables, sparse constants, what lies in the body of an If, Loop
+    or Scan. Exporters fold batch norm into the weights in front, and without it a deep network that
+    is drawn anew dies or explodes; hence :meth:`Redrawn.levelled`.
 
     A filter that is fixed but stored like a weight is drawn anew too, and a network that is
     equivariant by construction (its filters expanded on export) becomes a plain one.
     """
-    _refuse_quantised(model)
+    _refuse_quantised(model.proto.graph)
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensors = _tensors(proto.graph)
     roles = _roles(proto.graph, tensors)
     kept = [n for n, t in tensors.items() if n not in roles and math.prod(t.dims) > 1]
     drawn = [n for n in tensors if n in roles and roles[n].kind == "draw"]
-    sizes = {n: math.prod(t.dims) for n, t in tensors.items()}
+    others = _out_of_reach(proto.graph)
+    kept += others
+    sizes = others | {n: math.prod(t.dims) for n, t in tensors.items()}
     if sum(sizes[n] for n in drawn) <= sum(sizes[n] for n in kept):
-        where = f": {', '.join(kept[:3])} belong to no known layer" if kept else ""
+        more = ", .." if len(kept) > 3 else ""
+        where = (
+            f" (not plain floats of a known layer in the main graph: {', '.join(kept[:3])}{more})"
+            if kept
+            else ""
+        )
         raise GeedError(
             f"--untrained: {len(drawn)} weights can be drawn at random, {len(kept)} constants "
             f"cannot{where}; measure an untrained export of the network instead, and compare"
         )
-    if (
-        sum(n * np.dtype(FLOATS[tensors[name].data_type]).itemsize for name, n in sizes.items())
-        > _MOST
-    ):
+    if sum(sizes[n] * np.dtype(FLOATS[t.data_type]).itemsize for n, t in tensors.items()) > _MOST:
         raise GeedError("--untrained: takes networks of up to 2 GiB; leave it out")
     for position, (name, tensor) in enumerate(tensors.items()):
         role = roles.get(name)
@@ -192,13 +207,72 @@ def redraw(model: Model, seed: int = 0) -> Redrawn:
     return Redrawn(model.with_proto(proto), tuple(drawn), reset, tuple(kept), roles)
 
 
-def _refuse_quantised(model: Model) -> None:
-    for node in model.proto.graph.node:
-        if any(word in node.op_type for word in _QUANTISED):
+class _Stored(NamedTuple):
+    """A constant of so many numbers; where it is not dense, `_tensors` leaves it out."""
+
+    name: str
+    dtype: int
+    numbers: int
+    dense: bool = True
+
+
+def _stored(graph: onnx.GraphProto) -> Iterator[_Stored]:
+    """Yield the constants of a graph, but not of its bodies, in every form that there is."""
+    for tensor in graph.initializer:
+        yield _Stored(tensor.name, tensor.data_type, math.prod(tensor.dims))
+    for sparse in graph.sparse_initializer:
+        held = sparse.values
+        yield _Stored(held.name, held.data_type, math.prod(held.dims), dense=False)
+    for node in graph.node:
+        for stated in node.attribute if node.op_type == "Constant" else ():
+            name, value = node.output[0], onnx.helper.get_attribute_value(stated)
+            if stated.name == "value":
+                yield _Stored(name, value.data_type, math.prod(value.dims))
+            elif stated.name == "sparse_value":
+                held = value.values
+                yield _Stored(name, held.data_type, math.prod(held.dims), dense=False)
+            elif stated.name == "value_floats":
+                yield _Stored(name, onnx.TensorProto.FLOAT, len(value), dense=False)
+
+
+def _refuse_quantised(graph: onnx.GraphProto, outer: Mapping[str, str] | None = None) -> None:
+    """Refuse operators on integers, and layers whose weights are made of small integers."""
+    # What is made of constants alone: by tensor, the small integers among them, or none.
+    fixed = dict(outer or {})
+    no_integers = {*FLOATS, *_NO_WEIGHTS, onnx.TensorProto.BFLOAT16}
+    fixed |= {c.name: "" if c.dtype in no_integers else c.name for c in _stored(graph)}
+    for node in graph.node:
+        integers = next((fixed[x] for x in node.input if fixed.get(x)), "")
+        found = ""
+        if any(word in node.op_type.lower() for word in _QUANTISED):
+            found = node.op_type
+        elif integers and _FUSED.get(node.op_type, node.op_type) in _LINEAR | _RECURRENT:
+            found = f"{node.op_type} of {integers}"
+        if found:
             raise GeedError(
-                f"--untrained: the model is quantised ({node.op_type}), and integer weights "
+                f"--untrained: the model is quantised ({found}), and integer weights "
                 "cannot be drawn at random; use the float model that it was made from"
             )
+        if node.input and all(x in fixed for x in node.input if x):
+            fixed |= dict.fromkeys(node.output, integers)
+        for body in subgraphs(node):
+            _refuse_quantised(body, fixed)
+
+
+def _out_of_reach(graph: onnx.GraphProto, *, inside: bool = False) -> dict[str, int]:
+    """Return constants that may be weights but are not drawn, with how many numbers they have.
+
+    They are sparse, lists, of other types than floats, or in the body of an If, Loop or Scan.
+    """
+    found = Counter[str]()
+    for held in _stored(graph):
+        reached = held.dense and held.dtype in FLOATS and not inside
+        if held.numbers > 1 and not reached and held.dtype not in _NO_WEIGHTS:
+            found[held.name] += held.numbers
+    for node in graph.node:
+        for body in subgraphs(node):
+            found.update(_out_of_reach(body, inside=True))
+    return dict(found)
 
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

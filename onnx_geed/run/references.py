@@ -330,8 +330,8 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     if redrawn.kept:
         more = f" and {len(redrawn.kept) - 3} more" if len(redrawn.kept) > 3 else ""
         notes.append(
-            f"--untrained kept {', '.join(redrawn.kept[:3])}{more}: constants that belong to no "
-            "known layer with weights"
+            f"--untrained kept {', '.join(redrawn.kept[:3])}{more}: not plain floats of a "
+            "known layer in the main graph"
         )
     exposed = tuple(prepared.task.plan.layers) if len(prepared.passes) == 1 else ()
     other = replace(network, graph=redrawn.model, exposed=exposed)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from converting import assert_equal_to_hooks, converted, imported, refused
 
+from onnx_geed import measure
 from onnx_geed.model import list_layers
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
@@ -67,6 +68,20 @@ class Called(nn.Module):
 
     def forward(self, x):
         return self.head(self.output(self.latent(self.input(x)).relu()).mean((2, 3)))
+
+
+class Capped(Net):
+    def forward(self, x):
+        return 30 * torch.tanh(super().forward(x) / 30)
+
+
+class Noise(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer1, self.layer2 = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 1)
+
+    def forward(self, x):
+        return x - self.layer2(self.layer1(x).relu())
 
 
 class Lazy(nn.Module):
@@ -150,6 +165,19 @@ def test_what_is_measured_is_what_hooks_see(box, net, images, exporter):
     listed = list_layers(file)
     assert listed["output"]["kind"] == "logits"
     assert_equal_to_hooks(file, "C8", images, hooks(net, 0.5, 0.5), ("layer1", "layer2"))
+
+
+def test_class_scores_behind_their_layer_are_no_latent_and_an_image_is_none(box, net, images):
+    file = converted("torch", box, "nets.py:Capped", "--checkpoint", "net.pt", *SHAPE)
+    assert "onnx_geed.latent" not in list_layers(file)["metadata"]
+    (record,) = measure(file, images, "C4", measures=["latent-l2"])["measurements"]
+    turned = naive.orbit("C4", images.astype(float)).astype(np.float32)
+    pooled = hooks(net)(turned.reshape(-1, 3, 9, 9))["latent"].reshape(6, 4, 8)
+    expected = naive.latent_l2(pooled, "C4").mean() / naive.normaliser(pooled[:, 0], "latent-l2")
+    assert record["value"] == pytest.approx(expected, rel=1e-4)
+    listed = list_layers(converted("torch", box, "nets.py:Noise", *SHAPE))
+    assert not [t for t in listed["tensors"] if "latent" in t["roles"]]
+    assert "every place" in listed["no_latent"]
 
 
 @pytest.mark.parametrize("form", ["safetensors", "module", "dino", "simclr", "lightning", "plain"])
@@ -268,8 +296,6 @@ def test_a_clip_that_noise_does_not_reach_is_told_from_what_it_reads(box, images
     loud = 40 * images
     values = run(loud)
     assert not np.allclose(values["layer1"], values["layer2"])
-    from onnx_geed import measure
-
     for name in ("layer1", "layer2"):
         result = measure(file, loud, "C4", measures=[f"channel-cos@{name}"])
         orbits = naive.orbit("C4", loud[result["data"]["indices"]].astype(float))

@@ -1,10 +1,13 @@
 """What is measured where: before heads of all kinds, on embeddings, and where a head is unclear."""
 
+import importlib
+
 import models
 import naive
 import numpy as np
 import pytest
 import running
+from converting import FOLDER
 from onnx import TensorProto, helper
 from running import images, orbits
 
@@ -220,6 +223,55 @@ def test_the_latent_lies_before_the_head_and_its_scores_are_measured(tmp_path, n
 def test_a_fixed_batch_and_a_stated_kind_change_nothing(listed, name, kind):
     nodes, constants, latent = HEADS[name]
     assert latents(listed(net(nodes, constants, batch=1), kind=kind)) == [latent]
+
+
+def capped():
+    """Class scores that are softly capped, as by ``30 * tanh(z / 30)``."""
+    held = [weights("cap", 30.0)]
+    ends = [node("Div", "scores cap", "d"), node("Tanh", "d", "t"), node("Mul", "t cap", "y")]
+    return [*DENSE, *ends], held
+
+
+@pytest.fixture
+def found_by_a_converter(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    graphs = importlib.import_module("_graph")
+    return lambda source: graphs.find_latent(source, ["x"], source.graph.output[0].name)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_converter_states_no_other_latent_than_is_found(found_by_a_converter, name):
+    nodes, constants, latent = HEADS[name]
+    assert found_by_a_converter(net(nodes, constants)) in (None, latent)
+
+
+def test_a_converter_states_a_plain_latent_and_leaves_others_to_the_search(
+    listed, found_by_a_converter
+):
+    plain = net([*DENSE, node("Softmax", "scores", "y")])
+    assert found_by_a_converter(plain) == "feat"
+    normed = [node("BatchNormalization", "feat six a a six", "n"), node("Gemm", "n h b", "y")]
+    assert found_by_a_converter(net(normed, [weights("a", np.zeros(6))])) == "feat"
+    soft = net(*capped())
+    assert found_by_a_converter(soft) is None
+    assert latents(listed(soft)) == ["feat"]
+    # Neither tokens nor the transposed features are a vector, and an image made of one is none.
+    rows = [
+        node("Reshape", "map flat", "columns"),
+        node("Transpose", "columns", "k", perm=[0, 2, 1]),
+    ]
+    tokens = [*rows, node("MatMul", "k h", "s"), node("ReduceMean", "s", "y", axes=[1], keepdims=0)]
+    flat = [integers("flat", [0, 6, 36])]
+    turned = [node("Transpose", "feat", "k", perm=[1, 0]), node("MatMul", "t k", "y")]
+    image = [node("Conv", "map back", "noise"), node("Sub", "x noise", "y")]
+    for source in (
+        net(tokens, flat, pool=False),
+        net(turned),
+        net(image, [random("back", 3, 6, 1, 1)], pool=False),
+        *(net(nodes, constants, pool) for nodes, constants, pool in EMBEDDINGS.values()),
+        *(source for source, _ in UNCLEAR.values()),
+    ):
+        assert found_by_a_converter(source) is None
 
 
 def test_a_convolution_of_the_whole_map_is_a_dense_layer(listed):

@@ -1,6 +1,7 @@
 """The same network untrained: what counts as a weight, what is drawn, what it measures."""
 
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import running
 from click.testing import CliRunner
 from models import FLOAT, build, conv, integers, node, weights
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnx_geed import GeedError, load_model, measure
 from onnx_geed.cli import cli
@@ -228,6 +229,136 @@ def test_half_precision_and_constant_nodes_are_drawn_too(read):
 def test_what_cannot_be_drawn_anew_is_refused(read, name, told):
     with pytest.raises(GeedError, match=told):
         redraw(read(getattr(models, name)()))
+
+
+def body_of(nodes, result, constants=(), inputs=()):
+    infos = [helper.make_tensor_value_info(n, kind, shape) for n, kind, shape in inputs]
+    outputs = [helper.make_tensor_value_info(n, kind, None) for n, kind in result]
+    return helper.make_graph(nodes, "body", infos, outputs, constants)
+
+
+def branching(*inner):
+    """An If around a product with a weight, ``inner``, and an If inside that does the same."""
+    deep = helper.make_node("If", ["true"], ["deep"])
+    for key, name in (("then_branch", "w_then"), ("else_branch", "w_else")):
+        product = node("MatMul", f"p {name}", name + "_product")
+        body = body_of([product], [(product.output[0], FLOAT)], [weights(name, np.ones((4, 4)))])
+        deep.attribute.append(helper.make_attribute(key, body))
+    nodes = [*inner, node("MatMul", "a w_outer", "p"), deep]
+    yes = body_of(nodes, [("deep", FLOAT)], [weights("w_outer", np.ones((4, 4)))])
+    no = body_of([node("Identity", "a", "same")], [("same", FLOAT)])
+    return helper.make_node("If", ["true"], ["b"], then_branch=yes, else_branch=no)
+
+
+def looping():
+    nodes = [node("MatMul", "now w_loop", "b_next"), node("Identity", "go", "go_on")]
+    inputs = [("i", TensorProto.INT64, []), ("go", TensorProto.BOOL, []), ("now", FLOAT, None)]
+    result = [("go_on", TensorProto.BOOL), ("b_next", FLOAT)]
+    body = body_of(nodes, result, [weights("w_loop", np.ones((4, 4)))], inputs)
+    return helper.make_node("Loop", ["three", "true", "a"], ["b"], body=body)
+
+
+def scanning():
+    nodes = [node("MatMul", "row w_scan", "out")]
+    body = body_of(
+        nodes, [("out", FLOAT)], [weights("w_scan", np.ones((4, 4)))], [("row", FLOAT, None)]
+    )
+    return helper.make_node("Scan", ["a"], ["b"], body=body, num_scan_inputs=1)
+
+
+def sparse_constant():
+    tensor = helper.make_sparse_tensor(
+        weights("w_sparse", np.ones(3)), integers("places", [0, 5, 10]), [4, 4]
+    )
+    return helper.make_node("Constant", [], ["w_sparse"], sparse_value=tensor)
+
+
+def bfloat16():
+    return helper.make_tensor("w_brief", TensorProto.BFLOAT16, [4, 4], np.ones(16))
+
+
+# Nodes from a to b, both (N, 4), their constants, and which of those are kept.
+OUT_OF_REACH = {
+    "if": ([branching()], [], ("w_outer", "w_then", "w_else")),
+    "loop": ([looping()], [], ("w_loop",)),
+    "scan": ([scanning()], [], ("w_scan",)),
+    "sparse": ([sparse_constant(), node("MatMul", "a w_sparse", "b")], [], ("w_sparse",)),
+    "list": (
+        [
+            helper.make_node("Constant", [], ["numbers"], value_floats=[1.0, 2.0, 3.0, 4.0]),
+            node("Mul", "a numbers", "b"),
+        ],
+        [],
+        ("numbers",),
+    ),
+    "bfloat16": (
+        [node("Cast", "w_brief", "w_cast", to=FLOAT), node("MatMul", "a w_cast", "b")],
+        [bfloat16()],
+        ("w_brief",),
+    ),
+}
+
+
+def around(nodes, constants, width):
+    """A dense layer to 4 numbers and one from there, around nodes from a to b."""
+    held = [weights("w", RNG.standard_normal((width, 4))), weights("true", True, bool)]
+    held += [weights("v", RNG.standard_normal((4, 3))), weights("three", 3, np.int64), *constants]
+    read = {name for n in nodes for name in n.input} | {"w", "v", "true"}
+    return build(
+        [
+            node("Flatten", "x", "f"),
+            node("MatMul", "f w", "a"),
+            *nodes,
+            node("MatMul", "b v", "y"),
+        ],
+        [tensor for tensor in held if tensor.name in read],
+        [("x", FLOAT, ["N", 1, math.isqrt(width), math.isqrt(width)])],
+        [("y", FLOAT, ["N", 3])],
+    )
+
+
+@pytest.mark.parametrize("name", OUT_OF_REACH)
+def test_weights_out_of_reach_are_kept_and_named_and_refused_where_they_are_most(
+    tmp_path, read, name
+):
+    nodes, constants, kept = OUT_OF_REACH[name]
+    redrawn = redraw(read(around(nodes, constants, 64)))
+    assert redrawn.drawn == ("w", "v")
+    assert set(redrawn.kept) == set(kept)
+    path = models.save(around(nodes, constants, 64), tmp_path / "m.onnx")
+    few = {"samples": 3, "norm_samples": 3, "latent": "a", "measures": ["latent-l2"]}
+    x = running.images((1, 8, 8), 3)
+    (note,) = [n for n in measure(path, x, "C4", untrained=True, **few)["notes"] if "kept" in n]
+    assert all(constant in note for constant in kept)
+    if len(kept) > 1:
+        with pytest.raises(GeedError, match=f"3 constants cannot.*{kept[0]}.*untrained export"):
+            redraw(read(around(nodes, constants, 4), "most"))
+
+
+SMALL = [weights("w8", np.ones((4, 4)), np.int8), weights("step", np.float32(0.1))]
+SPELT = [node("Cast", "w8", "whole", to=FLOAT), node("Mul", "whole step", "w_float")]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("DequantizeLinear", "w8 step", "w_float"), node("MatMul", "a w_float", "b")],
+        [*SPELT, node("MatMul", "a w_float", "b")],
+        [*SPELT, branching(node("MatMul", "a w_float", "unused"))],
+        [branching(*SPELT, node("MatMul", "a w_float", "unused"))],
+    ],
+)
+def test_integer_weights_are_refused_however_they_become_floats(read, nodes):
+    proto = around(nodes, [], 64)
+    proto.graph.initializer.extend(SMALL)
+    with pytest.raises(GeedError, match=r"quantised \((DequantizeLinear|MatMul of w8)\)"):
+        redraw(read(proto))
+
+
+def test_a_table_of_small_integers_is_kept_and_named(read):
+    gather = [node("Gather", "w8 three", "row"), node("Cast", "row", "r", to=FLOAT)]
+    proto = around([*gather, node("Add", "a r", "b")], SMALL[:1], 64)
+    assert redraw(read(proto)).kept == ("w8",)
 
 
 def test_the_reference_is_what_measuring_the_redrawn_network_gives(tmp_path, read):
