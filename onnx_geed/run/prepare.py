@@ -59,8 +59,14 @@ from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.place_labels import bind_background
 from onnx_geed.run.runtime import runtime_conflict
-from onnx_geed.run.selection import given_tables, layers_of, select_tensors
-from onnx_geed.run.session import Session, ready_to_open
+from onnx_geed.run.selection import (
+    Selection,
+    given_tables,
+    layers_of,
+    select_tensors,
+    without_rows,
+)
+from onnx_geed.run.session import NotRowsError, Session, ready_to_open
 from onnx_geed.run.source import Source, layouts_of_inputs, make_source
 from onnx_geed.run.trial import Opener, Trial, check_of, further_rows, try_out
 from onnx_geed.run.truths import targeted, with_truths
@@ -229,12 +235,15 @@ def prepare_run(
     tables, on_tables = given_tables(loaded, listed, acting, options)
     judged = [*fits, *judged_tables(listed, options, tables)]
     selection = select_tensors(requests, listed, options, acting, judged, targets)
-    notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     footprint = footprint_of(loaded, acted, listed, names, options, source, others)
     check_labour(loaded, acted, listed, options, footprint, source)
-    trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
-    notes += trial.notes
+
+    def tried(names: Sequence[str]) -> Trial:
+        return try_out(loaded, acted, names, source, options, footprint, _opener(beside))
+
+    trial, selection = _tried_out(tried, names, selection, listed, options)
+    notes += [*selection.notes, *trial.notes]
     if loaded.function is None:
         notes += machine_notes(trial.session.provider, options.provider)
     if conflict := runtime_conflict():
@@ -340,6 +349,22 @@ def prepare_run(
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
         executor=executor or LocalExecutor(),
     )
+
+
+def _tried_out(
+    trial: Callable[[Sequence[str]], Trial],
+    names: Sequence[str],
+    selection: Selection,
+    listed: Sequence[Tensor],
+    options: Options,
+) -> tuple[Trial, Selection]:
+    """Try a model out; tensors that nobody named are left out if their axis 0 is not the batch."""
+    while True:
+        try:
+            return trial(names), selection
+        except NotRowsError as error:
+            selection = without_rows(selection, error, listed, options)
+            names = [name for name in names if name not in error.shapes]
 
 
 def _opener(beside: Sequence[Prepared]) -> Opener:
