@@ -22,6 +22,7 @@ from onnx_geed.model import (
     Model,
     Tensor,
     check_weights,
+    computed_in_half,
     find_input,
     find_output,
     list_as_stated,
@@ -243,6 +244,7 @@ def prepare_run(
         return try_out(loaded, acted, names, source, options, footprint, _opener(beside))
 
     trial, selection = _tried_out(tried, names, selection, listed, options)
+    trial = replace(trial, half=computed_in_half(loaded.proto.graph, listed))
     notes += [*selection.notes, *trial.notes]
     if loaded.function is None:
         notes += machine_notes(trial.session.provider, options.provider)

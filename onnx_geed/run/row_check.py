@@ -61,6 +61,8 @@ class RowCheck:
         What to do where they differ.
     once : bool
         Whether one row of the first job is enough: a proof says the rest.
+    half : frozenset of str
+        Tensors on whose way numbers are rounded to half precision.
 
     Notes
     -----
@@ -76,12 +78,13 @@ class RowCheck:
     every: bool = False
     cure: str = "run them one by one with --batch-size 1"
     once: bool = False
+    half: frozenset[str] = frozenset()
     _extremes: _Extremes = field(default_factory=_Extremes, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
         # The most extreme rows so far are those of one process.
         given = self.spreads, self.count, self.seed, self.every, self.cure, self.once
-        return RowCheck, given
+        return RowCheck, (*given, self.half)
 
     def over(self, count: int) -> RowCheck:
         """Return what checks so many orbits of D."""
@@ -137,8 +140,8 @@ class RowCheck:
         Raises
         ------
         GeedError
-            If a row differs by more than a thousandth of the spread between rows (a fiftieth in
-            half precision), naming its sample.
+            If a row differs by more than a thousandth of the spread between rows (a fiftieth where
+            numbers are rounded to half precision), naming its sample.
         """
         sizes = _row_sizes(rows)
         drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
@@ -147,8 +150,8 @@ class RowCheck:
         if self.every:
             picks = list(range(len(rows)))
         alone = [run(i) for i in picks]
-        limit = most_change(runner.dtype)
         for name, together in arrays.items():
+            limit = most_change(half=name in self.half)
             expected = np.concatenate([row[name] for row in alone])
             for j, i in enumerate(picks):
                 # The row that differs is named, by the scale of all of them.

@@ -107,6 +107,8 @@ class Trial:
     unmoved : frozenset of int
         Elements that leave the first sample as it is: where they are alone in a batch, it does not
         tell what is mixed.
+    half : frozenset of str
+        Tensors on whose way numbers are rounded to half precision.
     """
 
     session: Session
@@ -120,6 +122,7 @@ class Trial:
     by_count: bool = False
     first: NDArray[np.float32] | None = None
     unmoved: frozenset[int] = frozenset()
+    half: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -427,18 +430,19 @@ def check_of(
     if trial.first is not None and all(
         len(trial.unmoved.intersection(part)) in (0, len(part)) for part in parts
     ):
-        return RowCheck({}, count, options.seed, cure=cure)  # not the first sample's, then
+        # Not the first sample's, then.
+        return RowCheck({}, count, options.seed, cure=cure, half=trial.half)
     if trial.first is not None:
         for other in beside:
             if isinstance(other, FirstRow) and other.runtime is trial.session.runtime:
                 return other
         if sum(array.nbytes for array in _parts(trial.rows).values()) <= _KEPT_BYTES:
-            return FirstRow(trial.first, trial.rows, trial.session.runtime, cure)
-        return RowCheck({}, count, options.seed, cure=cure, once=True)
+            return FirstRow(trial.first, trial.rows, trial.session.runtime, cure, trial.half)
+        return RowCheck({}, count, options.seed, cure=cure, once=True, half=trial.half)
     if not (trial.unproven or trial.by_count):
         return None
     of = spreads(trial.rows), count, options.seed, trial.mixes, cure
-    return RowCheck(*of, once=not trial.unproven)
+    return RowCheck(*of, once=not trial.unproven, half=trial.half)
 
 
 def _parts(rows: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
