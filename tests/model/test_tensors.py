@@ -131,6 +131,32 @@ def test_a_constant_that_varies_over_the_grid_is_no_batch_norm(listed):
     assert points(listed(model_of(nodes, constants))) == ["map", "placed"]
 
 
+@pytest.mark.parametrize("batches", [("N", "N"), ("N", "M"), ("N", 1), (1, "N"), (3, 3), (1, 1)])
+def test_rows_of_another_input_do_not_vary_over_the_grid(tmp_path, batches):
+    """However a file says how many there are."""
+    own, other = batches
+    nodes = [
+        node("Mul", "x e", "scaled"),
+        node("Conv", "scaled w", "map"),
+        node("Add", "map e", "shifted"),
+        node("Relu", "shifted", "act"),
+        node("Add", "act plane", "y"),
+    ]
+    inputs = [
+        ("x", FLOAT, [own, 3, 8, 8]),
+        ("e", FLOAT, [other, 3, 1, 1]),
+        ("plane", FLOAT, [other, 1, 8, 8]),
+    ]
+    constants = [weights("w", np.ones((3, 3, 1, 1)))]
+    path = models.save(
+        models.build(nodes, constants, inputs, [("y", FLOAT, None)]), tmp_path / "model.onnx"
+    )
+    listing = tensors(load_model(path), "x", "y", input_shape=(1, 3, 8, 8))
+    # The map is followed by an affine map and an activation; the last sum varies over the plane.
+    assert points(listing) == ["scaled", "act", "y"]
+    assert with_role(listing, "channel") == ["act", "y"]
+
+
 def test_points_whose_axis_0_is_not_the_batch_are_not_offered(listed):
     rows = [
         node("Relu", "x", "map"),
