@@ -25,7 +25,7 @@ from onnx_geed.model.metadata import (
     layouts_in_metadata,
     stated_modules,
 )
-from onnx_geed.model.nodes import FLOATS, constants, data_reads, integer_of, subgraphs
+from onnx_geed.model.nodes import FLOATS, constants, data_reads, integer_of, ops, subgraphs
 from onnx_geed.model.restated import module_outputs, origins, standing
 from onnx_geed.model.shapes import Shape, Types, infer
 from onnx_geed.model.signature import output_kind
@@ -40,6 +40,9 @@ __all__ = [
     "tensors_from",
 ]
 
+
+# Their maps have one place, whether or not the graph tells their shape.
+_ONE_PLACE = ops("GlobalAveragePool GlobalMaxPool GlobalLpPool")
 
 _HALF = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
 
@@ -223,6 +226,7 @@ def tensors_from(
         name
         for name in offered
         if not refused.get(name)
+        and flow.makers[name].op_type not in _ONE_PLACE
         and has_places(types.get(name, ("?", None))[1], layout.get(name, "?"))
     ]
     found = origins(graph, flow, types)
