@@ -120,6 +120,8 @@ class Prepared:
         Model inputs that were run for it.
     executor : Executor
         Runs the jobs.
+    doubt : str
+        That rows are not proven to be independent, and why.
     """
 
     model: Model
@@ -138,6 +140,7 @@ class Prepared:
     fitted_by: Fitting | None = None
     fitted: int = 0
     executor: Executor = field(default_factory=LocalExecutor, repr=False)
+    doubt: str = ""
 
     def in_order(
         self, run: Callable[[Worker, Work], Outcome], jobs: Iterable[Work]
@@ -323,16 +326,18 @@ def prepare_run(
     on_axes = components_notes(options, layouts)
     on_axes += [] if source.mask is None else source.mask.unmasked(plan.layers)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *on_axes, *plan.notes))
+    doubt = ""
+    if trial.unproven and not trial.mixes:
+        doubt = f"the graph does not prove that rows of a batch are independent ({trial.unproven})"
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if share.batch > 1:
         parts = pieces(acting.order, min(share.batch, acting.order))
         checks = [other.task.source.check for other in beside]
-        source = replace(source, check=check_of(trial, count, options, engine, parts, checks))
-        if trial.unproven and not trial.mixes:
-            on_engine.append(
-                "the graph does not prove that rows of a batch are independent "
-                f"({trial.unproven}): some rows are run again alone to check it"
-            )
+        source = replace(
+            source, check=check_of(trial, count, options, engine, parts, share.batch, checks)
+        )
+        if doubt:
+            on_engine.append(f"{doubt}: some rows are run again alone to check it")
     plan = replace(plan, notes=(*plan.notes, *on_engine), norm_samples=options.norm_samples)
     network = _network(trial, share)
     return Prepared(
@@ -350,6 +355,7 @@ def prepare_run(
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
         executor=executor or LocalExecutor(),
+        doubt=doubt,
     )
 
 

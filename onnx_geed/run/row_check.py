@@ -43,6 +43,21 @@ class _Extremes:
 
 
 @dataclass(eq=False)
+class _Sizes:
+    """The numbers of rows that were run together and looked at so far."""
+
+    seen: set[int] = field(default_factory=lambda: {1})
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def grown(self, sizes: set[int]) -> bool:
+        """Take in numbers of rows; say whether one is new."""
+        with self.lock:
+            new = not sizes <= self.seen
+            self.seen |= sizes
+        return new
+
+
+@dataclass(eq=False)
 class RowCheck:
     """Chooses jobs whose rows are run again alone; it remembers the most extreme rows so far.
 
@@ -63,6 +78,9 @@ class RowCheck:
         Whether one row of the first job is enough: a proof says the rest.
     half : frozenset of str
         Tensors on whose way numbers are rounded to half precision.
+    most : int
+        Where that proof leans on what the graph makes of how many rows there are: how many are run
+        at once at most. Then one row of the first run of every number of rows is looked at.
 
     Notes
     -----
@@ -79,12 +97,14 @@ class RowCheck:
     cure: str = "run them one by one with --batch-size 1"
     once: bool = False
     half: frozenset[str] = frozenset()
+    most: int = 0
     _extremes: _Extremes = field(default_factory=_Extremes, init=False, repr=False)
+    _sizes: _Sizes = field(default_factory=_Sizes, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
-        # The most extreme rows so far are those of one process.
+        # The most extreme rows so far, and the numbers of them, are those of one process.
         given = self.spreads, self.count, self.seed, self.every, self.cure, self.once
-        return RowCheck, (*given, self.half)
+        return RowCheck, (*given, self.half, self.most)
 
     def over(self, count: int) -> RowCheck:
         """Return what checks so many orbits of D."""
@@ -102,6 +122,8 @@ class RowCheck:
         rows : ndarray of float32, shape (R, ...)
             Its model inputs.
         """
+        if self.most:
+            return self._sizes.grown({len(run) for run in self._runs(len(rows))})
         if self.once:
             return 0 in positions
         chosen = {2**k - 1 for k in range(total.bit_length() + 1)}
@@ -144,9 +166,12 @@ class RowCheck:
             numbers are rounded to half precision), naming its sample.
         """
         sizes = _row_sizes(rows)
-        drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
+        rng = np.random.default_rng([self.seed, len(rows)])
+        drawn = int(rng.integers(len(rows)))
         extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
-        picks = [int(drawn)] if self.once else sorted({int(i) for i in (*extreme, drawn)})
+        picks = [drawn] if self.once else sorted({int(i) for i in (*extreme, drawn)})
+        if self.most:
+            picks = [int(rng.integers(run.start, run.stop)) for run in self._runs(len(rows))]
         if self.every:
             picks = list(range(len(rows)))
         alone = [run(i) for i in picks]
@@ -161,6 +186,12 @@ class RowCheck:
                 change = relative_change(swapped, expected, known)
                 if change > limit:
                     raise dependent(label(i), name, change, self.cure)
+
+    def _runs(self, count: int) -> list[range]:
+        """Return which of so many rows are run together: of equal runs the first one."""
+        whole, rest = divmod(count, self.most)
+        full = [range(self.most)] if whole else []
+        return [*full, *([range(count - rest, count)] if rest else [])]
 
 
 def _row_sizes(rows: F32) -> NDArray[np.float64]:

@@ -407,6 +407,7 @@ def check_of(
     options: Options,
     engine: EngineName,
     parts: Sequence[range],
+    batch: int,
     beside: Sequence[RowCheck | FirstRow | None] = (),
 ) -> RowCheck | FirstRow | None:
     """Return what is looked at in real jobs of several rows, so that the trial need not.
@@ -423,6 +424,8 @@ def check_of(
         Where deviations are computed.
     parts : sequence of range
         The elements of an orbit that are run together.
+    batch : int
+        Most rows in one run.
     beside : sequence of RowCheck, FirstRow or None
         What is looked at in other runs: of the same network, a row is looked at once.
     """
@@ -442,7 +445,9 @@ def check_of(
     if not (trial.unproven or trial.by_count):
         return None
     of = spreads(trial.rows), count, options.seed, trial.mixes, cure
-    return RowCheck(*of, once=not trial.unproven, half=trial.half)
+    if trial.unproven:
+        return RowCheck(*of, half=trial.half)
+    return RowCheck(*of, once=True, half=trial.half, most=batch)
 
 
 def _parts(rows: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
