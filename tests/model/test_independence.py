@@ -484,6 +484,24 @@ def test_constants_that_differ_from_row_to_row_are_read_in_the_first(tmp_path):
     assert "'c' has a value of its own for every row" in note
 
 
+def test_rows_along_another_axis_are_told_from_rows_that_are_not_found():
+    turned = FLAT + "m = MatMul (f, fc)\ny = Transpose (m)"
+    for rows in (None, 4):  # (4, 4), of which lengths do not tell
+        assert verdict(turned, rows=rows, batch=rows or "N").elsewhere == "y"
+    unknown = FLAT + "y = tests.Own (f)"
+    assert not verdict(unknown).elsewhere
+
+
+def test_a_pinned_batch_whose_rows_lie_along_another_axis_is_refused(tmp_path, monkeypatch):
+    """Also where the model cannot be opened with its batch free, and lengths are all there is."""
+    from onnx_geed.run import trial
+
+    monkeypatch.setattr(trial, "free_batch_axis", lambda model, *a, **k: model)
+    model = graph(FLAT + "m = MatMul (f, fc)\ny = Transpose (m)", batch=4)
+    with pytest.raises(GeedError, match=r"'y' has shape \(4, 4\) .* axis 0 is not the batch"):
+        measured(tmp_path, model, data(9), samples=6)
+
+
 def test_a_fixed_batch_that_keeps_rows_apart_is_filled_up(tmp_path):
     images = data(9)
     result = measured(tmp_path, graph(CUT, batch=4), images, samples=6)
