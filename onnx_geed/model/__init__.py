@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.model.tensors import (
         Tensor as Tensor,
+        computed_in_half as computed_in_half,
         list_tensors as list_tensors,
     )
 

@@ -15,9 +15,9 @@ import onnx
 from onnx_geed.errors import GeedError
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import ARITHMETIC, POINTWISE, data_reads, reads
-from onnx_geed.model.shapes import Types
+from onnx_geed.model.shapes import Shape, Types
 
-__all__ = ["Between", "Flow", "between", "drop_pointwise"]
+__all__ = ["Between", "Flow", "between", "drop_pointwise", "vary_along_one_axis"]
 
 
 class Flow:
@@ -46,6 +46,12 @@ class Flow:
         for node in graph.node:
             if self.tainted.intersection(data_reads(node)):
                 self.tainted.update(name for name in node.output if name)
+        stored = {tensor.name for tensor in graph.initializer}
+        #: What is worked out from the other inputs alone: a row a sample, or one for all.
+        self.fed = {i.name for i in graph.input} - stored - self.tainted
+        for node in graph.node if self.fed else ():
+            if self.fed.intersection(data_reads(node)):
+                self.fed.update(name for name in node.output if name not in self.tainted)
         if output not in self.tainted:
             raise GeedError(
                 f"no data flow from input {input!r} to output {output!r}; name another with "
@@ -177,8 +183,37 @@ def _is_pointwise(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
     if node.op_type not in ARITHMETIC:
         return False
     constants = [name for name in node.input if name and name not in flow.tainted]
-    shapes = [types.get(name, ("?", None))[1] for name in constants]
-    return all(shape is None or sum(length != 1 for length in shape) <= 1 for shape in shapes)
+    return vary_along_one_axis(node, constants, flow, types)
+
+
+def vary_along_one_axis(
+    node: onnx.NodeProto, names: Iterable[str], flow: Flow, types: Types
+) -> bool:
+    """Whether each of some operands varies along one axis at most, as far as is known.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+        An operator that broadcasts.
+    names : iterable of str
+        Those of its inputs that are no data.
+    flow : Flow
+        Which of them are fed: their rows lie along the batch, however many a file says there are.
+    types : dict
+        Shapes.
+    """
+
+    def shape_of(name: str) -> Shape | None:
+        return types.get(name, ("?", None))[1]
+
+    rank = max((len(shape_of(name) or ()) for name in node.input), default=0)
+    for name in names:
+        shape = shape_of(name) or ()
+        if name in flow.fed and len(shape) == rank:
+            shape = shape[1:]
+        if sum(length != 1 for length in shape) > 1:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,10 @@ def _verdict(tracker: Tracker, names: Sequence[str]) -> Apart | Lost | Mixed:
             if isinstance(state, kind):
                 return state
     for name in names:
-        if tracker.place(name) != Located(0, 1, 1):
-            return Lost(f"axis 0 of {name!r} is not known to be the batch")
+        place = tracker.place(name)
+        if place != Located(0, 1, 1):
+            elsewhere = name if place is not None and place.axis else ""
+            return Lost(f"axis 0 of {name!r} is not known to be the batch", elsewhere)
     return Apart(1, tracker.by_count)
 
 

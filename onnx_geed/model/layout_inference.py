@@ -29,10 +29,11 @@ _FEATURES = "NCK"
 def has_places(shape: Shape | None, layout: str) -> bool:
     """Whether a tensor has two places or more to be compared; a map at least 2×2.
 
-    Free lengths may; tokens of no grid, ``NTD``, do not.
+    Free lengths may, and so may a map of which no length is known before it is run; tokens of no
+    grid, ``NTD``, do not.
     """
     if shape is None:
-        return False
+        return layout in MAP_LAYOUTS
     if layout.startswith("NTD:"):
         return len(shape) == 3 and min(parse_layout(layout).grid or (0,)) >= 2
     if len(shape) != len(layout) or layout == "NTD":

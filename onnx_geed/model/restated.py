@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
-from onnx_geed.model.dataflow import Flow
+from onnx_geed.model.dataflow import Flow, vary_along_one_axis
 from onnx_geed.model.nodes import data_reads, ops
 from onnx_geed.model.shapes import Types
 
@@ -45,21 +45,21 @@ def origins(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str]:
         sources = {found.get(name, name) for name in data}
         source = sources.pop() if len(sources) == 1 else None
         kept = node.op_type in _PLUMBING
-        kept |= source == flow.input and _is_scale(node, data, types)
+        kept |= source == flow.input and _is_scale(node, data, flow, types)
         for name in filter(None, node.output):
             found[name] = source if kept and source is not None else name
     return found
 
 
-def _is_scale(node: onnx.NodeProto, data: Sequence[str], types: Types) -> bool:
+def _is_scale(node: onnx.NodeProto, data: Sequence[str], flow: Flow, types: Types) -> bool:
     """Whether a node is an affine map of data, with constants that vary over one axis at most."""
     # A square and a difference of two inputs are no affine map of one; nor is a constant over it.
     if node.op_type not in _SCALING or len(data) != 1:
         return False
     if node.op_type == "Div" and node.input[0] != data[0]:
         return False
-    shapes = [types.get(name, ("?", None))[1] for name in node.input if name != data[0]]
-    return all(shape is None or sum(length != 1 for length in shape) <= 1 for shape in shapes)
+    others = [name for name in node.input if name != data[0]]
+    return vary_along_one_axis(node, others, flow, types)
 
 
 def module_outputs(

@@ -78,9 +78,12 @@ class Lost:
     ----------
     reason : str
         What is not understood.
+    elsewhere : str
+        Of a whole graph: a tensor whose rows are apart, along another axis than its first.
     """
 
     reason: str
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)

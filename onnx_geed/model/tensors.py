@@ -25,13 +25,26 @@ from onnx_geed.model.metadata import (
     layouts_in_metadata,
     stated_modules,
 )
-from onnx_geed.model.nodes import FLOATS, constants, subgraphs
+from onnx_geed.model.nodes import FLOATS, constants, data_reads, integer_of, ops, subgraphs
 from onnx_geed.model.restated import module_outputs, origins, standing
 from onnx_geed.model.shapes import Shape, Types, infer
 from onnx_geed.model.signature import output_kind
 from onnx_geed.model.workspace import workspace
 
-__all__ = ["Inferred", "Tensor", "infer_tensors", "list_tensors", "tensors_from"]
+__all__ = [
+    "Inferred",
+    "Tensor",
+    "computed_in_half",
+    "infer_tensors",
+    "list_tensors",
+    "tensors_from",
+]
+
+
+# Their maps have one place, whether or not the graph tells their shape.
+_ONE_PLACE = ops("GlobalAveragePool GlobalMaxPool GlobalLpPool")
+
+_HALF = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -213,6 +226,7 @@ def tensors_from(
         name
         for name in offered
         if not refused.get(name)
+        and flow.makers[name].op_type not in _ONE_PLACE
         and has_places(types.get(name, ("?", None))[1], layout.get(name, "?"))
     ]
     found = origins(graph, flow, types)
@@ -264,6 +278,42 @@ def tensors_from(
             )
         listed += _tensors_in_bodies(node)
     return (*listed, *_inputs_and_constants(graph, types))
+
+
+def computed_in_half(graph: onnx.GraphProto, listed: Sequence[Tensor]) -> frozenset[str]:
+    """Return the tensors on whose way from the inputs numbers are rounded to half precision.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The main graph, sorted.
+    listed : sequence of Tensor
+        Its tensors.
+
+    Returns
+    -------
+    frozenset of str
+        Weights that are only stored in half precision round nothing on the way.
+    """
+    of_half = {tensor.name for tensor in listed if tensor.dtype in _HALF.values()}
+    moved = {i.name for i in graph.input} - {i.name for i in graph.initializer}
+    rounded: set[str] = set()
+    for node in graph.node:
+        read = moved.intersection(data_reads(node))
+        if read:
+            moved.update(node.output)
+            if read & rounded or of_half.intersection(node.output) or _casts_to_half(node):
+                rounded.update(node.output)
+    return frozenset(rounded)
+
+
+def _casts_to_half(node: onnx.NodeProto) -> bool:
+    """Whether the bodies of a node, whose types are not listed, round to half precision."""
+    return any(
+        (inner.op_type == "Cast" and integer_of(inner, "to", 0) in _HALF) or _casts_to_half(inner)
+        for body in subgraphs(node)
+        for inner in body.node
+    )
 
 
 def _held(dtype: str, shape: Shape | None) -> int:

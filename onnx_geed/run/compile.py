@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -62,6 +63,7 @@ _TRIED_OUT: dict[str, Any] = {
     "precision": None,
     "provider": "cpu",
     "engine": "kernels",
+    "batch_size": None,
 }
 
 
@@ -203,6 +205,8 @@ def compile_measurement(
         check_graph_can_move(task.source)
     except GeedError as error:
         raise GeedError(f"compile {loaded.called}: {error}") from None
+    notes = _of_the_file(task.plan.notes, prepared.doubt)
+    task = replace(task, plan=replace(task.plan, notes=notes))
     own = prepared.footprint
     # Measures are written each for itself, as for a processor.
     whole = replace(own, row=own.row + graph_bytes(task.plan, task.source, "cpu"))
@@ -220,6 +224,18 @@ def compile_measurement(
     check_weights(loaded)
     write_model(fused.proto, loaded.path, out, check=True)
     return described
+
+
+def _of_the_file(notes: Sequence[str], doubt: str) -> tuple[str, ...]:
+    """Return the notes of a run as they are for a file, which runs no row again."""
+    if not doubt:
+        return tuple(notes)
+    unchecked = (
+        f"{doubt}: some rows of one orbit were run again alone when the file was made, and it "
+        "checks none itself: give it one sample at a time, unless you know that rows are "
+        "independent"
+    )
+    return (*(note for note in notes if not note.startswith(doubt)), unchecked)
 
 
 def _noise(model: Model, options: Options) -> NDArray[np.float32]:

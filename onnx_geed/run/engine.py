@@ -66,7 +66,8 @@ def choose_engine(
         to_measure_inside(trial.graph)
     except GeedError as error:
         return without_graph(options, str(error))
-    if trial.session.dtype == np.float16 and not cuda:
+    rounded = trial.session.dtype == np.float16 or any(m.layer in trial.half for m in measures)
+    if rounded and not cuda:
         return "graph", [
             "on the CPU, a graph does not round to half precision between nodes, so values differ "
             "from those of --engine kernels by that rounding"

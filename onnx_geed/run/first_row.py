@@ -36,17 +36,20 @@ class FirstRow:
         What ran it: another network's row is another one.
     cure : str
         What to do where they differ.
+    half : frozenset of str
+        Tensors on whose way numbers are rounded to half precision.
     """
 
     row: F32
     tried: Mapping[str, F32] | None
     runtime: object
     cure: str
+    half: frozenset[str] = frozenset()
     _seen: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
         # Elsewhere, to run a row again is less than to send its activations there.
-        return RowCheck, ({}, 1, 0, False, self.cure, True)
+        return RowCheck, ({}, 1, 0, False, self.cure, True, self.half)
 
     def over(self, count: int) -> FirstRow:
         """Return what checks so many orbits of D: the same."""
@@ -71,8 +74,8 @@ class FirstRow:
         Raises
         ------
         GeedError
-            If it differs by more than a thousandth of the spread between rows (a fiftieth in half
-            precision), naming its sample.
+            If it differs by more than a thousandth of the spread between rows (a fiftieth where
+            numbers are rounded to half precision), naming its sample.
         """
         if self._seen.issuperset(arrays) or len(unmoved(rows)) == len(rows):
             return
@@ -92,7 +95,7 @@ class FirstRow:
             # How far rows are apart, the rows of the job tell; of maps the trial kept this one.
             known = max(spread(alone), spread(together))
             change = relative_change(together[:1], alone[:1], known)
-            if change > most_change(runner.dtype):
+            if change > most_change(half=name in self.half):
                 raise dependent(label(0), name, change, self.cure)
         self._seen.update(arrays)
 

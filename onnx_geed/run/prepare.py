@@ -22,6 +22,7 @@ from onnx_geed.model import (
     Model,
     Tensor,
     check_weights,
+    computed_in_half,
     find_input,
     find_output,
     list_as_stated,
@@ -59,8 +60,14 @@ from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.place_labels import bind_background
 from onnx_geed.run.runtime import runtime_conflict
-from onnx_geed.run.selection import given_tables, layers_of, select_tensors
-from onnx_geed.run.session import Session, ready_to_open
+from onnx_geed.run.selection import (
+    Selection,
+    given_tables,
+    layers_of,
+    select_tensors,
+    without_rows,
+)
+from onnx_geed.run.session import NotRowsError, Session, ready_to_open
 from onnx_geed.run.source import Source, layouts_of_inputs, make_source
 from onnx_geed.run.trial import Opener, Trial, check_of, further_rows, try_out
 from onnx_geed.run.truths import targeted, with_truths
@@ -113,6 +120,8 @@ class Prepared:
         Model inputs that were run for it.
     executor : Executor
         Runs the jobs.
+    doubt : str
+        That rows are not proven to be independent, and why.
     """
 
     model: Model
@@ -131,6 +140,7 @@ class Prepared:
     fitted_by: Fitting | None = None
     fitted: int = 0
     executor: Executor = field(default_factory=LocalExecutor, repr=False)
+    doubt: str = ""
 
     def in_order(
         self, run: Callable[[Worker, Work], Outcome], jobs: Iterable[Work]
@@ -229,12 +239,16 @@ def prepare_run(
     tables, on_tables = given_tables(loaded, listed, acting, options)
     judged = [*fits, *judged_tables(listed, options, tables)]
     selection = select_tensors(requests, listed, options, acting, judged, targets)
-    notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     footprint = footprint_of(loaded, acted, listed, names, options, source, others)
     check_labour(loaded, acted, listed, options, footprint, source)
-    trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
-    notes += trial.notes
+
+    def tried(names: Sequence[str]) -> Trial:
+        return try_out(loaded, acted, names, source, options, footprint, _opener(beside))
+
+    trial, selection = _tried_out(tried, names, selection, listed, options)
+    trial = replace(trial, half=computed_in_half(loaded.proto.graph, listed))
+    notes += [*selection.notes, *trial.notes]
     if loaded.function is None:
         notes += machine_notes(trial.session.provider, options.provider)
     if conflict := runtime_conflict():
@@ -312,16 +326,18 @@ def prepare_run(
     on_axes = components_notes(options, layouts)
     on_axes += [] if source.mask is None else source.mask.unmasked(plan.layers)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *on_axes, *plan.notes))
+    doubt = ""
+    if trial.unproven and not trial.mixes:
+        doubt = f"the graph does not prove that rows of a batch are independent ({trial.unproven})"
     engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if share.batch > 1:
         parts = pieces(acting.order, min(share.batch, acting.order))
         checks = [other.task.source.check for other in beside]
-        source = replace(source, check=check_of(trial, count, options, engine, parts, checks))
-        if trial.unproven and not trial.mixes:
-            on_engine.append(
-                "the graph does not prove that rows of a batch are independent "
-                f"({trial.unproven}): some rows are run again alone to check it"
-            )
+        source = replace(
+            source, check=check_of(trial, count, options, engine, parts, share.batch, checks)
+        )
+        if doubt:
+            on_engine.append(f"{doubt}: some rows are run again alone to check it")
     plan = replace(plan, notes=(*plan.notes, *on_engine), norm_samples=options.norm_samples)
     network = _network(trial, share)
     return Prepared(
@@ -339,7 +355,24 @@ def prepare_run(
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
         executor=executor or LocalExecutor(),
+        doubt=doubt,
     )
+
+
+def _tried_out(
+    trial: Callable[[Sequence[str]], Trial],
+    names: Sequence[str],
+    selection: Selection,
+    listed: Sequence[Tensor],
+    options: Options,
+) -> tuple[Trial, Selection]:
+    """Try a model out; tensors that nobody named are left out if their axis 0 is not the batch."""
+    while True:
+        try:
+            return trial(names), selection
+        except NotRowsError as error:
+            selection = without_rows(selection, error, listed, options)
+            names = [name for name in names if name not in error.shapes]
 
 
 def _opener(beside: Sequence[Prepared]) -> Opener:

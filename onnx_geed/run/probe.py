@@ -11,18 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.run.joining import in_parts
 from onnx_geed.run.row_change import change_text, relative_change, spread
-from onnx_geed.run.session import Runner, Session, SettledError
+from onnx_geed.run.session import NotRowsError, Runner, Session, SettledError
 from onnx_geed.run.source import Source
+from onnx_geed.text import counted
 from onnx_geed.threads import Threads
 
 __all__ = [
     "TrialRows",
+    "check_lengths",
     "probe_alone",
     "probe_batch",
     "probe_pair",
     "probe_places",
     "run_alone",
+    "same_row_twice",
     "small_names",
     "trial_rows",
 ]
@@ -204,6 +208,75 @@ def probe_places(session: Session, rows: TrialRows) -> str:
             if change > 1e-3:
                 return f"{name!r} {change_text(change)}"
     return ""
+
+
+def same_row_twice(
+    session: Session, rows: TrialRows
+) -> tuple[list[dict[str, F32]], GeedError | None]:
+    """Run one row alone, twice; also return what is wrong with that."""
+    apart = session.apart(session.outputs)
+    try:
+        alone = [apart.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
+        if away := _misfits(alone[0], 1):
+            raise NotRowsError(away, _samples(1))
+    except SettledError:
+        raise
+    except NotRowsError as error:
+        return [], _of_wholes(session, error)
+    except GeedError as error:
+        return [], error
+    return alone, None
+
+
+def check_lengths(session: Session, rows: TrialRows, count: int) -> None:
+    """Make sure that no tensor has as many rows with so many and with one, if the model runs so.
+
+    Raises
+    ------
+    NotRowsError
+        If one has.
+    """
+    away = _without_rows(session, rows, count)
+    alone = away and _without_rows(session, rows, 1)
+    found = away if alone is None else {name: alone[name] for name in away or () if name in alone}
+    if found:
+        told = count if alone is None else 1
+        raise _of_wholes(session, NotRowsError(found, _samples(told)))
+
+
+def _without_rows(
+    session: Session, rows: TrialRows, count: int
+) -> dict[str, tuple[int, ...]] | None:
+    """Return the shapes of tensors that have another number of rows, if the model takes that."""
+    try:
+        batch = np.repeat(rows.inputs[:1], count, axis=0)
+        arrays = session.apart(session.outputs).run(batch, rows.feeds(count))
+    except SettledError:
+        raise
+    except GeedError:
+        return None
+    return _misfits(arrays, count)
+
+
+def _misfits(arrays: Mapping[str, F32], count: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays whose first length is another."""
+    return {name: a.shape for name, a in arrays.items() if a.shape[:1] != (count,)}
+
+
+def _samples(count: int) -> str:
+    return "one sample" if count == 1 else counted(count, "sample")
+
+
+def _of_wholes(session: Session, error: NotRowsError) -> NotRowsError:
+    """Name in an error the tensors that are asked for in place of their parts."""
+    parts = {name: in_parts([name], session.joined) for name in session.outputs}
+    shapes = {
+        name: error.shapes[part]
+        for name, own in parts.items()
+        for part in own
+        if part in error.shapes
+    }
+    return NotRowsError(shapes, error.rows)
 
 
 def run_alone(

@@ -43,6 +43,21 @@ class _Extremes:
 
 
 @dataclass(eq=False)
+class _Sizes:
+    """The numbers of rows that were run together and looked at so far."""
+
+    seen: set[int] = field(default_factory=lambda: {1})
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def grown(self, sizes: set[int]) -> bool:
+        """Take in numbers of rows; say whether one is new."""
+        with self.lock:
+            new = not sizes <= self.seen
+            self.seen |= sizes
+        return new
+
+
+@dataclass(eq=False)
 class RowCheck:
     """Chooses jobs whose rows are run again alone; it remembers the most extreme rows so far.
 
@@ -61,6 +76,11 @@ class RowCheck:
         What to do where they differ.
     once : bool
         Whether one row of the first job is enough: a proof says the rest.
+    half : frozenset of str
+        Tensors on whose way numbers are rounded to half precision.
+    most : int
+        Where that proof leans on what the graph makes of how many rows there are: how many are run
+        at once at most. Then one row of the first run of every number of rows is looked at.
 
     Notes
     -----
@@ -76,12 +96,15 @@ class RowCheck:
     every: bool = False
     cure: str = "run them one by one with --batch-size 1"
     once: bool = False
+    half: frozenset[str] = frozenset()
+    most: int = 0
     _extremes: _Extremes = field(default_factory=_Extremes, init=False, repr=False)
+    _sizes: _Sizes = field(default_factory=_Sizes, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
-        # The most extreme rows so far are those of one process.
+        # The most extreme rows so far, and the numbers of them, are those of one process.
         given = self.spreads, self.count, self.seed, self.every, self.cure, self.once
-        return RowCheck, given
+        return RowCheck, (*given, self.half, self.most)
 
     def over(self, count: int) -> RowCheck:
         """Return what checks so many orbits of D."""
@@ -99,6 +122,8 @@ class RowCheck:
         rows : ndarray of float32, shape (R, ...)
             Its model inputs.
         """
+        if self.most:
+            return self._sizes.grown({len(run) for run in self._runs(len(rows))})
         if self.once:
             return 0 in positions
         chosen = {2**k - 1 for k in range(total.bit_length() + 1)}
@@ -137,18 +162,21 @@ class RowCheck:
         Raises
         ------
         GeedError
-            If a row differs by more than a thousandth of the spread between rows (a fiftieth in
-            half precision), naming its sample.
+            If a row differs by more than a thousandth of the spread between rows (a fiftieth where
+            numbers are rounded to half precision), naming its sample.
         """
         sizes = _row_sizes(rows)
-        drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
+        rng = np.random.default_rng([self.seed, len(rows)])
+        drawn = int(rng.integers(len(rows)))
         extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
-        picks = [int(drawn)] if self.once else sorted({int(i) for i in (*extreme, drawn)})
+        picks = [drawn] if self.once else sorted({int(i) for i in (*extreme, drawn)})
+        if self.most:
+            picks = [int(rng.integers(run.start, run.stop)) for run in self._runs(len(rows))]
         if self.every:
             picks = list(range(len(rows)))
         alone = [run(i) for i in picks]
-        limit = most_change(runner.dtype)
         for name, together in arrays.items():
+            limit = most_change(half=name in self.half)
             expected = np.concatenate([row[name] for row in alone])
             for j, i in enumerate(picks):
                 # The row that differs is named, by the scale of all of them.
@@ -158,6 +186,12 @@ class RowCheck:
                 change = relative_change(swapped, expected, known)
                 if change > limit:
                     raise dependent(label(i), name, change, self.cure)
+
+    def _runs(self, count: int) -> list[range]:
+        """Return which of so many rows are run together: of equal runs the first one."""
+        whole, rest = divmod(count, self.most)
+        full = [range(self.most)] if whole else []
+        return [*full, *([range(count - rest, count)] if rest else [])]
 
 
 @dataclass(eq=False)

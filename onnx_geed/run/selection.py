@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,16 @@ from onnx_geed.model import (
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.joining import shape_of
 from onnx_geed.run.options import Options
+from onnx_geed.run.session import NotRowsError
 
-__all__ = ["Selection", "given_tables", "layers_of", "select_tensors", "stated_tables"]
+__all__ = [
+    "Selection",
+    "given_tables",
+    "layers_of",
+    "select_tensors",
+    "stated_tables",
+    "without_rows",
+]
 
 
 # A class token, one of distillation, and registers.
@@ -149,6 +157,52 @@ def _grid_of_tokens(listed: Sequence[Tensor]) -> str:
                 text = f"{tensor.name}=NTD:{side}x{side}" + (f"+{extra}" if extra else "")
                 return f"such as '{text}'"
     return "LAYER=NTD:<H>x<W>"
+
+
+def without_rows(
+    selection: Selection, error: NotRowsError, listed: Sequence[Tensor], options: Options
+) -> Selection:
+    """Leave out tensors whose axis 0 is not the batch, with notes.
+
+    Parameters
+    ----------
+    selection : Selection
+        Which tensors there were.
+    error : NotRowsError
+        Which of them have no rows.
+    listed : sequence of Tensor
+        The model's tensors.
+    options : Options
+        Which of them were named by the user.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    NotRowsError
+        The same, if one was named, or a measure that was asked for has no other tensor, or nothing
+        is left to measure.
+    """
+    named = {t.name for key in filter(None, [options.latent]) for t in resolve(listed, key)}
+    named |= {tensor.name for tensor in selection.kept}
+    stay: list[tuple[Request, Tensor]] = []
+    away: list[tuple[Request, Tensor]] = []
+    for request, tensor in selection.requested:
+        (away if tensor.name in error.shapes else stay).append((request, tensor))
+        if request.layer is not None:
+            named.add(tensor.name)
+    asked = {request.measure for request, _ in away if request.asked}
+    lost = asked - {request.measure for request, _ in stay}
+    if named & error.shapes.keys() or lost or not (stay or selection.kept):
+        raise error
+    notes = tuple(
+        f"left out: {request.measure}@{tensor.name}: its axis 0 is not the batch, its shape is "
+        f"{error.shapes[tensor.name]} for {error.rows}"
+        for request, tensor in away
+    )
+    return replace(selection, requested=tuple(stay), notes=(*selection.notes, *notes))
 
 
 def layers_of(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPTIMISATION",
     "EndlessError",
+    "NotRowsError",
     "Provider",
     "Runner",
     "Session",
@@ -59,6 +60,26 @@ class SettledError(GeedError):
 
 class EndlessError(SettledError):
     """A loop of the model goes on and on: to run it in another way would take as long."""
+
+
+class NotRowsError(GeedError):
+    """Axis 0 of some tensors is not the batch.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        Their shapes.
+    rows : str
+        Of what, in words.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], rows: str) -> None:
+        self.shapes, self.rows = dict(shapes), rows
+        name, shape = next(iter(shapes.items()))
+        super().__init__(
+            f"tensor {name!r} has shape {shape} for {rows}: its axis 0 is not the batch; name "
+            "another tensor (onnx-geed layers lists them)"
+        )
 
 
 class Runner(Protocol):
@@ -189,12 +210,8 @@ class Session:
                     "another tensor (onnx-geed layers lists them)"
                 )
             if self.fixed and array.ndim and array.shape[0] != self.fixed:
-                raise GeedError(
-                    f"tensor {name!r} has shape {array.shape} for the "
-                    f"{counted(self.fixed, 'row')} that the "
-                    "model takes: its axis 0 is not the batch; name another tensor (onnx-geed "
-                    "layers lists them)"
-                )
+                taken = f"the {counted(self.fixed, 'row')} that the model takes"
+                raise NotRowsError({name: array.shape}, taken)
         # A number for all rows has no axis to cut.
         if self.fixed:
             arrays = [array[: len(batch)] if array.ndim else array for array in arrays]

@@ -23,20 +23,22 @@ from onnx_geed.run.executor import cores
 from onnx_geed.run.first_row import FirstRow, unmoved
 from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.job import EngineName
-from onnx_geed.run.joining import Rows
+from onnx_geed.run.joining import Rows, shape_of
 from onnx_geed.run.options import Options
 from onnx_geed.run.probe import (
     TrialRows,
+    check_lengths,
     probe_alone,
     probe_batch,
     probe_pair,
     probe_places,
     run_alone,
+    same_row_twice,
     small_names,
     trial_rows,
 )
 from onnx_geed.run.row_check import RowCheck, spreads
-from onnx_geed.run.session import Session, SettledError, ready_to_open
+from onnx_geed.run.session import NotRowsError, Session, SettledError, ready_to_open
 from onnx_geed.run.source import Source
 from onnx_geed.text import counted
 from onnx_geed.threads import Threads
@@ -105,6 +107,8 @@ class Trial:
     unmoved : frozenset of int
         Elements that leave the first sample as it is: where they are alone in a batch, it does not
         tell what is mixed.
+    half : frozenset of str
+        Tensors on whose way numbers are rounded to half precision.
     """
 
     session: Session
@@ -118,6 +122,7 @@ class Trial:
     by_count: bool = False
     first: NDArray[np.float32] | None = None
     unmoved: frozenset[int] = frozenset()
+    half: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,10 @@ def try_out(
 
     Raises
     ------
+    NotRowsError
+        If axis 0 of a tensor is not the batch.
     GeedError
-        If the model fails, is random, or a tensor's axis 0 is not the batch.
+        If the model fails, or is random.
     """
     with Threads(1) as pool:
         # Loading compiled loops takes as long as opening a session, and goes on beside it.
@@ -227,17 +234,20 @@ def _try_out(
         best = replace(best, reason="a trial of two rows takes more than --memory")
     elif not isinstance(acted.shape[0], int):
         best = attempt(model)
+    free = None
     if best.reason and footprint.rows >= _PAIR:
         # Even a batch that is declared free may be pinned further on.
         freed = free_batch_axis(model, acted.name, input_shape=(1, *source.row_shape))
         other = attempt(freed)
+        free = other.session
         if other.session is not None and not other.reason:
             graph, best = freed, other
         elif best.session is None:
             best = replace(best, reason=other.reason)
     if best.reason or best.session is None:
         session = best.session or opener(model, acted.name, names, options.provider)()
-        return _run_alone(session, model, acted, best.reason, rows, fed, footprint)
+        free = free if isinstance(acted.shape[0], int) else session
+        return _run_alone(session, free, model, acted, best.reason, rows, fed, footprint)
     unproven = best.apart.reason if isinstance(best.apart, Lost | Mixed) else ""
     mixes = isinstance(best.apart, Mixed)
     # True of the graph engine as well, which runs every row again alone.
@@ -257,6 +267,7 @@ def _on_cpu(session: Session, options: Options) -> bool:
 
 def _run_alone(
     session: Session,
+    free: Session | None,
     model: Model,
     acted: Input,
     reason: str,
@@ -266,7 +277,7 @@ def _run_alone(
 ) -> Trial:
     """Return the trial of a model whose rows cannot be run together, or not in any number."""
     session, one_by_one, note, first = _single_rows(
-        session, model, acted, reason, rows, fed, footprint
+        session, free, model, acted, reason, rows, fed, footprint
     )
     with Threads(rows.threads) as pool:
         apart = session.apart(session.outputs)
@@ -289,6 +300,7 @@ def _fed_shapes(acted: Input, source: Source) -> dict[str, tuple[int | None, ...
 
 def _single_rows(
     session: Session,
+    free: Session | None,
     model: Model,
     acted: Input,
     reason: str,
@@ -297,6 +309,15 @@ def _single_rows(
     footprint: Footprint,
 ) -> tuple[Session, bool, str, dict[str, NDArray[np.float32]]]:
     """Find out how to run a model whose rows cannot be run together in any number.
+
+    Parameters
+    ----------
+    session : Session
+        With the model as it is.
+    free : Session, optional
+        With its batch free, where it could be opened so.
+    model, acted, reason, rows, fed, footprint
+        As in :func:`_try_out`; why rows cannot be run together.
 
     Returns
     -------
@@ -315,20 +336,28 @@ def _single_rows(
     that takes exactly B rows, a row that is alone fills all of them, and the first is read, so that
     a value depends neither on its neighbours nor on its place. B samples share a run only where
     the graph proves that they do not mix and a probe agrees.
+
+    A tensor whose first axis is of time or of classes has as many entries there as a batch of just
+    that size. So it is looked whether the model runs with one row more, and whether that axis is
+    longer then; and what the graph tells of where the batch is counts as well.
     """
-    alone, failed = _same_row_twice(session, rows)
+    alone, failed = same_row_twice(session, rows)
     for count in _likely_row_counts(model, acted) if failed else ():
         if isinstance(acted.shape[0], int):
             footprint.check(count)
         elif count > footprint.rows:
             continue
         fixed = replace(session, fixed=count)
-        alone, still = _same_row_twice(fixed, rows)
+        alone, still = same_row_twice(fixed, rows)
         if not still:
-            session, failed = fixed, ""
+            if free is not None:
+                check_lengths(free, rows, count + 1)
+            session, failed = fixed, None
             break
+        if isinstance(still, NotRowsError) and not isinstance(failed, NotRowsError):
+            failed = still
     if failed:
-        raise GeedError(failed if "axis 0" in failed else failed + _REMEDY)
+        raise failed if isinstance(failed, NotRowsError) else GeedError(f"{failed}{_REMEDY}")
     once, again = alone
     for name, array in once.items():
         # Nearly always they are equal to the last bit, which takes less memory to see.
@@ -342,6 +371,7 @@ def _single_rows(
     if not session.fixed:
         return session, True, f"run one by one, since in a batch {reason}", once
     takes = f"the model takes exactly {counted(session.fixed, 'row')}"
+    takes_rows = f"the {counted(session.fixed, 'row')} that the model takes"
     apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
     if isinstance(apart, Apart):
         reason = probe_places(session.apart(session.outputs), rows)
@@ -350,31 +380,14 @@ def _single_rows(
             return session, False, note, once
     else:
         reason = apart.reason
+    if isinstance(apart, Lost) and apart.elsewhere:
+        shape = shape_of(apart.elsewhere, Rows(session.outputs, session.joined, once))
+        raise NotRowsError({apart.elsewhere: (session.fixed, *shape[1:])}, takes_rows)
     note = (
         f"run one by one, since {takes}, and they may not be independent ({reason}): every sample "
         "is copied into all rows, and the first row is read"
     )
     return session, True, note, once
-
-
-def _same_row_twice(
-    session: Session, rows: TrialRows
-) -> tuple[list[dict[str, NDArray[np.float32]]], str]:
-    """Run one row alone, twice; also say what is wrong with that."""
-    apart = session.apart(session.outputs)
-    try:
-        alone = [apart.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
-    except SettledError:
-        raise
-    except GeedError as error:
-        return [], str(error)
-    for name, array in alone[0].items():
-        if array.shape[:1] != (1,):
-            return [], (
-                f"tensor {name!r} has shape {array.shape} for one sample: its axis 0 is not the "
-                "batch; name another tensor (onnx-geed layers lists them)"
-            )
-    return alone, ""
 
 
 def _likely_row_counts(model: Model, acted: Input) -> list[int]:
@@ -394,6 +407,7 @@ def check_of(
     options: Options,
     engine: EngineName,
     parts: Sequence[range],
+    batch: int,
     beside: Sequence[RowCheck | FirstRow | None] = (),
 ) -> RowCheck | FirstRow | None:
     """Return what is looked at in real jobs of several rows, so that the trial need not.
@@ -410,6 +424,8 @@ def check_of(
         Where deviations are computed.
     parts : sequence of range
         The elements of an orbit that are run together.
+    batch : int
+        Most rows in one run.
     beside : sequence of RowCheck, FirstRow or None
         What is looked at in other runs: of the same network, a row is looked at once.
     """
@@ -417,18 +433,21 @@ def check_of(
     if trial.first is not None and all(
         len(trial.unmoved.intersection(part)) in (0, len(part)) for part in parts
     ):
-        return RowCheck({}, count, options.seed, cure=cure)  # not the first sample's, then
+        # Not the first sample's, then.
+        return RowCheck({}, count, options.seed, cure=cure, half=trial.half)
     if trial.first is not None:
         for other in beside:
             if isinstance(other, FirstRow) and other.runtime is trial.session.runtime:
                 return other
         if sum(array.nbytes for array in _parts(trial.rows).values()) <= _KEPT_BYTES:
-            return FirstRow(trial.first, trial.rows, trial.session.runtime, cure)
-        return RowCheck({}, count, options.seed, cure=cure, once=True)
+            return FirstRow(trial.first, trial.rows, trial.session.runtime, cure, trial.half)
+        return RowCheck({}, count, options.seed, cure=cure, once=True, half=trial.half)
     if not (trial.unproven or trial.by_count):
         return None
     of = spreads(trial.rows), count, options.seed, trial.mixes, cure
-    return RowCheck(*of, once=not trial.unproven)
+    if trial.unproven:
+        return RowCheck(*of, half=trial.half)
+    return RowCheck(*of, once=True, half=trial.half, most=batch)
 
 
 def _parts(rows: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:

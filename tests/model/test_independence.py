@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import models
 import numpy as np
@@ -299,6 +300,73 @@ def test_a_proof_that_leans_on_the_number_of_rows_is_tried_in_the_first_run(tmp_
     assert not any("independent" in note for note in other["notes"])
 
 
+def another_for(rows):
+    """A graph that mixes rows of batches of just that many."""
+    body = UNPROVEN["a branch for many rows"].replace("Greater", "Equal")
+    return graph(body.replace("{5}", f"{{{rows}}}"))
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+@pytest.mark.parametrize(
+    ("group", "batch", "rows"),
+    [("C4", 32, 16), ("C4", 64, 16), ("C8", 16, 16), ("C8", 40, 32), ("C4", 12, 8)],
+)
+def test_a_proof_that_leans_on_the_number_of_rows_is_tried_for_each(
+    tmp_path, engine, group, batch, rows
+):
+    """20 orbits in such batches: the last one has fewer rows, and is run as another model."""
+    images = data()
+    images[3] += 5
+    options = {"samples": 20, "norm_samples": 0, "batch_size": batch, "engine": engine}
+    order = int(group[1:])
+    runs = {min(batch // order * order, 20 * order - at) for at in range(0, 20 * order, batch)}
+    model = another_for(rows)
+    if rows in runs:
+        with pytest.raises(GeedError, match=r"sample \d+.* rows of a batch are not independent"):
+            measured(tmp_path, model, images, group, **options)
+    else:
+        result = measured(tmp_path, model, images, group, **options)
+        options |= {"batch_size": 1, "engine": "kernels"}
+        alone = measured(tmp_path, None, images, group, **options)
+        np.testing.assert_allclose(values(result), values(alone), rtol=1e-4)
+
+
+def test_pieces_of_an_orbit_are_tried_for_each_number_of_rows(tmp_path):
+    """Eight elements in runs of five and three."""
+    options = {"samples": 6, "norm_samples": 0, "batch_size": 5}
+    with pytest.raises(GeedError, match="rows of a batch are not independent"):
+        measured(tmp_path, another_for(3), data(), "C8", **options)
+
+
+def test_each_number_of_rows_is_tried_once():
+    check = rowcheck.RowCheck({}, 100, 0, once=True, most=8)
+    rows = np.zeros((20, 2), np.float32)
+    wanted = [check.wants([p], 100, rows[:n]) for p, n in enumerate((8, 8, 16, 4, 8, 4, 12, 1, 20))]
+    assert wanted == [True, False, False, True, False, False, False, False, False]
+    again = pickle.loads(pickle.dumps(check))
+    assert again.most == 8
+    assert again.wants([7], 100, rows[:8])
+
+
+def test_a_compiled_file_says_that_it_runs_no_row_again(tmp_path):
+    path = models.save(in_a_loop(), tmp_path / "model.onnx")
+    for batch in (None, 1):
+        out = tmp_path / f"{batch}.onnx"
+        described = geed.compile_measurement(
+            path, "C4", out, measures=["output-l2@y"], batch_size=batch
+        )
+        (note,) = [n for n in described["notes"] if "independent" in n]
+        assert "Loop 'n' is not understood" in note
+        assert "when the file was made" in note
+        assert "give it one sample at a time" in note
+        assert not any("to check it" in n for n in described["notes"])
+    proven = models.save(graph(FLAT + "y = MatMul (f, fc)"), tmp_path / "proven.onnx")
+    described = geed.compile_measurement(
+        proven, "C4", tmp_path / "p.onnx", measures=["output-l2@y"]
+    )
+    assert not any("independent" in n for n in described["notes"])
+
+
 def test_a_proof_without_the_number_of_rows_is_not_tried(tmp_path):
     assert verdict(FLAT + "y = MatMul (f, fc)") == Apart(1)
 
@@ -414,6 +482,24 @@ def test_constants_that_differ_from_row_to_row_are_read_in_the_first(tmp_path):
     (note,) = [n for n in result["notes"] if "copied into all rows" in n]
     assert "takes exactly 4 rows" in note
     assert "'c' has a value of its own for every row" in note
+
+
+def test_rows_along_another_axis_are_told_from_rows_that_are_not_found():
+    turned = FLAT + "m = MatMul (f, fc)\ny = Transpose (m)"
+    for rows in (None, 4):  # (4, 4), of which lengths do not tell
+        assert verdict(turned, rows=rows, batch=rows or "N").elsewhere == "y"
+    unknown = FLAT + "y = tests.Own (f)"
+    assert not verdict(unknown).elsewhere
+
+
+def test_a_pinned_batch_whose_rows_lie_along_another_axis_is_refused(tmp_path, monkeypatch):
+    """Also where the model cannot be opened with its batch free, and lengths are all there is."""
+    from onnx_geed.run import trial
+
+    monkeypatch.setattr(trial, "free_batch_axis", lambda model, *a, **k: model)
+    model = graph(FLAT + "m = MatMul (f, fc)\ny = Transpose (m)", batch=4)
+    with pytest.raises(GeedError, match=r"'y' has shape \(4, 4\) .* axis 0 is not the batch"):
+        measured(tmp_path, model, data(9), samples=6)
 
 
 def test_a_fixed_batch_that_keeps_rows_apart_is_filled_up(tmp_path):

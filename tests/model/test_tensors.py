@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from onnx import TensorProto, helper
 
+import onnx_geed as geed
 from onnx_geed.errors import GeedError
 from onnx_geed.model import find_input, find_output, list_tensors as tensors, load_model, resolve
 from onnx_geed.model.dataflow import Flow
@@ -129,6 +130,32 @@ def test_a_constant_that_varies_over_the_grid_is_no_batch_norm(listed):
     nodes = [node("Conv", "x w", "map"), node("Add", "map place", "placed")]
     constants = [weights("w", np.ones((4, 3, 3, 3))), weights("place", np.ones((1, 1, 6, 6)))]
     assert points(listed(model_of(nodes, constants))) == ["map", "placed"]
+
+
+@pytest.mark.parametrize("batches", [("N", "N"), ("N", "M"), ("N", 1), (1, "N"), (3, 3), (1, 1)])
+def test_rows_of_another_input_do_not_vary_over_the_grid(tmp_path, batches):
+    """However a file says how many there are."""
+    own, other = batches
+    nodes = [
+        node("Mul", "x e", "scaled"),
+        node("Conv", "scaled w", "map"),
+        node("Add", "map e", "shifted"),
+        node("Relu", "shifted", "act"),
+        node("Add", "act plane", "y"),
+    ]
+    inputs = [
+        ("x", FLOAT, [own, 3, 8, 8]),
+        ("e", FLOAT, [other, 3, 1, 1]),
+        ("plane", FLOAT, [other, 1, 8, 8]),
+    ]
+    constants = [weights("w", np.ones((3, 3, 1, 1)))]
+    path = models.save(
+        models.build(nodes, constants, inputs, [("y", FLOAT, None)]), tmp_path / "model.onnx"
+    )
+    listing = tensors(load_model(path), "x", "y", input_shape=(1, 3, 8, 8))
+    # The map is followed by an affine map and an activation; the last sum varies over the plane.
+    assert points(listing) == ["scaled", "act", "y"]
+    assert with_role(listing, "channel") == ["act", "y"]
 
 
 def test_points_whose_axis_0_is_not_the_batch_are_not_offered(listed):
@@ -731,3 +758,60 @@ def test_metadata_that_are_no_module_paths_are_refused(listed):
     wrong = models.with_metadata(models.random_cnn(), {"onnx_geed.modules": "[1]"})
     with pytest.raises(GeedError, match=r"onnx_geed\.modules"):
         listed(wrong)
+
+
+def after_a_loop():
+    """A convolution, a Loop that doubles its maps three times, another convolution."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["go"]),
+            helper.make_node("Add", ["before", "before"], ["twice"]),
+        ],
+        "body",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("going", TensorProto.BOOL, []),
+            value("before", FLOAT, None),
+        ],
+        [value("go", TensorProto.BOOL, []), value("twice", FLOAT, None)],
+    )
+    nodes = [
+        models.conv("x", "w", "map"),
+        node("Loop", "turns going map", "looped", body=body),
+        models.conv("looped", "v", "inner"),
+        node("Relu", "inner", "act"),
+        node("GlobalAveragePool", "act", "pooled"),
+        node("Flatten", "pooled", "latent"),
+        node("MatMul", "latent fc", "y"),
+    ]
+    rng = np.random.default_rng(4)
+    constants = [
+        weights("w", rng.normal(size=(4, 3, 3, 3))),
+        weights("v", rng.normal(size=(4, 4, 3, 3))),
+        weights("fc", rng.normal(size=(4, 5))),
+        weights("turns", 3, np.int64),
+        weights("going", True, np.bool_),
+    ]
+    return model_of(nodes, constants)
+
+
+def test_maps_of_unknown_shapes_are_default_layers(listed):
+    listing = listed(after_a_loop())
+    assert {t.name: t.shape for t in listing}["act"] is None
+    assert with_role(listing, "channel") == ["map", "looped", "act"]
+
+
+def test_maps_behind_a_loop_are_measured_by_default(tmp_path):
+    """Doubled three times, maps are the same times 8, and their cosines are the same."""
+    path = models.save(after_a_loop(), tmp_path / "model.onnx")
+    data = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
+    result = geed.measure(path, data, "C4", measures=["channel-cos"])
+    of_layer = {record["layer"]: record for record in result["measurements"]}
+    assert list(of_layer) == ["map", "looped", "act"]
+    np.testing.assert_allclose(
+        of_layer["looped"]["deviations"], of_layer["map"]["deviations"], atol=1e-6
+    )
+    named = geed.measure(path, data, "C4", measures=["channel-cos@act"])
+    assert named["measurements"][0]["deviations"] == of_layer["act"]["deviations"]
+    assert not any("1×1" in note for note in result["notes"])

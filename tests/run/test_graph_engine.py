@@ -394,6 +394,54 @@ def test_half_precision_is_measured_as_far_as_it_goes(tmp_path):
     assert any("half precision" in note for note in graph["notes"])
 
 
+def half_within(at):
+    """``random_cnn`` with float32 input and output, of which one tensor is rounded to float16."""
+    model = models.random_cnn(2, (8, 8))
+    place = next(i for i, node in enumerate(model.graph.node) if at in node.output) + 1
+    for later in model.graph.node:
+        later.input[:] = [f"{at}_again" if name == at else name for name in later.input]
+    casts = [
+        models.node("Cast", at, f"{at}_half", to=onnx.TensorProto.FLOAT16),
+        models.node("Cast", f"{at}_half", f"{at}_again", to=onnx.TensorProto.FLOAT),
+    ]
+    for cast in reversed(casts):
+        model.graph.node.insert(place, cast)
+    return model
+
+
+def test_half_precision_within_a_model_is_said_for_the_tensors_behind_it(tmp_path):
+    path = models.save(half_within("block1"), tmp_path / "half.onnx")
+    options = {"samples": 5, "norm_samples": 9, "provider": "cpu", "engine": "graph"}
+    for layer, said in (("block0", False), ("block1", False), ("logits", True)):
+        result = geed.measure(
+            path, images((3, 8, 8), 12), "C4", measures=[f"output-l2@{layer}"], **options
+        )
+        assert any("half precision" in note for note in result["notes"]) is said
+    # Their rows may change with the batch by what rounding to half precision makes of it.
+    prepared = prepare(path, images((3, 8, 8), 12), "C4", Options(provider="cpu"))
+    half = prepared.task.source.check.half
+    assert "logits" in half
+    assert not half & {"x", "block0", "block1"}
+
+
+def test_weights_that_are_only_stored_in_half_precision_round_nothing(tmp_path):
+    model = models.random_cnn(2, (8, 8))
+    casts = []
+    for tensor in model.graph.initializer:
+        stored = onnx.numpy_helper.to_array(tensor)
+        if stored.dtype == np.float32:
+            casts.append(
+                models.node("Cast", f"{tensor.name}_half", tensor.name, to=onnx.TensorProto.FLOAT)
+            )
+            tensor.CopyFrom(models.weights(f"{tensor.name}_half", stored, np.float16))
+    for cast in casts:
+        model.graph.node.insert(0, cast)
+    path = models.save(model, tmp_path / "stored.onnx")
+    prepared = prepare(path, images((3, 8, 8), 12), "C4", Options(provider="cpu"))
+    assert casts
+    assert not prepared.task.source.check.half
+
+
 # what goes wrong is named
 
 

@@ -2,8 +2,12 @@
 
 from types import SimpleNamespace
 
+import models
 import numpy as np
+import pytest
 
+import onnx_geed as geed
+from onnx_geed import GeedError
 from onnx_geed.run import trial
 
 
@@ -17,3 +21,98 @@ def test_of_large_maps_fewer_further_samples_are_looked_at(monkeypatch):
 
     monkeypatch.setattr(trial, "_FURTHER_BYTES", 4000)
     assert [looked_at(size) for size in (10, 100, 300, 5000)] == [16, 10, 4, 1]
+
+
+# tensors whose first axis is another one than the batch
+
+CLASSES = 5  # one of the numbers of rows that are tried where a batch may be fixed
+
+
+def classes_first(batch="N", *, last=False):
+    """A net whose output is (classes, N); with ``last``, it is turned around once more."""
+    rng = np.random.default_rng(2)
+    nodes = [
+        models.conv("x", "w", "c"),
+        models.node("Relu", "c", "r"),
+        models.node("GlobalAveragePool", "r", "p"),
+        models.node("Flatten", "p", "z"),
+        models.node("Transpose", "z", "t"),
+        models.node("MatMul", "k t", "s"),
+    ]
+    if last:
+        nodes.append(models.node("Transpose", "s", "y"))
+    weights = [
+        models.weights("w", rng.normal(size=(6, 3, 3, 3))),
+        models.weights("k", rng.normal(size=(CLASSES, 6))),
+    ]
+    shape = [batch, CLASSES] if last else [CLASSES, batch]
+    output = ("y" if last else "s", models.FLOAT, shape)
+    return models.build(nodes, weights, [("x", models.FLOAT, [batch, 3, 6, 6])], [output])
+
+
+def photos(n=7):
+    return np.random.default_rng(1).normal(size=(n, 3, 6, 6)).astype(np.float32)
+
+
+AWAY = r"'s' has shape .* axis 0 is not the batch; name another tensor"
+
+
+@pytest.mark.parametrize("batch", ["N", CLASSES])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"measures": ["latent-l2@s"]},
+        {"measures": ["latent-l2"], "latent": "s"},
+        {"measures": ["unexplained@s"]},
+        {"measures": ["latent-l2@r", "output-l2@s"]},
+    ],
+)
+def test_a_tensor_with_another_first_axis_is_refused_where_it_is_named(tmp_path, batch, options):
+    path = models.save(classes_first(batch, last=True), tmp_path / "model.onnx")
+    with pytest.raises(GeedError, match=AWAY):
+        geed.measure(path, photos(), "C4", **options)
+
+
+def test_all_that_take_layers_refuse_such_a_tensor(tmp_path):
+    path = models.save(classes_first(last=True), tmp_path / "model.onnx")
+    with pytest.raises(GeedError, match=AWAY):
+        geed.write_cache(path, photos(), "C4", tmp_path / "c.geed", layers=["s"])
+    with pytest.raises(GeedError, match=AWAY):
+        geed.fit_actions(path, photos(40), "C4", ["s"], samples=4, fit_samples=20)
+    with pytest.raises(GeedError, match=AWAY):
+        geed.compile_measurement(path, "C4", tmp_path / "m.onnx", measures=["latent-l2@s"])
+
+
+@pytest.mark.parametrize("batch", ["N", CLASSES])
+def test_an_output_with_another_first_axis_is_left_out_by_default(tmp_path, batch):
+    path = models.save(classes_first(batch), tmp_path / "model.onnx")
+    plain = models.save(classes_first(last=True), tmp_path / "plain.onnx")
+    result = geed.measure(path, photos(), "C4", provider="cpu")
+    known = geed.measure(plain, photos(), "C4", provider="cpu")
+    kept = [r for r in known["measurements"] if r["measure"] != "softmax-kl"]
+    for record, wanted in zip(result["measurements"], kept, strict=True):
+        assert (record["measure"], record["layer"]) == (wanted["measure"], wanted["layer"])
+        np.testing.assert_allclose(record["deviations"], wanted["deviations"], rtol=1e-5)
+    (note,) = [n for n in result["notes"] if "axis 0" in n]
+    assert note.startswith("left out: softmax-kl@s: its axis 0 is not the batch, its shape is (5, ")
+    assert not any("exactly" in n for n in result["notes"])
+    for measures in (["channel-cos"], ["latent-l2@z"]):  # the output is not asked for
+        assert geed.measure(path, photos(), "C4", measures=measures)["measurements"]
+    with pytest.raises(GeedError, match=AWAY):
+        geed.measure(path, photos(), "C4", measures=["softmax-kl"])
+
+
+def test_a_compiled_file_leaves_such_an_output_out(tmp_path):
+    path = models.save(classes_first(), tmp_path / "model.onnx")
+    described = geed.compile_measurement(path, "C4", tmp_path / "m.onnx")
+    assert {output["layer"] for output in described["outputs"]} == {"r", "z"}
+    assert any(n.startswith("left out: softmax-kl@s") for n in described["notes"])
+
+
+def test_a_metric_refuses_classes_first():
+    def classes(x):
+        return x.reshape(len(x), -1)[:, :CLASSES].T
+
+    metric = geed.EquivarianceMetric("C4", ["output-l2"])
+    with pytest.raises(GeedError, match="axis 0 is not the batch"):
+        metric.update(classes, photos())
