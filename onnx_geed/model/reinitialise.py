@@ -54,6 +54,12 @@ _NO_WEIGHTS = frozenset(
 )
 
 
+# Operators of which the first input alone holds values.
+_SHAPED = frozenset(
+    ("Reshape", "Expand", "Tile", "Unsqueeze", "Squeeze", "Slice", "Gather", "Pad", "Resize")
+)
+
+
 _VALUES = {"one": 1.0, "zero": 0.0, "slope": 0.25}
 
 
@@ -235,14 +241,23 @@ def _stored(graph: onnx.GraphProto) -> Iterator[_Stored]:
                 yield _Stored(name, onnx.TensorProto.FLOAT, len(value), dense=False)
 
 
-def _refuse_quantised(graph: onnx.GraphProto, outer: Mapping[str, str] | None = None) -> None:
+def _refuse_quantised(
+    graph: onnx.GraphProto, outer: Mapping[str, tuple[str, int]] | None = None
+) -> None:
     """Refuse operators on integers, and layers whose weights are made of small integers."""
-    # What is made of constants alone: by tensor, the small integers among them, or none.
+    # What is made of constants alone: by tensor, the small integers among them, or none, and how
+    # many numbers there are.
     fixed = dict(outer or {})
     no_integers = {*FLOATS, *_NO_WEIGHTS, onnx.TensorProto.BFLOAT16}
-    fixed |= {c.name: "" if c.dtype in no_integers else c.name for c in _stored(graph)}
+    fixed |= {c.name: ("" if c.dtype in no_integers else c.name, c.numbers) for c in _stored(graph)}
     for node in graph.node:
-        integers = next((fixed[x] for x in node.input if fixed.get(x)), "")
+        # A shape is no weight; and as many floats are weights, of which integers are a mask.
+        made = [
+            fixed[x] for x in node.input[: 1 if node.op_type in _SHAPED else None] if x in fixed
+        ]
+        floats = max((count for name, count in made if not name), default=0)
+        told = [(name, count) for name, count in made if name and count > floats]
+        integers, numbers = told[0] if told else ("", floats)
         found = ""
         if any(word in node.op_type.lower() for word in _QUANTISED):
             found = node.op_type
@@ -254,7 +269,7 @@ def _refuse_quantised(graph: onnx.GraphProto, outer: Mapping[str, str] | None = 
                 "cannot be drawn at random; use the float model that it was made from"
             )
         if node.input and all(x in fixed for x in node.input if x):
-            fixed |= dict.fromkeys(node.output, integers)
+            fixed |= dict.fromkeys(node.output, (integers, numbers))
         for body in subgraphs(node):
             _refuse_quantised(body, fixed)
 

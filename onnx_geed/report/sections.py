@@ -220,8 +220,7 @@ def _element_pictures(
         caption = f"{name}: value by element"
         if round_ and result["group"]["order"] > 2:
             perfect = "The dashed circle" if any(goes_beyond(r) for _, r in lines) else "The centre"
-            first = "the random start" if is_sampled(own) else "the unmoved sample"
-            caption = f"{name}: value by angle. {perfect} is perfect; 0° is {first}"
+            caption = f"{name}: value by angle. {perfect} is perfect; 0° is the unmoved sample"
             if not all(result["group"]["exact"]):
                 caption += ". At hollow points the image is resampled"
         alt = f"Value by element under {group}. " + " ".join(

@@ -19,6 +19,7 @@ from onnx_geed.results import (
     far_off,
     is_family,
     is_map,
+    is_sampled,
     mean_interval,
     most_of_orbit,
     read_record,
@@ -219,7 +220,8 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     if alike or (sure is not None and sure[0] <= 0):
         said = f"no {noun} is clearly worse than another over these samples"
         if alike:
-            said = f"all {noun}s are about equal" + ", the unmoved input aside" * begin
+            first = "random start" if is_sampled(group) else "unmoved input"
+            said = f"all {noun}s are about equal" + f", the {first} aside" * begin
         span_of = " to ".join(dict.fromkeys(ends if reading.similarity else ends[::-1]))
         return f"In {reading.layer}, {said} ({before}{span_of}{after})."
     told = [number_of(reading, float(v)) for v in values]

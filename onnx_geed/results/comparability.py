@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from onnx_geed.measures import descriptor_of
@@ -30,13 +30,15 @@ Name = TypeVar("Name")
 Key = tuple[str, str]
 
 
-def differences(a: Result, b: Result) -> list[str]:
+def differences(a: Result, b: Result, pairs: Sequence[tuple[Key, Key]]) -> list[str]:
     """Say what makes two results incomparable.
 
     Parameters
     ----------
     a, b : dict
         Results.
+    pairs : sequence of (Key, Key)
+        Records that are held against each other.
 
     Returns
     -------
@@ -67,13 +69,14 @@ def differences(a: Result, b: Result) -> list[str]:
     reasons += _of_data(a, b) or _of_what_is_beside(a, b)
     if (ours := _part(a)) != (theirs := _part(b)):
         reasons.insert(0, _unlike("part of a run", ours, theirs))
-    if _has_vectors(a) or any("X" in r["layout"] for r, _ in _both(a, b)):
+    if _has_vectors(a) or any("X" in r["layout"] for r, _ in _both(a, b, pairs)):
         told = [group.get("components", "right-down") for group in (x, y)]
         reasons += _first_unlike("components", [(told[0], told[1])])
-    points = [(r["norm_samples"], s["norm_samples"]) for r, s in _both(a, b)]
+    points = [(r["norm_samples"], s["norm_samples"]) for r, s in _both(a, b, pairs)]
     reasons += _first_unlike("points of M", points)
     if same_model(a["model"], b["model"]):  # of another one, scores may be of the other kind
-        reads = [(r["reads"], s["reads"]) for r, s in _both(a, b) if "reads" in r and "reads" in s]
+        same = [(r, s) for r, s in _both(a, b, pairs) if r["layer"] == s["layer"]]
+        reads = [(r["reads"], s["reads"]) for r, s in same if "reads" in r and "reads" in s]
         reasons += _first_unlike("what class scores are read as", reads)
     return reasons
 
@@ -93,13 +96,15 @@ def _noun(a: Result, b: Result) -> str:
     return "family" if is_family(a["group"]) and is_family(b["group"]) else "group"
 
 
-def action_differences(a: Result, b: Result) -> list[str]:
+def action_differences(a: Result, b: Result, pairs: Sequence[tuple[Key, Key]]) -> list[str]:
     """Say where two results have other output actions.
 
     Parameters
     ----------
     a, b : dict
         Results.
+    pairs : sequence of (Key, Key)
+        Records that are held against each other.
 
     Returns
     -------
@@ -107,7 +112,7 @@ def action_differences(a: Result, b: Result) -> list[str]:
         Such as ``"output action (fit:linear, grid)"``. Values of one model under two actions tell
         which predicts better; those of two models tell nothing, and none are to be averaged.
     """
-    actions = [(action_name(r), action_name(s)) for r, s in _both(a, b)]
+    actions = [(action_name(r), action_name(s)) for r, s in _both(a, b, pairs)]
     return _first_unlike("output action", actions)
 
 
@@ -133,9 +138,9 @@ def matched(a: Result, b: Result) -> list[tuple[Key, Key]]:
     return pairs
 
 
-def _both(a: Result, b: Result) -> list[tuple[Record, Record]]:
+def _both(a: Result, b: Result, pairs: Sequence[tuple[Key, Key]]) -> list[tuple[Record, Record]]:
     ours, theirs = records_of(a), records_of(b)
-    return [(ours[x], theirs[y]) for x, y in matched(a, b)]
+    return [(ours[x], theirs[y]) for x, y in pairs]
 
 
 def _first_unlike(name: str, pairs: Iterable[tuple[object, object]]) -> list[str]:
@@ -276,7 +281,7 @@ def same_setting(a: Result, b: Result) -> bool:
     return (
         a["data"].get("preprocess") == b["data"].get("preprocess")
         and not _of_what_is_beside(a, b)
-        and all(r["norm_samples"] == s["norm_samples"] for r, s in _both(a, b))
+        and all(r["norm_samples"] == s["norm_samples"] for r, s in _both(a, b, matched(a, b)))
     )
 
 

@@ -97,9 +97,9 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     a, b = cast(Result, a), cast(Result, b)
     first, second = records_of(a), records_of(b)
     pairs = matched(a, b)
-    differing = differences(a, b) + truth_differences(a, b, pairs)
+    differing = differences(a, b, pairs) + truth_differences(a, b, pairs)
     if not same_model(a["model"], b["model"]):
-        differing += action_differences(a, b)
+        differing += action_differences(a, b, pairs)
     if differing and not force:
         raise GeedError(
             f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so "

@@ -115,8 +115,8 @@ def _series(results: Sequence[Result], called: Sequence[str]) -> list[str]:
     """
     models = _models(results, called)
     said: list[list[str]] = [[] for _ in results]
-    for always, words in _SETTINGS:
-        told = [words(result) for result in results]
+    settings = [(always, [words(r) for r in results]) for always, words in _SETTINGS]
+    for always, told in [(True, _data_called(results)), *settings]:
         names = [(model, *parts) for model, parts in zip(models, said, strict=True)]
         for i, name in enumerate(names):
             own = [k for k, other in enumerate(names) if other == name]
@@ -133,11 +133,26 @@ def _series(results: Sequence[Result], called: Sequence[str]) -> list[str]:
     return series
 
 
-# What tells results of one model apart, and whether it always does or only those of one family:
-# each has a word for a result.
+def _data_called(results: Sequence[Result]) -> list[str]:
+    """Return what the data of each result are called: one name of the same data everywhere."""
+    first: list[Result] = []
+    for result in results:
+        data = result["data"]
+        alike = (
+            other
+            for other in first
+            if data["source"] == other["data"]["source"]
+            or data["fingerprint"] == other["data"]["fingerprint"]
+        )
+        first.append(next(alike, result))
+    sources = [result["data"]["source"] for result in first]
+    short = [Path(source).name for source in sources]
+    return short if len({*short}) == len({*sources}) else sources
+
+
+# What else tells results of one model apart, and whether it always does or only those of one
+# family: each has a word for a result.
 _SETTINGS: tuple[tuple[bool, Callable[[Result], str]], ...] = (
-    (True, lambda result: Path(result["data"]["source"]).name),
-    (True, lambda result: result["data"]["source"]),
     (True, lambda result: f"support {result['group']['support']}"),
     (False, lambda result: f"{result['measurements'][0]['samples']} samples"),
     (False, lambda result: result["group"]["interpolation"]),

@@ -101,7 +101,7 @@ def aggregate(results: Sequence[AnyResult]) -> Aggregate:
 def _refuse_mixture(first: Result, other: Result) -> None:
     names = f"{name_of(first)} and {name_of(other)}"
     shared = [(key, key) for key in records_of(first) if key in records_of(other)]
-    differing = differences(first, other) + action_differences(first, other)
+    differing = differences(first, other, shared) + action_differences(first, other, shared)
     if differing := differing + truth_differences(first, other, shared):
         raise GeedError(
             f"aggregate: {names} differ in {', '.join(differing)}; measure all models in the same "

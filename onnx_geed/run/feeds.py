@@ -124,10 +124,10 @@ def check_lengths(model: Model, opened: Mapping[str, MovedInput | Still]) -> Non
         letter = parse_layout(own.layout).letters[axis]
         symbol = dims[name][axis].dim_param if dims[name] else ""
         for other, its_letter, its_symbol, its_lengths in seen:
-            # Two names are two axes, such as two clouds of points.
-            apart = symbol and its_symbol and symbol != its_symbol
+            # Of one name they are one axis; else there may be two, such as two clouds of points.
+            one = symbol and symbol == its_symbol and letter == its_letter
             same = lengths == its_lengths or len(lengths) != len(its_lengths)
-            if letter != its_letter or apart or same:
+            if not one or same:
                 continue
             pairs = enumerate(zip(its_lengths, lengths, strict=True))
             index, (its, here) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
@@ -243,7 +243,7 @@ def notes_on_bytes(model: Model, feeds: Mapping[str, Feed]) -> list[str]:
     takes = {i.name: np.dtype(i.dtype) for i in inputs(model)}
     return [
         f"input {name}: bytes are fed as 0 to 255, since its axes are not stated; --input-layout "
-        f"{name}=LETTERS scales pictures by 1/255"
+        f"{name}=LETTERS scales pictures by 1/255, and lets a group that moves such axes move them"
         for name, feed in feeds.items()
         if feed.given == np.uint8 and feed.values.ndim > 3 and takes[name].kind == "f"
     ]

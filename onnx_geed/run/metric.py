@@ -186,7 +186,12 @@ class EquivarianceMetric:
         if own is not None:
             _check_range(task.plan, own)
         seen = None if own is None else (*(self._labels or ()), *own)
-        check = FirstRunCheck(setting.spreads, len(array), self._options.seed, cure=_CURE)
+        brief = "float16" in str(getattr(batch, "dtype", ""))  # bfloat16 too
+        check = FirstRunCheck(
+            *(setting.spreads, len(array), self._options.seed),
+            cure=_CURE,
+            half=frozenset(task.plan.layers if brief else ()),
+        )
         source = replace(self._source(model, array, start), check=check)
         task = replace(
             task,

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, LayoutAction, PlacedAction, Trivial, composes, still_action
+from onnx_geed.groups import (
+    Action,
+    Exactness,
+    LayoutAction,
+    PlacedAction,
+    Trivial,
+    composes,
+    still_action,
+)
 from onnx_geed.measures import (
     Measure,
     error_gaps,
@@ -261,17 +269,19 @@ def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
 def _scores_trip(measure: Measure, y: NDArray[Any]) -> float:
     """Return the mean over g of m of scores at places, moved along and so back again."""
     action = measure.action
-    every = range(action.group.order)
-    moved = np.stack([_moved(action, g, y.astype(np.float64)) for g in every])
+    moved = np.stack([_moved(action, g, y.astype(np.float64)) for g in range(action.group.order)])
     if measure.reads == "probabilities":
         assert measure.places is not None
         classes = y.size // measure.places.inside.shape[1]
-        # Where nothing comes from, no class counts more, as where zeros come in among logits.
-        come = np.stack([_moved(action, g, np.ones(y.shape)) for g in every])
-        moved = (moved + (1 - come) / max(classes, 2)).clip(0, 1)  # bicubic weights overshoot
+        for g, exactness in enumerate(action.exact()):
+            if exactness is Exactness.RESAMPLED:
+                # Where nothing comes from, no class counts more, as where zeros are among logits.
+                moved[g] += (1 - _moved(action, g, np.ones(y.shape))) / max(classes, 2)
+        np.clip(moved, 0, 1, out=moved)  # bicubic weights overshoot
         if classes > 1:
             by_class = moved.reshape(len(moved), classes, -1)
-            moved = (by_class / by_class.sum(axis=1, keepdims=True)).reshape(moved.shape)
+            total = by_class.sum(axis=1, keepdims=True)
+            by_class /= np.where(total > 0, total, 1)  # padding has no probabilities
     return float(orbit_deviations(measure, moved)[0][measure.counted].mean())
 
 

@@ -346,7 +346,9 @@ def make_source(
         marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
         marked = marks.samples()
         action = _action(marks, marked, group, options)
-        moved[taker.name] = _moved_input(marks, marked, indices, action, options)
+        # Which points are real is asked of all of them, with a disk too.
+        whole = replace(options, support="full")
+        moved[taker.name] = _moved_input(marks, marked, indices, action, whole)
     fed = {name: value for name, value in options.feed.items() if name not in opened}
     fed |= {name: one.values() for name, one in still.items()}
     rest = [name for name in held if name not in moved | fed]

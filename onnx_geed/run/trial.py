@@ -350,7 +350,8 @@ def _single_rows(
         fixed = replace(session, fixed=count)
         alone, still = same_row_twice(fixed, rows)
         if not still:
-            if free is not None:
+            told = rows_apart(model.proto, session.outputs, fed, rows=count)
+            if free is not None and not isinstance(told, Apart):
                 check_lengths(free, rows, count + 1)
             session, failed = fixed, None
             break

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from onnx_geed import GeedError, grid_action, latent_l2, measure, parse_group, product
-from onnx_geed.groups import Group, cyclic, dihedral
-from onnx_geed.groups.named import flip, shift
+from onnx_geed.groups import Group, cyclic, dihedral, layout_action, parse_layout
+from onnx_geed.groups.named import factors_of, flip, shift
 
 NAMES = ["C1", "C2", "C8", "C12", "D1", "D4", "D8", "flip-h", "flip-v", "shift2x3", "shift1x1"]
 
@@ -259,3 +259,30 @@ def test_a_loop_is_taken_for_a_group_only_where_every_product_associates(a, b, f
     except GeedError as error:
         taken = "·" not in str(error)
     assert taken == (b is not LOOP)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["C8", "D4", "shift2x2", "shift4", "reverse", "revcomp", "S4", "O", "Oh", "C4-x", "hue3"],
+)
+def test_the_inverse_of_a_factor_is_that_of_each_element(name):
+    group = parse_group(name)
+    inverses = [group.inverse(g) for g in range(group.order)]
+    for factor in factors_of(group):
+        undone, expected = factor.inverse(), factor.of(inverses)
+        each = dataclasses.fields(factor)[0].name
+        if each == "matrices":
+            np.testing.assert_allclose(undone.matrices, expected.matrices, atol=1e-12)
+        else:
+            assert undone == expected
+
+
+def test_what_a_sampled_group_does_to_points_is_undone():
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    for name, axes, lengths in (("SO3~24", "NPX", (5, 3)), ("O3~48", "NPX", (5, 3))):
+        action = layout_action(parse_group(name), parse_layout(axes), lengths, of_input=True)
+        there, back = action.behind(3, 7), action.undoing(3, 7)
+        for g in range(action.group.order):
+            moved = there.apply(g, x)
+            assert not np.allclose(moved, x, atol=1e-3)
+            np.testing.assert_allclose(back.apply(g, moved), x, atol=1e-12)

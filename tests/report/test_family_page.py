@@ -457,12 +457,15 @@ def test_values_of_groups_beside_families_are_marked():
 def test_the_same_family_on_other_data_is_another_line():
     results = [family_result(name, scale=scale) for scale in (1.0, 0.4) for name in (ROTATE, JPEG)]
     for result in results[2:]:
-        result["data"]["source"] = "other/y.npy"
+        result["data"] |= {"source": "other/y.npy", "fingerprint": "ef" * 32}
     values = family_values(results)
     assert {v.model for v in values} == {"net (x.npy)", "net (y.npy)"}
     assert len({(v.model, v.family, v.quantity) for v in values}) == len(values)
     (shown,) = overview_sections(values)
     assert [text.split(":")[0] for text in shown["words"]] == ["net (x.npy)", "net (y.npy)"]
+    copies = [family_result(ROTATE), family_result(JPEG)]
+    copies[1]["data"]["source"] = "/elsewhere/x.npy"
+    assert {v.model for v in family_values(copies)} == {"net"}
     halves = [family_result(ROTATE), family_result(ROTATE, support="disk"), family_result(JPEG)]
     names = {v.model for v in family_values(halves)}
     assert names == {"net (support full)", "net (support disk)"}

@@ -103,6 +103,14 @@ class TestOnlyRecords:
         with pytest.raises(GeedError, match=r"output action \(grid, grid\+channels\)"):
             compare(*self.pair(output_action="grid+channels"))
 
+    def test_one_models_scores_before_and_behind_a_softmax_are_read_in_their_own_way(self):
+        a = record([0.1, 0.3], layer="logits") | {"reads": "logits"}
+        b = record([0.1, 0.3], layer="probs") | {"reads": "probabilities"}
+        (entry,) = compare(result_of(a), result_of(b))["measurements"]
+        assert entry["difference"] == 0
+        with pytest.raises(GeedError, match="hold different measurements"):
+            aggregate([result_of(a), result_of(b)])
+
     def test_other_points_of_m_are_refused_as_under_one_name(self):
         a = result_of(latent([1.0, 2.0], 3.0, norm_samples=12), name="a")
         other = latent([1.0, 2.0], 3.0, norm_samples=2) | {"layer": "z"}

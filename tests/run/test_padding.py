@@ -255,3 +255,23 @@ def test_the_advice_on_scores_of_one_place_can_be_followed(tmp_path, shape, layo
     plain = geed.measure(path, data, "C4", output="z", **asked)
     for one, other in zip(stated["measurements"], plain["measurements"], strict=True):
         assert one["value"] == pytest.approx(other["value"], rel=1e-6)
+
+
+@pytest.mark.parametrize("measure", ["softmax-kl", "flip-rate"])
+def test_round_trips_of_probabilities_leave_padding_out(tmp_path, measure):
+    rng = np.random.default_rng(1)
+    nodes = [models.node("MatMul", "x w", "z"), models.node("Softmax", "z", "p", axis=2)]
+    net = models.build(
+        nodes,
+        [models.weights("w", rng.normal(size=(3, 4)))],
+        [("x", models.FLOAT, ["N", 6, 3])],
+        [("p", models.FLOAT, ["N", 6, 4])],
+    )
+    path = models.save(net, tmp_path / "net.onnx")
+    x, lengths = rng.normal(size=(5, 6, 3)).astype(np.float32), np.array([6, 2, 4, 1, 5])
+    for i, length in enumerate(lengths):
+        x[i, length:] = 0
+    options = {"input_layout": "NTC", "layout": {"p": "NTC"}, "measures": [f"{measure}@p"]}
+    options |= {"mask": {"x": lengths}, "references": True, "provider": "cpu"}
+    (record,) = geed.measure(path, x, "reverse", **options)["measurements"]
+    assert record["references"]["output_round_trip"]["value"] == 0

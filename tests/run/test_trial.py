@@ -116,3 +116,46 @@ def test_a_metric_refuses_classes_first():
     metric = geed.EquivarianceMetric("C4", ["output-l2"])
     with pytest.raises(GeedError, match="axis 0 is not the batch"):
         metric.update(classes, photos())
+
+
+def test_classes_first_behind_a_loop_are_refused_too(tmp_path):
+    """Nothing is proven there: that the model runs with one row more tells."""
+    made = classes_first()
+    value = models.onnx.helper.make_tensor_value_info
+    body = models.onnx.helper.make_graph(
+        [models.node("Identity", "go", "going"), models.node("Relu", "a", "b")],
+        "body",
+        [value("i", 7, []), value("go", 9, []), value("a", 1, None)],
+        [value("going", 9, []), value("b", 1, None)],
+    )
+    loop = models.onnx.helper.make_node("Loop", ["once", "yes", "r"], ["l"], body=body)
+    made.graph.node.insert(2, loop)
+    made.graph.node[3].input[0] = "l"
+    for name, held in (("once", np.array(1)), ("yes", np.array(True))):
+        made.graph.initializer.append(models.onnx.numpy_helper.from_array(held, name))
+    path = models.save(made, tmp_path / "net.onnx")
+    with pytest.raises(GeedError, match=AWAY):
+        geed.measure(path, photos(), "C4", measures=["output-l2@s"], samples=3, provider="cpu")
+
+
+@pytest.mark.parametrize("shape", [[4, -1], [2, -1]])
+def test_a_batch_that_a_reshape_states_is_filled_up(tmp_path, shape):
+    """A row more, or less, is taken in by the other axis."""
+    rng = np.random.default_rng(2)
+    nodes = [
+        models.conv("x", "w", "c"),
+        models.node("Relu", "c", "r"),
+        models.node("GlobalAveragePool", "r", "p"),
+        models.node("Reshape", "p shape", "y"),
+    ]
+    weights = [
+        models.weights("w", rng.normal(size=(8, 3, 3, 3))),
+        models.onnx.numpy_helper.from_array(np.array(shape), "shape"),
+    ]
+    net = models.build(
+        *(nodes, weights, [("x", models.FLOAT, ["N", 3, 6, 6])], [("y", models.FLOAT, ["N", 8])])
+    )
+    path = models.save(net, tmp_path / "net.onnx")
+    result = geed.measure(path, photos(), "C4", measures=["output-l2"], samples=3, provider="cpu")
+    assert any(f"takes exactly {shape[0]} rows" in note for note in result["notes"])
+    assert result["measurements"][0]["value"] > 0.01
