@@ -181,7 +181,9 @@ def test_layers_are_chosen(opened):
     # Of a layer that hardly reacts nothing is known.
     for one in rows[-8::4]:
         one |= {"mean": None, "values": [None], "relative": [None], "relative_mean": None}
-        one |= {"far_off_mean": None}
+        one |= dict.fromkeys(
+            ("far_off_mean", "far_off_ci95_over_models", "far_off_ci95_over_samples")
+        )
     page = opened(suite_page(suite(rows)))
     head = '[data-part="table"] tbody tr:first-child'
     assert "l3" in page.inner_text(head)
