@@ -302,7 +302,7 @@ def calls(folder: Path) -> dict[str, Call]:
         input_shape=(1, 3, 8, 8), latent=None, layouts=None, kind=None)  # fmt: skip
     add(onnx_geed.open_samples, source=data, input_shape=(3, 8, 8), input_layout="NCHW",
         preprocess=None, labels=None, name=None, dtype="float32", masked=False,
-        allowed=1 << 30)  # fmt: skip
+        allowed=1 << 30, others={"mask": False})  # fmt: skip
     add(samples.fingerprint, indices=[0, 1])
     add(samples.finish, x=data[0])
     add(samples.after, count=1)
