@@ -370,6 +370,10 @@ def test_a_suite_over_families_ends_with_the_overview(tmp_path):
     assert re.search(rf"gain +cnn +vit\n.*\n{re.escape(ROTATE)} +1\.500", block)
     (right, *_) = [v for v in suite_family_values(summary()["rows"]) if v.unmoved is not None]
     assert (right.value, right.ci95, right.unmoved) == (0.7, (0.6, 0.8), 0.9)
+    # Some models may have no value.
+    part = summary()
+    part["rows"][0] |= {"values": [0.5, None], "seeds": [0, 1], "models": 1}
+    assert re.search(r"cnn +0\.5000 .* 1$", suite_table(part).split("vit")[0], re.MULTILINE)
     write_summary(summary(), tmp_path)
     svg = (tmp_path / "families.svg").read_text()
     assert f"<title>vit, {JPEG}, latent-l2, relative: 0.750" in svg

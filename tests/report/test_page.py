@@ -535,6 +535,11 @@ def test_an_element_has_one_name_and_a_number_is_told_with_what_it_is():
     assert [element_called(family, g) for g in range(3)] == ["unmoved", "90", "10"]
     assert [element_told(family, g) for g in range(3)] == ["unmoved", "quality 90", "quality 10"]
     assert at_elements(family, [1, 2]) == "quality 90 and quality 10"
+    group = {"name": "C8", "order": 8, "elements": list(C8.elements)}
+    assert at_elements(group, [0, 4]) == "the unmoved sample and 180°"
+    assert at_elements(group, [0, 1, 4]) == "3 of 8 elements"
+    assert at_elements(group, [1, 2, 4]) == "3 of 7 angles"
+    assert at_elements(group | {"name": "SO2~8"}, [0]) == "random start"
     assert (element_noun(family), worst_noun(family)) == ("quality", "member")
     turned = {**family, "name": "rotate:-15..15/3", "parameter": "angle", "unit": "°"}
     assert element_told(turned, 2) == "10°"

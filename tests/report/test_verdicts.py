@@ -162,3 +162,21 @@ def test_networks_of_two_designs_are_judged_by_their_last_layers():
 def test_one_sample_is_too_few():
     one = record("latent-l2", spread(0.2)[:1], normaliser=1.0, norm_samples=9)
     assert verdict(one, one) == "one sample is too few for a conclusion."
+
+
+@pytest.mark.parametrize("action", ["grid", "grid+channels"])
+def test_last_maps_of_other_output_actions_decide_nothing(action):
+    maps = [
+        [record("channel-cos", spread(v), f"{name}{i}") for i in range(2)]
+        for name, v in (("conv", -0.4), ("block", -0.8))
+    ]
+    for one in maps[1]:
+        one["output_action"] = action
+    for one in maps[0]:
+        one["output_action"] = "grid"
+    results = [
+        result_of([*own, record("softmax-kl", spread(0.2))], path=f"{name}.onnx")
+        for name, own in zip("ab", maps, strict=True)
+    ]
+    found = verdicts(results, ["a", "b"], compare(*results)["measurements"])
+    assert any("conv1 | block1" in one["what"] for one in found) == (action == "grid")

@@ -190,7 +190,10 @@ def kl(value, n=30, noise=0.01):
 
 def test_an_ill_conditioned_m_is_found():
     for m in (0.01, -0.3, None):
-        assert "M ill-conditioned" in names(diagnose(result_of(latents(-0.9, m))))
+        findings = diagnose(result_of(latents(-0.9, m)))
+        assert "M ill-conditioned" in names(findings)
+        (told,) = (f.evidence for f in findings if f.name == "M ill-conditioned")
+        assert told.startswith("Unnormalised, the value is 0.9")
     assert names(diagnose(result_of(latents(-0.9, 0.5)))) == []
     assert names(diagnose(result_of(latents(-0.9, 0.99)))) == ["parallel latents"]
 
