@@ -54,12 +54,6 @@ _NO_WEIGHTS = frozenset(
 )
 
 
-# Operators of which the first input alone holds values.
-_SHAPED = frozenset(
-    ("Reshape", "Expand", "Tile", "Unsqueeze", "Squeeze", "Slice", "Gather", "Pad", "Resize")
-)
-
-
 _VALUES = {"one": 1.0, "zero": 0.0, "slope": 0.25}
 
 
@@ -251,10 +245,8 @@ def _refuse_quantised(
     no_integers = {*FLOATS, *_NO_WEIGHTS, onnx.TensorProto.BFLOAT16}
     fixed |= {c.name: ("" if c.dtype in no_integers else c.name, c.numbers) for c in _stored(graph)}
     for node in graph.node:
-        # A shape is no weight; and as many floats are weights, of which integers are a mask.
-        made = [
-            fixed[x] for x in node.input[: 1 if node.op_type in _SHAPED else None] if x in fixed
-        ]
+        # As many floats are weights, of which integers are a mask or tell the shape.
+        made = [fixed[x] for x in node.input if x in fixed]
         floats = max((count for name, count in made if not name), default=0)
         told = [(name, count) for name, count in made if name and count > floats]
         integers, numbers = told[0] if told else ("", floats)

@@ -355,6 +355,33 @@ def test_integer_weights_are_refused_however_they_become_floats(read, nodes):
         redraw(read(proto))
 
 
+def test_integers_that_hide_or_shape_float_weights_are_no_weights(read):
+    """The masks of MADE and PixelCNN, and shapes that a file keeps in small integers."""
+    floats, mask = weights("wf", RNG.normal(size=(4, 4))), weights("m8", np.eye(4), np.uint8)
+    masked = [
+        node("Cast", "m8", "m", to=FLOAT),
+        node("Mul", "wf m", "wm"),
+        node("MatMul", "a wm", "b"),
+    ]
+    assert "wf" in redraw(read(around(masked, [floats, mask], 64))).kept
+    flat, shape = weights("wf", RNG.normal(size=16)), weights("s8", np.array([4, 4]), np.uint8)
+    shaped = [
+        node("Cast", "s8", "s", to=TensorProto.INT64),
+        node("Reshape", "wf s", "wr"),
+        node("MatMul", "a wr", "b"),
+    ]
+    redraw(read(around(shaped, [flat, shape], 64)))
+    # A scale for each channel makes weights of integers all the same.
+    scale = weights("scale", RNG.random(4))
+    scaled = [
+        node("Cast", "w8", "whole", to=FLOAT),
+        node("Mul", "whole scale", "ws"),
+        node("MatMul", "a ws", "b"),
+    ]
+    with pytest.raises(GeedError, match="quantised"):
+        redraw(read(around(scaled, [SMALL[0], scale], 64)))
+
+
 def test_a_table_of_small_integers_is_kept_and_named(read):
     gather = [node("Gather", "w8 three", "row"), node("Cast", "row", "r", to=FLOAT)]
     proto = around([*gather, node("Add", "a r", "b")], SMALL[:1], 64)

@@ -221,6 +221,49 @@ def test_sets_of_one_axis_are_as_long_in_each_sample(tmp_path, group):
     path, _ = two_sets(tmp_path / "m.onnx")
     with pytest.raises(geed.GeedError, match=r"sample 0 has 3 along P in pos, but 5 in atoms: giv"):
         geed.measure(path, data, group, measures=["output-l2"], **TWO)
-    # What the model calls two axes are two sets.
-    path, _ = two_sets(tmp_path / "two.onnx", ("P", "Q"))
-    geed.measure(path, data, "O", measures=["output-l2"], **TWO)
+    # What the model calls two axes, or by no common name, are two sets.
+    for names in (("P", "Q"), (None, None), (5, None), (5, 5)):
+        path, _ = two_sets(tmp_path / "two.onnx", names)
+        geed.measure(path, data, "O", measures=["output-l2"], **TWO)
+
+
+def test_a_mask_of_points_that_stay_goes_with_a_disk(tmp_path):
+    rng = np.random.default_rng(2)
+    nodes = [
+        helper.make_node("ReduceSum", ["pos", "one"], ["s"], keepdims=0),
+        helper.make_node("Cast", ["real"], ["each"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["each", "one"], ["count"], keepdims=1),
+        helper.make_node("Div", ["s", "count"], ["mean"]),
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["seen"]),
+        helper.make_node("Add", ["mean", "seen"], ["out"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 4, 4]),
+        helper.make_tensor_value_info("pos", TensorProto.FLOAT, ["N", "P", 3]),
+        helper.make_tensor_value_info("real", TensorProto.BOOL, ["N", "P"]),
+    ]
+    weights = rng.normal(size=(48, 3)).astype(np.float32)
+    held = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([1]), "one")]
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 3])
+    graph = helper.make_graph(nodes, "g", inputs, [output], held)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
+    x = rng.random((4, 3, 4, 4)).astype(np.float32)
+    data = {"x": x, "pos": PLACES, "pos_lengths": MANY}
+    (record,) = geed.measure(
+        *(tmp_path / "m.onnx", data, "flip-h"),
+        measures=["unexplained@out"],
+        input="x",
+        input_layout={"x": "NCHW", "pos": "NPC"},
+        mask={"real": ""},
+        support="disk",
+        provider="cpu",
+    )["measurements"]
+    # The points' means are of what is real, whatever the image does.
+    centre = np.arange(4) - 1.5
+    disk = centre[:, None] ** 2 + centre**2 <= 4
+    means = np.array([one.mean(axis=0) for one in np.split(PLACES, np.cumsum(MANY)[:-1])])
+    out = means + (x * disk).reshape(4, -1) @ weights
+    wanted = ((out - out.mean(axis=0)) ** 2).sum() / 3
+    assert record["normaliser"] == pytest.approx(wanted, rel=1e-5)

@@ -251,6 +251,19 @@ def test_rows_that_mix_in_large_batches_alone_are_refused():
     assert alone.compute() == fed(metric_of("C4", batch_size=1), rows, [12]).compute()
 
 
+def test_batches_of_half_precision_may_round_otherwise_in_other_sizes():
+    rows = drawn(12)[1].astype(np.float16)
+
+    def rounded(batch):
+        moved = 1 + 1e-3 * (len(batch) > 5)
+        arrays = net(batch.astype(np.float32))
+        return {name: (a * moved).astype(batch.dtype) for name, a in arrays.items()}
+
+    fed(metric_of("C4"), rows, [8, 4], rounded)
+    with pytest.raises(GeedError, match="not independent"):
+        metric_of("C4").update(rounded, rows.astype(np.float32))
+
+
 def test_samples_that_no_element_moves_do_not_hide_it():
     rows = np.concatenate([np.ones((2, *SHAPE), np.float32), drawn(4)[1]])
     metric = fed(metric_of("C4", batch_size=4), drawn(4)[1], [4])
