@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         Tensor as Tensor,
         computed_in_half as computed_in_half,
         list_tensors as list_tensors,
+        with_told as with_told,
     )
 
 lazy(globals())

@@ -77,7 +77,11 @@ _LIKE = {
 
 
 def infer(
-    proto: onnx.ModelProto, input: str, input_shape: Sequence[int] | None, batch: int
+    proto: onnx.ModelProto,
+    input: str,
+    input_shape: Sequence[int] | None,
+    batch: int,
+    told: Sequence[onnx.ValueInfoProto] = (),
 ) -> Types:
     """Infer dtype and shape of every tensor.
 
@@ -91,6 +95,8 @@ def infer(
         Its shape, where the file leaves lengths free; the batch axis is not looked at.
     batch : int
         Its batch, where the file leaves that free.
+    told : sequence of onnx.ValueInfoProto
+        Tensors that a run told of, from which others follow.
 
     Returns
     -------
@@ -99,6 +105,7 @@ def infer(
     """
     sizes = _free_sizes(proto.graph, input, input_shape, batch)
     light = _without_weights(proto, sizes)
+    light.graph.value_info.extend(told)
     inferred, _ = _inferred(light)
     types: Types = {}
     declared = [_with_sizes(info, sizes) for info in proto.graph.value_info]

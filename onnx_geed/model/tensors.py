@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -38,6 +38,7 @@ __all__ = [
     "infer_tensors",
     "list_tensors",
     "tensors_from",
+    "with_told",
 ]
 
 
@@ -278,6 +279,62 @@ def tensors_from(
             )
         listed += _tensors_in_bodies(node)
     return (*listed, *_inputs_and_constants(graph, types))
+
+
+def with_told(
+    model: Model,
+    input: str,
+    input_shape: Sequence[int],
+    listed: Sequence[Tensor],
+    told: Mapping[str, Sequence[int]],
+) -> Sequence[Tensor]:
+    """Return tensors with what they hold, where only a run tells the shapes of some.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    input : str
+        The acted-on input.
+    input_shape : sequence of int
+        Its shape with batch 1.
+    listed : sequence of Tensor
+        The tensors, as :func:`list_tensors` returns them.
+    told : mapping of str to sequence of int
+        What a run told: shapes of a row, without the batch axis.
+
+    Returns
+    -------
+    sequence of Tensor
+        The same ones where inference had told as much.
+    """
+    unknown = {t for t in listed if None in (t.shape or (None, None))[1:]}
+    asked = [t for t in listed if t in unknown and t.name in told]
+    if not asked:
+        return listed
+    graph = model.proto.graph
+    kinds = {spelling: kind for kind, spelling in FLOATS.items()}
+    info = next(i for i in graph.input if i.name == input)
+    batch = max(1, next((d.dim_value for d in info.type.tensor_type.shape.dim), 1))
+    shapes = {t.name: (batch, *told[t.name]) for t in asked}
+    infos = [
+        onnx.helper.make_tensor_value_info(t.name, kinds.get(t.dtype, kinds["float32"]), shape)
+        for t, shape in zip(asked, shapes.values(), strict=True)
+    ]
+    types = infer(model.proto, input, input_shape, batch, infos)
+    types |= {t.name: (t.dtype, shapes[t.name]) for t in asked}
+    makers = {name: node for node in graph.node for name in node.output if name}
+
+    def with_its_bytes(tensor: Tensor) -> Tensor:
+        if tensor.name not in makers:
+            return tensor
+        dtype, shape = types.get(tensor.name, ("?", None))
+        held = max(tensor.held, _held(dtype, shape))
+        beside = max(tensor.beside, workspace(makers[tensor.name], types))
+        public = (None, *shape[1:]) if shape and tensor in unknown else tensor.shape
+        return replace(tensor, shape=public, held=held, beside=beside)
+
+    return tuple(with_its_bytes(tensor) for tensor in listed)
 
 
 def computed_in_half(graph: onnx.GraphProto, listed: Sequence[Tensor]) -> frozenset[str]:

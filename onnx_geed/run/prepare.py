@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import (
-    Action,
-    Group,
-    PlacedAction,
-    Table,
-    parse_group,
-)
+from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group
 from onnx_geed.measures import Plan, check_goes_with_group, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
     CLASSES,
@@ -28,6 +22,7 @@ from onnx_geed.model import (
     list_as_stated,
     of_a_model,
     parse_classes,
+    with_told,
 )
 from onnx_geed.run.called import OF_A_FUNCTION, open_model, with_outputs
 from onnx_geed.run.engine import choose_engine, without_graph
@@ -254,6 +249,9 @@ def prepare_run(
     if conflict := runtime_conflict():
         notes.append(conflict)
     layers = layers_of(selection, listed, trial.rows, options)
+    told = {name: layer.shape for name, layer in layers.items()}
+    if (held := with_told(loaded, acted.name, (1, *source.row_shape), listed, told)) is not listed:
+        footprint = footprint_of(loaded, acted, held, names, options, source, others)
     scores = {
         tensor.name
         for request, tensor in selection.requested

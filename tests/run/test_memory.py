@@ -3,12 +3,18 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
-from models import FLOAT, build, weights
+from models import FLOAT, build, conv, integers, node, weights
+from onnx import helper
 
+from onnx_geed.errors import GeedError
+from onnx_geed.run import room
+from onnx_geed.run.options import Options
+from onnx_geed.run.prepare import prepare_run
 from onnx_geed.text import parse_bytes
 
 RUN = r"""
@@ -21,6 +27,8 @@ finally:  # ru_maxrss would count who started this process
     status = Path("/proc/self/status").read_text()
     print("peak", re.search(r"VmHWM:\s+(\d+) kB", status)[1], file=sys.stderr)
 """
+
+BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read as Linux tells it")
 
@@ -99,3 +107,53 @@ def test_tables_that_no_memory_holds_are_refused_before_they_are_made(large):
     assert "C720" in errors
     assert "GiB" in errors
     assert peak < 2 * BESIDE
+
+
+def rounds(shaped):
+    """Maps behind a Loop of one round, whose shape the file tells or not; one map has 24 MiB."""
+    image = [1, 1, 256, 256]
+    steps = [node("Identity", "c", "d"), node("Relu", "v", "u")]
+    scalar = [("i", INT64, []), ("c", BOOL, []), ("v", FLOAT, None)]
+    body = helper.make_graph(
+        steps,
+        "body",
+        [helper.make_tensor_value_info(*info) for info in scalar],
+        [helper.make_tensor_value_info(n, t, None) for n, t in (("d", BOOL), ("u", FLOAT))],
+    )
+    nodes = [
+        node("Loop", "once yes x", "looped", body=body),
+        node("Reshape", "looped image", "x0") if shaped else node("Identity", "looped", "x0"),
+        conv("x0", "w", "a", pad=0),
+        node("Relu", "a", "b"),
+        conv("b", "v", "c", pad=0),
+        node("Add", "b c", "s"),
+        node("GlobalAveragePool", "s", "p"),
+        node("Flatten", "p", "y"),
+    ]
+    rng = np.random.default_rng(0)
+    stored = [
+        *(integers("once", 1), weights("yes", True, bool), integers("image", [-1, *image[1:]])),
+        weights("w", rng.normal(size=(96, 1, 1, 1))),
+        weights("v", rng.normal(size=(96, 96, 1, 1)) / 96),
+    ]
+    return build(nodes, stored, [("x", FLOAT, image)], [("y", FLOAT, [1, 96])])
+
+
+def test_maps_whose_shapes_only_a_run_tells_count_as_soon_as_it_does(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).random((2, 1, 256, 256), dtype=np.float32)
+    options = Options(samples=2, norm_samples=2, provider="cpu")
+    found = {}
+    for shaped in (True, False):
+        path = tmp_path / f"{shaped}.onnx"
+        onnx.save(rounds(shaped), path)
+        found[shaped] = prepare_run(path, images, "C4", options)
+    shapes = {t.name: t.shape for t in found[False].tensors}
+    assert shapes["s"] is None
+    # The sum, and both maps that it is made of.
+    assert found[False].footprint.row >= 3 * (24 << 20)
+    assert found[False].footprint == found[True].footprint
+    assert found[False].task.batch == found[True].task.batch
+    monkeypatch.setattr(room, "_LEAST", 1 << 20)
+    for path in tmp_path.glob("*.onnx"):
+        with pytest.raises(GeedError, match=r"one row take 7\d\.\d MiB.* tensor \S+ \(N, 96, 256"):
+            prepare_run(path, images, "C4", replace(options, memory="64MiB"))
