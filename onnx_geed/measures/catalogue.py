@@ -99,8 +99,9 @@ class Descriptor:
     sentence, sentence_moved : str
         The meaning of a value in words, under the trivial action and under another one, with
         ``{value}`` (a cosine for a similarity), ``{target}`` (the operand that f(gx) is held
-        against), ``{share}`` (of the largest value), ``{order}``, ``{noun}`` (map or tensor) and
-        ``{moved}`` (what the group does to class scores).
+        against), ``{share}`` (of the largest value), ``{order}``, ``{noun}`` (map or tensor),
+        ``{moved}`` (what the group does to class scores) and ``{first}`` (the sample as the first
+        element has it).
         Without them the sentence is made of the unit; without the second, the first serves both.
     sentence_of_family : str
         The meaning where the action is trivial and f(gx) is held against f(x) itself, as under a
@@ -321,9 +322,7 @@ CATALOGUE: dict[str, Descriptor] = {
             worst_invariance=math.log,
             floor=1e-3,
             sentence="Predictions change by {value} nats",
-            sentence_moved=(
-                "Predictions differ by {value} nats from those of the unmoved sample, {moved}"
-            ),
+            sentence_moved=("Predictions differ by {value} nats from those of {first}, {moved}"),
             sentence_of_family="Predictions change by {value} nats from those of x itself",
         ),
         Descriptor(
@@ -391,7 +390,7 @@ CATALOGUE: dict[str, Descriptor] = {
             floor=1e-3,
             sentence="{share} of predictions flip to another class",
             sentence_moved=(
-                "{share} of predictions are another class than that of the unmoved sample, {moved}"
+                "{share} of predictions are another class than that of {first}, {moved}"
             ),
         ),
         Descriptor(

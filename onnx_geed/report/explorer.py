@@ -32,6 +32,7 @@ from onnx_geed.results import (
     Result,
     along,
     is_family,
+    is_sampled,
     read_record,
 )
 from onnx_geed.safe_names import plain
@@ -172,11 +173,12 @@ def _asked(maps: Sequence[Reading], group: GroupPart) -> dict[str, str]:
     moved = [reading for reading in maps if reading.output_action != "trivial"]
     of = next((told for reading in moved if (told := averaged_told(group, reading))), "")
     if of:
+        start = "random start" if is_sampled(group) else "unmoved sample"
         return {
             "title": "How equivariant is each layer? Cosine between f(gx) and g f̂(x)",
             "hint": "f(gx): move the sample, then run the network. g f̂(x): mean of the maps for "
             f"{of}, which should be the same map, then moved. In an equivariant layer both are the "
-            "same. The unmoved sample is compared with this mean too.",
+            f"same. The {start} is compared with this mean too.",
         }
     if moved:
         return {

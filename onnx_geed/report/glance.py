@@ -104,7 +104,9 @@ def glance(
 
 def _of_places(result: Result) -> list[str]:
     """Say of dense scores how far classes of moved and unmoved samples overlap, where known."""
-    told = [text for record in result["measurements"] if (text := overlap_words(record))]
+    sampled = is_sampled(result["group"])
+    told = [overlap_words(record, of_sampled=sampled) for record in result["measurements"]]
+    told = list(filter(None, told))
     return [f"{told[-1]} (1 is perfect)."] if told else []
 
 
@@ -332,10 +334,10 @@ def _picture(
         rows = [replace(c, name=one.called) for c, one in zip(kept, known, strict=True)]
         ends = ("no sample", "perfect")
         scale = Shades(0.0, 100.0, "% of samples", ends, colours="viridis", falling=False)
-        caption = f"{of} of samples whose class is {_kept(known)}, by model and "
+        caption = f"{of} of samples whose class is {_kept(known, group)}, by model and "
         caption += f"{element_noun(group)}; 100\u00a0% is perfect."
         return framed("predictions", cells_picture(rows, group, scale), caption, alt)
-    caption = f"{of} of samples whose class is {_kept(known)}"
+    caption = f"{of} of samples whose class is {_kept(known, group)}"
     right = any(c.style != "-" for c in curves)
     caption += " (solid) and whose class is correct (dotted)" if right else ""
     level = (100.0, "perfect")
@@ -344,10 +346,11 @@ def _picture(
     return framed("predictions", svg, caption, alt)
 
 
-def _kept(known: Sequence[_Drawn]) -> str:
+def _kept(known: Sequence[_Drawn], group: GroupPart) -> str:
     """Say which class a moved sample should have."""
     permuted = {one.record["output_action"] != "trivial" for one in known}
-    same = "the same as before moving" if False in permuted else ""
+    before = "at the random start" if is_sampled(group) else "before moving"
+    same = f"the same as {before}" if False in permuted else ""
     return " or ".join(filter(None, (same, "the expected one" if True in permuted else "")))
 
 

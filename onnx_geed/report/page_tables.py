@@ -19,6 +19,7 @@ from onnx_geed.results import (
     compare,
     compared,
     is_family,
+    is_sampled,
     read_record,
 )
 
@@ -77,7 +78,9 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         "relative_ci": interval(told_ends(reading.descriptor, reading.relative_ci95, "relative"))
         if reading.relative_ci95
         else "",
-        "meaning": meaning(record, group["order"], of_family=is_family(group)),
+        "meaning": meaning(
+            record, group["order"], of_family=is_family(group), of_sampled=is_sampled(group)
+        ),
         "warnings": record["warnings"],
         "references": {name: cell(value) for name, value in references.items()},
     }
@@ -109,6 +112,7 @@ def class_tables(result: Result) -> dict[str, Any]:
                 "layer": record["layer"],
                 "noun": element_noun(group),
                 "permuted": record["output_action"] != "trivial",
+                "sampled": is_sampled(group),
                 "right": bool(entry["right"]),
                 "rows": [
                     [element_called(group, g), *(f"{100 * share[e]:.1f} %" for share in shares)]

@@ -203,7 +203,7 @@ def _places(result: Result) -> list[str]:
     for record in result["measurements"]:
         if text := foreground_words(record):
             lines += wrapped(f"{record['measure']}@{record['layer']}: {text}")
-        if text := overlap_words(record):
+        if text := overlap_words(record, of_sampled=is_sampled(result["group"])):
             overlaps.setdefault(record["layer"], text)
     for layer, text in overlaps.items():
         lines += wrapped(f"{layer}: {text}")

@@ -67,6 +67,7 @@ _GRADES = (
 def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
     """Return sentences on a result; all their numbers and directions are read from it."""
     group, family = result["group"], is_family(result["group"])
+    sampled = is_sampled(group)
     sentences = []
     maps = [r for r in readings if r.descriptor.cosine_of_maps]
     if len(maps) > 1:
@@ -81,7 +82,7 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
             name = title(r.measure, [record["layout"]])
             sentences.append(
                 f"{name} ({r.layer}{_pooled(record)}): "
-                f"{meaning(record, group['order'], of_family=family)}"
+                f"{meaning(record, group['order'], of_family=family, of_sampled=sampled)}"
             )
     tripped = [r for r in (maps or readings) if r.trips]
     if tripped and not all(result["group"]["exact"]):
@@ -265,7 +266,9 @@ _FITTED = {
 }
 
 
-def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
+def meaning(
+    record: Record, order: int, *, of_family: bool = False, of_sampled: bool = False
+) -> str:
     """Say what a record's value means.
 
     Parameters
@@ -276,6 +279,8 @@ def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
         Order of the group.
     of_family : bool
         Whether it is a family instead.
+    of_sampled : bool
+        Whether the group first moves each sample by a random element of its own.
 
     Returns
     -------
@@ -291,11 +296,11 @@ def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
     beside = ""
     if common is not None:
         beside = f"; the most common class has {percent(common)} of the predictions"
-    of_places = "".join(
-        f"; {text}" for text in (foreground_words(record), overlap_words(record)) if text
-    )
+    overlap = overlap_words(record, of_sampled=of_sampled)
+    of_places = "".join(f"; {text}" for text in (foreground_words(record), overlap) if text)
     how = f"f(x) moved by a fitted {_FITTED[fit['kind']]}" if fit else ""
-    sentence = _sentence(reading, order, noun, how, of_family=of_family)
+    first = "the sample at a random element" if of_sampled else "the unmoved sample"
+    sentence = _sentence(reading, order, noun, how, first, of_family=of_family)
     value = f"{sentence}{_gain(record)}{beside}"
     return f"{value}{f': {word}' if word else ''}{of_places}."
 
@@ -319,17 +324,22 @@ def foreground_words(record: Record) -> str:
     return f"{others}: {number(part['value'])}{half}{few}"
 
 
-def overlap_words(record: Record) -> str:
-    """Say how far the classes of moved samples overlap with those of unmoved ones and labels."""
+def overlap_words(record: Record, *, of_sampled: bool = False) -> str:
+    """Say how far the classes of moved samples overlap with those of unmoved ones and labels.
+
+    No sample is unmoved where the group first moves each by a random element of its own.
+    """
     part = record.get("miou")
     if part is None or part["value"] is None:
         return ""
-    text = f"mIoU of moved and unmoved samples {number(part['value'])}"
+    first = "at a random element" if of_sampled else "unmoved"
+    both = "samples at a random element and moved on" if of_sampled else "moved and unmoved samples"
+    text = f"mIoU of {both} {number(part['value'])}"
     labels = part["labels"]
     if labels is None or labels["value"] is None or labels["unmoved"] is None:
         return text
     unmoved, moved = number(labels["unmoved"]), number(labels["value"])
-    return f"{text}; with the labels {unmoved} unmoved, {moved} moved"
+    return f"{text}; with the labels {unmoved} {first}, {moved} moved"
 
 
 def _gain(record: Record) -> str:
@@ -341,7 +351,9 @@ def _gain(record: Record) -> str:
     return f"; it moves {gain}, each relative to different samples"
 
 
-def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: bool) -> str:
+def _sentence(
+    reading: Reading, order: int, noun: str, how: str, first: str, *, of_family: bool
+) -> str:
     most = None if of_family else most_of_orbit(reading)
     if most is not None:
         scale = [f"at most ln {reading.deviations.shape[1]} = {span(most)}"]
@@ -369,6 +381,7 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
         share = percent(reading.value / largest if largest else 0.0)
         moved = "permuted" if reading.output_action.startswith("permutation") else "moved along"
         words = {"value": value, "target": target, "share": share, "noun": noun, "moved": moved}
+        words["first"] = first
         return f"{template.format(order=order, **words)} {beside}"
     if reading.in_tensor_units:
         return f"The distance of f(gx) from {target} is {value}, in units of the tensor {beside}"

@@ -57,6 +57,8 @@ class MeasuredAs:
         What class scores are read as, where that makes a difference; empty of others.
     digest : str
         Digest of a given or fitted table or matrices; empty of other actions.
+    starts_anywhere : bool
+        Whether each sample is first moved by an element of its own, so that none is unmoved.
     """
 
     measure: str
@@ -80,6 +82,7 @@ class MeasuredAs:
     averaged: tuple[int, ...] = ()
     reads: str = ""
     digest: str = ""
+    starts_anywhere: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -134,6 +137,7 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         averaged=measure.averaged if 1 < len(measure.averaged) < group.order else (),
         reads=measure.reads if measure.descriptor.view == "scores" and not measure.target else "",
         digest=table_digest(measure.action),
+        starts_anywhere=group.behind is not None,
     )
 
 

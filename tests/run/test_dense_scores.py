@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import models
 import naive_letters
@@ -29,6 +30,7 @@ from onnx_geed.measures import (
     view,
 )
 from onnx_geed.report import table, write_report
+from onnx_geed.report.words import overlap_words
 from onnx_geed.results import overlap_part
 
 BOTH = ["softmax-kl", "flip-rate"]
@@ -244,6 +246,41 @@ def test_a_page_of_dense_scores_begins_with_their_overlap(tmp_path):
     assert "(1 is perfect)." in first
     # An interval has its own brackets, and no others around them.
     assert "([" not in table(result)
+
+
+@pytest.mark.parametrize(
+    ("group", "told"),
+    [
+        ("C4", ["moved and unmoved samples", "than that of the unmoved sample", "of the unmoved"]),
+        (
+            "SO2~4",
+            [
+                "mIoU of samples at a random element and moved on",
+                "than that of the sample at a random element",
+                "% of the samples at a random element",
+            ],
+        ),
+    ],
+)
+def test_where_each_sample_starts_at_an_element_of_its_own_none_is_told_as_unmoved(
+    tmp_path, group, told
+):
+    path = models.save(segmenter(ramp=3.0), tmp_path / "model.onnx")
+    result = geed.measure(path, drawings(), group, measures=BOTH, **OPTIONS)
+    write_report([result], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    words = page.partition("<body")[2].partition("<script")[0] + table(result)
+    words += " ".join(note for record in result["measurements"] for note in record["notes"])
+    assert all(text in words for text in told)
+    if group != "C4":
+        assert not re.search(r"(?<!not )unmoved|before moving", words)
+    # Files of other programs may have labels there.
+    part = result["measurements"][0]["miou"]
+    labels = {"value": 0.25, "unmoved": 0.5}
+    other = {**result["measurements"][0], "miou": {**part, "value": 0.75, "labels": labels}}
+    last = overlap_words(other, of_sampled=group != "C4").partition("labels ")[2]
+    first = "unmoved" if group == "C4" else "at a random element"
+    assert last == f"0.5000 {first}, 0.2500 moved"
 
 
 def test_samples_without_foreground_are_left_out_and_told(tmp_path):
