@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.placed_action import (
         PlacedAction as PlacedAction,
+        acts_as_named as acts_as_named,
         place as place,
         tables_of as tables_of,
     )

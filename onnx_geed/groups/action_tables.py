@@ -298,12 +298,22 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     return values
 
 
-def subgroup_table(table: Table, group: Group) -> Table | None:
+def subgroup_table(table: Table, group: Group, *, as_named: bool = True) -> Table | None:
     """Read a table that a model carries as one for a group, if it is for that or a related one.
 
     A model file carries the table of the largest group its layers know. Element r<k> of C<n> is
     r<km/n> of C<m>, so the rows of a smaller group can be found, and those of a larger one for the
     elements that both have.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    group : Group
+        The acting group.
+    as_named : bool
+        Whether it acts as the named group of its name does; a table of a named group is for no
+        other action, whatever its group is called.
 
     Returns
     -------
@@ -313,10 +323,11 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
         have too; ``None`` where they share the identity alone, the table is for another group, or
         the group is one of colours, which have no given action on hidden tensors.
     """
-    if table.group and _is_called(group, table.group):
+    of_named = group_named(table.group) if table.group else None
+    if table.group and _is_called(group, table.group) and (as_named or of_named is None):
         return table
-    larger = group_named(table.group) if table.group else _group_of(table.elements)
-    moves = _turns(group)
+    larger = of_named if table.group else _group_of(table.elements)
+    moves = _turns(group) if as_named else None
     if larger is None or moves is None or _turns(larger) is None:
         alike = not table.group and {*table.elements} == {*group.elements}
         return table if alike and moves_places(group) else None

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups.action import Action, action_at
-from onnx_geed.groups.by_letters import LayoutAction, still_action
+from onnx_geed.groups.by_letters import LayoutAction, layout_action, still_action
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE, Exactness
+from onnx_geed.groups.grid_tables import Interpolation
 from onnx_geed.groups.group import Group, check_group, generators
 from onnx_geed.groups.layout import Layout, parse_layout
 from onnx_geed.groups.moving import array_to_move
+from onnx_geed.groups.named import group_named
 from onnx_geed.groups.own_action import kernel_on_noise, noise, own_exactness, own_layout
 from onnx_geed.groups.support import disk_mask
 
-__all__ = ["PlacedAction", "place", "tables_of"]
+__all__ = ["PlacedAction", "acts_as_named", "place", "tables_of"]
 
 # Of groups up to this order every pair is composed, of larger ones each with the generators.
 _ALL_PAIRS = 24
@@ -233,6 +235,38 @@ def _as_tables(action: PlacedAction) -> LayoutAction | None:
     x = cast("NDArray[Any]", noise(action.shape))
     same = (np.array_equal(tables.apply(g, x), action.apply(g, x)) for g in elements)
     return tables if all(same) else None
+
+
+def acts_as_named(action: Action, interpolation: Interpolation) -> bool:
+    """Whether an action does what the group of its name does: names of elements do not tell.
+
+    Parameters
+    ----------
+    action : Action
+        On a tensor of the input's shape, as :func:`place` returns it.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling by the named group.
+
+    Returns
+    -------
+    bool
+        True of a named group's own. Of one's own it is tried on seeded noise, within 1e-5.
+    """
+    if not isinstance(action, PlacedAction):
+        return True
+    named = group_named(action.group.name)
+    if named is None or named != action.group:
+        return False
+    try:
+        layout, shape = action.layout, action.shape
+        theirs = layout_action(named, layout, shape, interpolation, of_input=True)
+    except GeedError:  # which moves no such tensor
+        return False
+    x = cast("NDArray[Any]", noise(shape))
+    return all(
+        _apart(action.apply(g, x), theirs.apply(g, x)) <= COMPOSITION_TOLERANCE
+        for g in range(named.order)
+    )
 
 
 def tables_of(action: Action) -> LayoutAction:

@@ -218,10 +218,10 @@ def _record(
     if statistics.counts is not None:
         counts = statistics.counts.sum(axis=0)
         record["most_common"] = float(counts.max() / counts.sum())
-        first = "samples at a random element" if told.starts_anywhere else "unmoved samples"
+        whose = "samples at a random element" if told.starts_anywhere else "unmoved samples"
         notes.append(
             f"the most common class is {int(counts.argmax())} (counted from 0), predicted for "
-            f"{100 * record['most_common']:.3g} % of the {first}: a network that predicts "
+            f"{100 * record['most_common']:.3g} % of the {whose}: a network that predicts "
             "one class flips nothing"
         )
     if statistics.places is not None:

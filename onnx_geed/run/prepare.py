@@ -231,7 +231,7 @@ def prepare_run(
         kind=options.output_kind,
     )
     targets, fits = targeted(listed, options.target), requested_fits(listed, options)
-    tables, on_tables = given_tables(loaded, listed, acting, options)
+    tables, on_tables = given_tables(loaded, listed, source.action, options)
     judged = [*fits, *judged_tables(listed, options, tables)]
     selection = select_tensors(requests, listed, options, acting, judged, targets)
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))

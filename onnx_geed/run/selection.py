@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
+    Action,
     Group,
     Table,
+    acts_as_named,
     parse_layout,
     parse_table,
     read_tables,
@@ -262,7 +264,7 @@ def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
 
 
 def given_tables(
-    model: Model, listed: Sequence[Tensor], group: Group, options: Options
+    model: Model, listed: Sequence[Tensor], action: Action, options: Options
 ) -> tuple[dict[str, Table], list[str]]:
     """Return given output actions by tensor: from the model's metadata, overridden by the user's.
 
@@ -272,8 +274,8 @@ def given_tables(
         Whose metadata are read.
     listed : sequence of Tensor
         Its tensors.
-    group : Group
-        The acting group.
+    action : Action
+        How the acting group moves the input.
     options : Options
         The actions that the user gives.
 
@@ -289,14 +291,22 @@ def given_tables(
     GeedError
         If a table cannot be read, or no tensor has the name that it is given for.
     """
-    tables, notes = {}, []
-    for name, text in actions_in_metadata(model).items():
+    tables, notes, group = {}, [], action.group
+    carried = actions_in_metadata(model)
+    as_named = not carried or acts_as_named(action, options.interpolation)
+    for name, text in carried.items():
         origin = f"metadata {action_key(name)}"
         written = parse_table(text, origin)
-        table = subgroup_table(written, group)
+        table = subgroup_table(written, group, as_named=as_named)
         if group.onward is not None:
             notes.append(
                 f"{origin}: elements of {group.name} differ from sample to sample: not used"
+            )
+        elif table is None and not as_named and written.group:
+            notes.append(
+                f"{origin} is for {written.group}, and the action that was given is not known to "
+                "move the input as that group does: not used; if it is meant, give it as an "
+                "output action"
             )
         elif table is None:
             notes.append(f"{origin} is for another group than {group.name}: not used")

@@ -1,6 +1,7 @@
 """An action of one's own, and a group of one's own with it, measured from the outside."""
 
 import dataclasses
+import json
 
 import models
 import numpy as np
@@ -236,6 +237,49 @@ def test_a_permutation_of_the_output_goes_with_an_action_of_ones_own(tmp_path):
         assert result["measurements"] == measure(path, images, "C4", **asked)["measurements"]
         values.append(result["measurements"][0]["value"])
     assert min(values) < 1e-9 < 1e-4 < max(values)
+
+
+CLOCKWISE = FunctionAction(C4, lambda g, x: turn(-g, x).copy(), any_size=True)
+
+
+@pytest.mark.parametrize("group", ["C4", "C8", ""])
+@pytest.mark.parametrize(
+    ("action", "same"),
+    [
+        (QUARTERS, True),
+        (CLOCKWISE, False),
+        # Elements in another order; and columns that go round.
+        (
+            dataclasses.replace(CLOCKWISE, group=Group("C4", ("e", "r3", "r2", "r1"), C4.table)),
+            False,
+        ),
+        (IndexAction(C4, "W", [np.roll(np.arange(4), k) for k in range(4)]), False),
+    ],
+)
+def test_a_table_in_a_model_is_not_for_what_only_bears_its_group_s_name(
+    tmp_path, action, same, group
+):
+    rows = [np.roll(np.arange(4), k).tolist() for k in range(4)]
+    rows = [row for row in rows for _ in range(2 if group == "C8" else 1)]
+    elements = ["e", *(f"r{k}" for k in range(1, len(rows)))]
+    said = {"group": group} if group else {}
+    text = json.dumps({"elements": elements, "permutation": rows, **said})
+    model = models.with_metadata(models.cyclic_logits(4), {"onnx_geed.action.logits": text})
+    images = RNG.random((4, 1, 4, 4)).astype(np.float32)
+    asked = {"measures": ["softmax-kl"], "samples": 4, "action": action, "input_layout": "NCHW"}
+    result = measure(save(tmp_path, model), images, **asked)
+    (record,) = result["measurements"]
+    unsure = f"is for {group}, and the action that was given is not known to move the input as"
+    assert any(unsure in note for note in result["notes"]) == (bool(group) and not same)
+    # A table that does not say its group is used by the names of elements, and that is told.
+    unsaid = any("does not say its group" in note for note in result["notes"])
+    assert unsaid == (not group and not same)
+    if same:
+        assert record["value"] < 1e-6
+    elif group:
+        bare = measure(save(tmp_path, models.cyclic_logits(4)), images, **asked)
+        assert record["output_action"] == "trivial"
+        assert record["value"] == bare["measurements"][0]["value"] > 1e-3
 
 
 def test_what_a_function_does_to_its_array_stays_its_own(tmp_path):
