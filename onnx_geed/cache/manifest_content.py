@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.errors import GeedError
 from onnx_geed.json_text import parse_json
 from onnx_geed.measures import CATALOGUE
-from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
+from onnx_geed.results import DataPart, GroupPart, InputPart, MasksPart, ModelPart, RuntimePart
 from onnx_geed.typed_json import Count, Within, check_json
 
 __all__ = [
@@ -101,9 +102,29 @@ def first_samples(data: DataPart, count: int, targets: Mapping[str, str]) -> Dat
     part["labels"] = data["labels"][:count] if data["labels"] else None
     if "marks" in data:  # of caches since results can be held against their data
         part["marks"] = data["marks"][:count]
+    if "inputs" in data:
+        part["inputs"] = [_first_of(one, count) for one in data["inputs"]]
+    if "fed_marks" in data:
+        part["fed_marks"] = {name: own[:count] for name, own in data["fed_marks"].items()}
+    if "masks" in data and "marks" in data["masks"]:
+        part["masks"] = _first_masks(data["masks"], count)
     if targets:
         part["targets"] = dict(targets)
     return part
+
+
+def _first_of(one: InputPart, count: int) -> InputPart:
+    return {**one, "marks": one["marks"][:count]} if "marks" in one else one
+
+
+def _first_masks(masks: MasksPart, count: int) -> MasksPart:
+    """Return what a run on the first samples says of its masks."""
+    marks = masks["marks"][:count]
+    return {
+        "source": masks["source"],
+        "fingerprint": hashlib.sha256("".join(marks).encode()).hexdigest(),
+        "marks": marks,
+    }
 
 
 def manifest_content(text: str, source: str) -> ManifestContent:
@@ -147,6 +168,15 @@ def _disagreements(content: ManifestContent) -> Iterator[str]:
     for name in ("names", "labels", "marks"):
         own: Any = data.get(name)
         yield from _unequal(f"description.data.{name}", own, "indices", samples)
+    for i, one in enumerate(data.get("inputs", [])):
+        where = f"description.data.inputs[{i}].marks"
+        yield from _unequal(where, one.get("marks"), "indices", samples)
+    for name, listed_marks in data.get("fed_marks", {}).items():
+        if len(listed_marks) != 1:
+            where = f"description.data.fed_marks[{name!r}]"
+            yield from _unequal(where, listed_marks, "indices", samples)
+    marks = data["masks"].get("marks") if "masks" in data else None
+    yield from _unequal("description.data.masks.marks", marks, "indices", samples)
     layers = {layer["name"]: layer for layer in described["layers"]}
     tensors = [tensor["name"] for tensor in described["tensors"]]
     for what, names in (

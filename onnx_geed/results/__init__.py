@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         DataPart as DataPart,
         GroupPart as GroupPart,
         InputPart as InputPart,
+        MasksPart as MasksPart,
         ModelPart as ModelPart,
         RuntimePart as RuntimePart,
     )

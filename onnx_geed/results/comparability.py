@@ -207,13 +207,36 @@ def _of_what_is_beside(a: Result, b: Result) -> list[str]:
         {(one["name"], one["dtype"]): one.get("fingerprint") for one in data.get("inputs", [])}
         for data in (ours, theirs)
     ]
-    reasons = [f"what input {name} was fed" for name, _ in _unlike_of(*others)]
+    # A cache's are of all its samples, of which fewer may have been measured: marks tell of these.
+    alike = _alike(_marks_of_inputs(ours), _marks_of_inputs(theirs))
+    unlike = [key for key in _unlike_of(*others) if key not in alike]
+    reasons = [f"what input {name} was fed" for name, _ in unlike]
     fed = _unlike_of(ours.get("fed", {}), theirs.get("fed", {}))
-    reasons += [f"what input {name} was fed (--feed)" for name in fed]
+    same = _alike(_marks_of_feeds(ours), _marks_of_feeds(theirs))
+    reasons += [f"what input {name} was fed (--feed)" for name in fed if name not in same]
     # Results of earlier versions do not say.
     if "mask" in ours and "mask" in theirs and ours["mask"] != theirs["mask"]:
         reasons.append("what is padding (--mask)")
     return reasons
+
+
+def _marks_of_inputs(data: DataPart) -> dict[tuple[str, str], object]:
+    """Return digests of the samples that inputs were fed; the first one's are those of the data."""
+    marks: dict[tuple[str, str], object] = {}
+    for i, one in enumerate(data.get("inputs", [])):
+        marks[one["name"], one["dtype"]] = one.get("marks") if i else data.get("marks")
+    return marks
+
+
+def _marks_of_feeds(data: DataPart) -> dict[str, object]:
+    """Return digests of what other inputs were fed: one where it was the same for all samples."""
+    fed = data.get("fed_marks", {})
+    return {name: own[:1] if len({*own}) == 1 else own for name, own in fed.items()}
+
+
+def _alike(ours: Mapping[Name, object], theirs: Mapping[Name, object]) -> set[Name]:
+    """Return the names under which both have the same, and something."""
+    return {name for name in ours if ours[name] and ours[name] == theirs.get(name)}
 
 
 def truth_differences(a: Result, b: Result, pairs: Iterable[tuple[Key, Key]]) -> list[str]:

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from onnx_geed.confinement import Protections
 from onnx_geed.typed_json import Count, Length, Within
 
-__all__ = ["DataPart", "GroupPart", "InputPart", "ModelPart", "RuntimePart", "same_model"]
+__all__ = [
+    "DataPart",
+    "GroupPart",
+    "InputPart",
+    "MasksPart",
+    "ModelPart",
+    "RuntimePart",
+    "same_model",
+]
 
 
 class ModelPart(TypedDict):
@@ -26,7 +34,10 @@ def same_model(a: ModelPart, b: ModelPart) -> bool:
 
 
 class InputPart(TypedDict):
-    """An input that the group moves; its name is empty where DATA are one array, without names."""
+    """An input that the group moves; its name is empty where DATA are one array, without names.
+
+    The first one has no ``marks``, since those of the samples are its.
+    """
 
     name: str
     source: str
@@ -34,13 +45,15 @@ class InputPart(TypedDict):
     shape: list[Count]
     dtype: str
     fingerprint: NotRequired[str]
+    marks: NotRequired[list[str]]
 
 
 class DataPart(TypedDict):
     """The samples that were measured; ``inputs`` where they are more than one float input.
 
     ``fed`` are digests of what other inputs were fed, ``targets`` of what is right, by tensor, and
-    ``mask`` is one of what is no padding.
+    ``mask`` is one of what is no padding. ``fed_marks`` are digests sample by sample, or one where
+    all samples were fed the same.
     """
 
     source: str
@@ -55,6 +68,7 @@ class DataPart(TypedDict):
     shape: NotRequired[list[Count]]
     inputs: NotRequired[list[InputPart]]
     fed: NotRequired[dict[str, str]]
+    fed_marks: NotRequired[dict[str, list[str]]]
     targets: NotRequired[dict[str, str]]
     mask: NotRequired[str | None]
     masks: NotRequired[MasksPart]
@@ -65,6 +79,7 @@ class MasksPart(TypedDict):
 
     source: str
     fingerprint: str
+    marks: NotRequired[list[str]]
 
 
 class GroupPart(TypedDict):

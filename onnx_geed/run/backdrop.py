@@ -189,10 +189,14 @@ class Backdrop:
         GeedError
             If one cannot be read or used.
         """
+        return hashlib.sha256("".join(self.marks_of_masks(samples)).encode()).hexdigest()
+
+    def marks_of_masks(self, samples: Sequence[int]) -> list[str]:
+        """Return a digest of the mask of each of some samples, as its fingerprint takes them."""
         for sample in samples:
             if sample not in self._marks:
                 self._front(sample)
-        return hashlib.sha256("".join(self._marks[i] for i in samples).encode()).hexdigest()
+        return [self._marks[i] for i in samples]
 
 
 def backdrop_of(group: Group, samples: Samples, options: Options) -> Backdrop | None:

@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 
+# Hexadecimal digits that tell a sample's values from others, as those of samples themselves do.
+_MARK = 16
+
+
 def software_versions() -> dict[str, str]:
     """Return the versions of the software that computes the numbers."""
     versions = {"python": platform.python_version()}
@@ -92,14 +96,16 @@ def describe_data(source: Source, targets: Mapping[str, str] | None = None) -> D
         described["masks"] = {
             "source": backdrop.source,
             "fingerprint": backdrop.masks_fingerprint(indices),
+            "marks": backdrop.marks_of_masks(indices),
         }
     if source.partners or samples.dtype != np.float32:
         named = {source.main.opening.name or "": source.main, **source.partners}
         described["inputs"] = [
-            _describe_input(name, moved, len(indices)) for name, moved in named.items()
+            _describe_input(name, moved, len(indices), source.main) for name, moved in named.items()
         ]
     if fed := digests_of_feeds(source):
         described["fed"] = fed
+        described["fed_marks"] = _marks_of_feeds(source)
     described["mask"] = digest_of_mask(source)
     if targets:
         described["targets"] = dict(targets)
@@ -112,6 +118,18 @@ def digests_of_feeds(source: Source) -> dict[str, str]:
     Of values, whatever their type, and whether one row was given for all or the same for each.
     """
     return {n: _digest_of(feed.rows_of(source.indices)) for n, feed in source.feeds.items()}
+
+
+def _marks_of_feeds(source: Source) -> dict[str, list[str]]:
+    """Return digests of what the other inputs are fed with each sample, or one for all, by name.
+
+    A value that is fed whole, without rows, is the same for any number of samples.
+    """
+    return {
+        name: [_digest_of(row)[:_MARK] for row in feed.rows_of(source.indices)]
+        for name, feed in source.feeds.items()
+        if feed.rows != "whole"
+    }
 
 
 def _digest_of(rows: NDArray[Any]) -> str:
@@ -134,10 +152,10 @@ def describe_targets(plan: Plan, count: int) -> dict[str, str]:
     return {name: fingerprint_of(plan.truths[name][:count]).hexdigest() for name in sorted(named)}
 
 
-def _describe_input(name: str, moved: MovedInput, count: int) -> InputPart:
+def _describe_input(name: str, moved: MovedInput, count: int, main: MovedInput) -> InputPart:
     """Return what an input is that the group moves, and a fingerprint of its first samples."""
     intake = moved.intake or Intake(moved.samples, moved.indices)
-    return {
+    described: InputPart = {
         "name": name,
         "source": moved.samples.source,
         "layout": moved.layout,
@@ -145,6 +163,9 @@ def _describe_input(name: str, moved: MovedInput, count: int) -> InputPart:
         "dtype": str(moved.samples.dtype),
         "fingerprint": intake.fingerprint(count),
     }
+    if moved is not main:
+        described["marks"] = intake.marks(count)
+    return described
 
 
 def describe_group(task: Task) -> GroupPart:

@@ -164,6 +164,9 @@ def test_a_cache_measures_the_same_bits_and_is_of_its_backgrounds(tmp_path, scen
     data, masks = images((3, *SIZE), 9), discs(9)
     group, folder = f"background:{scenes}/3", tmp_path / "a.geed"
     live = measured(tmp_path, data, group, masks=masks, engine="kernels")
+    less = {"samples": 3, "norm_samples": 4, "engine": "kernels"}
+    few = measured(tmp_path, data, group, masks=masks, **less)
+    others = measured(tmp_path, data, group, masks=masks[::-1], **less)
     asked = {"mode": mode, "measures": EVERY, **OPTIONS}
     write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
     write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
@@ -176,6 +179,9 @@ def test_a_cache_measures_the_same_bits_and_is_of_its_backgrounds(tmp_path, scen
         (scenes / name).unlink()
     # A cache needs neither the images nor the masks any more.
     cached = measure_cache(folder)
+    fewer = measure_cache(folder, samples=3, norm_samples=4)
+    assert not geed.compare(few, fewer)["differ_in"]
+    assert geed.compare(others, fewer, force=True)["differ_in"][0].startswith("masks (")
     assert cached["group"] == live["group"]
     assert cached["data"] == live["data"]
     assert not geed.compare(live, cached)["differ_in"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import h5py
+import letter_models
 import models
 import numpy as np
 import pytest
@@ -293,6 +294,11 @@ def test_a_cache_of_more_samples_hides_no_other_feeds_labels_or_masks(tmp_path, 
     fewer = geed.measure_cache(cache, samples=5)
     live = geed.measure(path, IMAGES, "C4", samples=5, feed={"extra": other}, **asked)
     assert differ_in(fewer, live) == ["what input extra was fed (--feed)"]
+    again = first.copy()
+    again[live["data"]["indices"][4:]] = again[live["data"]["indices"][0]]
+    geed.write_cache(path, IMAGES, "C4", tmp_path / "e.geed", feed={"extra": again}, **asked)
+    live = geed.measure(path, IMAGES, "C4", samples=5, feed={"extra": first}, **asked)
+    assert differ_in(fewer, live) == []
     # One row for all samples is the same row for fewer.
     cache, row = tmp_path / "r.geed", first[:1]
     geed.write_cache(path, IMAGES, "C4", cache, samples=9, feed={"extra": row}, **asked)
@@ -309,6 +315,35 @@ def test_a_cache_of_more_samples_hides_no_other_feeds_labels_or_masks(tmp_path, 
     assert differ_in(fewer, same) == []
     live = geed.measure(net, IMAGES, "C4", samples=5, labels=labels_of(2), **share)
     assert differ_in(fewer, live) == ["labels"]
+
+
+def test_a_cache_of_several_inputs_measured_on_fewer_samples_is_of_the_same_data(tmp_path):
+    path = models.save(letter_models.graph_network(5, 2), tmp_path / "m.onnx")
+    rng = np.random.default_rng(2)
+    data = {"x": rng.random((12, 5, 2)), "adj": rng.random((12, 5, 5))}
+    data = {name: array.astype(np.float32) for name, array in data.items()}
+    asked = {"measures": ["output-l2"], "provider": "cpu", "output_kind": "embedding"}
+    asked |= {"input_layout": {"x": "NPC", "adj": "NPP"}}
+
+    def stored(arrays):
+        np.savez(tmp_path / "data.npz", **arrays)
+        return tmp_path / "data.npz"
+
+    cache = tmp_path / "c.geed"
+    geed.write_cache(path, stored(data), "S5~4", cache, samples=9, norm_samples=9, **asked)
+    fewer = geed.measure_cache(cache, samples=5, norm_samples=5)
+    asked |= {"samples": 5, "norm_samples": 5}
+    live = geed.measure(path, stored(data), "S5~4", **asked)
+    assert differ_in(fewer, live) == []
+    for name in data:
+        changed = {**data, name: data[name].copy()}
+        changed[name][live["data"]["indices"][4]] *= 0.5
+        assert len(differ_in(fewer, geed.measure(path, stored(changed), "S5~4", **asked))) == 1
+        # Samples that were not measured are no difference.
+        changed = {**data, name: data[name].copy()}
+        left = sorted({*range(12)} - {*live["data"]["indices"]})
+        changed[name][left] *= 0.5
+        assert differ_in(fewer, geed.measure(path, stored(changed), "S5~4", **asked)) == []
 
 
 def test_values_are_held_against_each_other_and_not_how_they_were_stored(tmp_path):
