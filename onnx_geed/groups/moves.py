@@ -112,6 +112,20 @@ class Moves:
         return bool(away <= IDENTITY_TOLERANCE and off.max(initial=0.0) <= IDENTITY_TOLERANCE)
 
     @functools.cached_property
+    def gathered(self) -> I32 | None:
+        """Which entry each entry of a base is, (B + 1, F); −1 where it comes from outside.
+
+        ``None`` where one is a sum of several, or a part of one.
+        """
+        here = np.arange(self.size, dtype=np.int32)
+        taken = self.weight == 1
+        if ((self.weight != 0) & ~taken).any() or (taken.sum(axis=2) > 1).any():
+            return None
+        entries = np.take_along_axis(self.index, taken.argmax(axis=2)[..., None], axis=2)[..., 0]
+        bases = np.where(taken.any(axis=2), entries, np.int32(-1))
+        return np.concatenate([here[None], bases.astype(np.int32)])
+
+    @functools.cached_property
     def rows(self) -> tuple[I32, I32, I32, NDArray[np.bool_]]:
         """Rows for the compiled loops: few arrays, forwards or backwards, not one an element.
 

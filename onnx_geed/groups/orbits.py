@@ -26,7 +26,8 @@ def orbit(
     action : LayoutAction or PlacedAction
         The input's action.
     x : ndarray of float32, shape (..., H, W)
-        One sample, its axes in the action's order; whole numbers if entries only change places.
+        One sample, its axes in the action's order; whole numbers if entries only change places, or
+        bytes if what comes in from outside is 0.
     out : ndarray, shape (n, ..., H, W), optional
         Array for the result, of float32 or of the whole numbers' dtype; a new one by default.
 
@@ -39,7 +40,7 @@ def orbit(
     GeedError
         If ``action`` is not an action on a grid.
         If the sample is not an array of numbers, or its shape does not fit the action.
-        If whole numbers would be interpolated.
+        If whole numbers would be interpolated, or token ids filled up.
         If ``out`` does not have the orbit's shape and dtype, or is not contiguous.
     """
     return orbit_of(action, x, out)
@@ -68,20 +69,38 @@ def orbit_of(
         for g in range(action.group.order):
             out[g] = action.apply(g, sample)
         return out
-    moves = action.moves
-    if whole:
-        if moves.base_of.any():
-            raise GeedError(
-                f"group {action.group.name} computes weighted sums of entries, which is "
-                "meaningless for whole numbers such as token ids: take a group that only permutes "
-                "them"
-            )
-        flat = action.stacked(x)
-        for g, taken in enumerate(moves.permutation):
-            out[g] = action.unstacked(flat[..., taken])
+    if out.dtype != np.float32:
+        _fill_whole(action, x, out)
         return out
     orbits_of(action, x[None], out[None])
     return out
+
+
+def _fill_whole(action: LayoutAction, x: NDArray[Any], out: NDArray[Any]) -> None:
+    """Set ``out`` to the orbit of a sample of whole numbers, each of which stays what it is.
+
+    Bytes are pictures, and black comes in from outside; of other whole numbers 0 has a meaning.
+    """
+    moves, meaningless = action.moves, "which is meaningless for whole numbers such as token ids"
+    remedy = "take a group that only permutes them"
+    flat = action.stacked(x)
+    for g, taken in enumerate(moves.permutation):
+        if not moves.base_of[g]:
+            out[g] = action.unstacked(flat[..., taken])
+            continue
+        if moves.gathered is None:
+            raise GeedError(
+                f"group {action.group.name} computes weighted sums of entries, {meaningless}: "
+                f"{remedy}"
+            )
+        source = moves.gathered[moves.base_of[g]][taken]
+        outside = source < 0
+        if outside.any() and out.dtype != np.uint8:
+            raise GeedError(
+                f"group {action.group.name} moves entries out of the grid and zeros into it, "
+                f"{meaningless}: {remedy}"
+            )
+        out[g] = action.unstacked(np.where(outside, flat.dtype.type(0), flat[..., source]))
 
 
 def orbits_of(action: LayoutAction, x: NDArray[Any], out: NDArray[np.float32]) -> None:

@@ -362,8 +362,8 @@ def check_graph_can_move(source: Source) -> None:
             )
         if moved.samples.dtype.kind in "iub" and action.moves.base_of.any():
             raise GeedError(
-                f"group {action.group.name} computes weighted sums of entries, and these are "
-                "whole numbers"
+                f"group {action.group.name} computes weighted sums of entries, or fills them, and "
+                "these are whole numbers"
             )
 
 

@@ -815,3 +815,63 @@ def test_the_command_line_takes_families(tmp_path):
     assert result["group"]["clip"] is True
     page = CliRunner().invoke(cli, ["report", str(out), "-o", str(tmp_path / "r.html")])
     assert page.exit_code == 0, page.output
+
+
+# ------------------------------------------------------------------------------------------------
+# Bytes
+# ------------------------------------------------------------------------------------------------
+
+
+def on_pictures(folder, kind):
+    """A network of pictures of 0 to 255, which takes them as bytes or as real numbers."""
+    head = [models.node("Cast", "x", "v", to=TensorProto.FLOAT)]
+    nodes = [
+        models.conv("v", "w", "h"),
+        models.node("Relu", "h", "r"),
+        models.node("GlobalAveragePool", "r", "p"),
+        models.node("Flatten", "p", "y"),
+    ]
+    kernels = models.weights("w", np.random.default_rng(1).normal(size=(4, 3, 3, 3)))
+    ends = [("x", kind, ["N", 3, 8, 8])], [("y", models.FLOAT, ["N", 4])]
+    return models.save(models.build([*head, *nodes], [kernels], *ends), folder / f"{kind}.onnx")
+
+
+@pytest.mark.parametrize(
+    ("group", "options"),
+    [
+        ("shift-px:-2..2/5", {}),
+        ("shift-px:-2..2/5", {"interpolation": "bicubic", "support": "disk"}),
+        ("rotate:-90..90/3", {}),
+        ("rotate:-30..30/3", {"interpolation": "nearest"}),
+        ("zoom:0.5..2/3", {"interpolation": "nearest"}),
+        ("C8", {"interpolation": "nearest", "references": True}),
+        ("SO2~4", {"interpolation": "nearest"}),
+    ],
+)
+def test_bytes_that_only_change_places_are_moved_as_numbers_are(tmp_path, group, options):
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8)).astype(np.uint8)
+    asked = {"measures": ["channel-cos", "latent-l2"], "samples": 4, "norm_samples": 6}
+    asked |= {"provider": "cpu", **options}
+    bytes_, floats = (on_pictures(tmp_path, kind) for kind in (TensorProto.UINT8, models.FLOAT))
+    of_bytes = geed.measure(bytes_, pictures, group, **asked)
+    of_floats = geed.measure(floats, pictures.astype(np.float32), group, **asked)
+    for one, other in zip(of_bytes["measurements"], of_floats["measurements"], strict=True):
+        assert one["value"] == pytest.approx(other["value"], rel=1e-6)
+        assert one["per_element"] == pytest.approx(other["per_element"], rel=1e-6)
+
+
+def test_bytes_are_shifted_with_black_behind_and_token_ids_are_not():
+    group = geed.parse_group("shift-px:0..2/3")
+    x = np.random.default_rng(0).integers(1, 256, (3, 6, 7)).astype(np.uint8)
+    moved = geed.orbit(geed.grid_action(group, 6, 7), x, np.empty((group.order, *x.shape), x.dtype))
+    for element, picture in zip(group.elements, moved, strict=True):
+        step = int(np.abs(picture[0] == 0).any(axis=0).sum())
+        right = np.zeros_like(x)
+        right[..., step:] = x[..., : 7 - step]
+        np.testing.assert_array_equal(picture, right, err_msg=element)
+    ids = x.astype(np.int64)
+    with pytest.raises(GeedError, match=r"moves entries out of the grid and zeros into it"):
+        geed.orbit(geed.grid_action(group, 6, 7), ids, np.empty((group.order, *x.shape), np.int64))
+    half = geed.grid_action(geed.parse_group("shift-px:0.5..1/2"), 6, 7)
+    with pytest.raises(GeedError, match="computes weighted sums of entries"):
+        geed.orbit(half, x, np.empty((half.group.order, *x.shape), np.uint8))
