@@ -22,6 +22,7 @@ from onnx_geed import (
     product,
 )
 from onnx_geed.groups import Exactness, Layout, parse_layout
+from onnx_geed.model import action_key
 
 RNG = np.random.default_rng(11)
 IMAGES = RNG.random((7, 3, 8, 8)).astype(np.float32)
@@ -264,7 +265,7 @@ def test_a_table_in_a_model_is_not_for_what_only_bears_its_group_s_name(
     elements = ["e", *(f"r{k}" for k in range(1, len(rows)))]
     said = {"group": group} if group else {}
     text = json.dumps({"elements": elements, "permutation": rows, **said})
-    model = models.with_metadata(models.cyclic_logits(4), {"onnx_geed.action.logits": text})
+    model = models.with_metadata(models.cyclic_logits(4), {action_key("logits"): text})
     images = RNG.random((4, 1, 4, 4)).astype(np.float32)
     asked = {"measures": ["softmax-kl"], "samples": 4, "action": action, "input_layout": "NCHW"}
     result = measure(save(tmp_path, model), images, **asked)
