@@ -117,6 +117,13 @@ def fitted_permutations(sums: Sums, bonus_unit: float, step: Callable[[], None])
     -------
     ndarray of int64, shape (n, C)
         Channels to gather: ``out[c] = in[values[g, c]]``.
+
+    Notes
+    -----
+    Of g = g⁻¹ the sums are symmetric, so that each cycle gains as much backwards, and the last bit
+    would choose. Choice: cycles of even length are split into pairs, which gain the same, and of an
+    odd one's two directions the lexicographically first is taken. It stays, since no involution
+    gains as much.
     """
     with whole():
         from scipy.optimize import linear_sum_assignment
@@ -127,10 +134,32 @@ def fitted_permutations(sums: Sums, bonus_unit: float, step: Callable[[], None])
         gain = sums.values[g]
         gain[np.diag_indices(channels)] += _BONUS * bonus_unit
         rows[g] = linear_sum_assignment(gain, maximize=True)[1]
-        if (inverse := sums.inverse[g]) is not None:
+        inverse = sums.inverse[g]
+        if inverse == g:
+            rows[g] = _of_order_two(rows[g])
+        elif inverse is not None:
             rows[inverse] = np.argsort(rows[g])
         step()
     return rows
+
+
+def _of_order_two(row: NDArray[Any]) -> NDArray[Any]:
+    """Return the same for all permutations that gain as much as one under symmetric gains."""
+    chosen = row.copy()
+    left = set(np.flatnonzero(row[row] != np.arange(len(row))).tolist())
+    while left:
+        cycle = [min(left)]
+        while (after := int(row[cycle[-1]])) != cycle[0]:
+            cycle.append(after)
+        left.difference_update(cycle)
+        if cycle[-1] < cycle[1]:  # the same cycle backwards
+            cycle[1:] = cycle[:0:-1]
+        if len(cycle) % 2:
+            chosen[cycle] = [*cycle[1:], cycle[0]]
+        else:
+            firsts, seconds = cycle[::2], cycle[1::2]
+            chosen[firsts], chosen[seconds] = seconds, firsts
+    return chosen
 
 
 def fitted_lambda(sums: Sums, kind: FitKind, step: Callable[[], None]) -> float:

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from onnx_geed import GeedError
 from onnx_geed.groups import LayoutAction, Trivial, layout_action, parse_group, parse_layout
 from onnx_geed.measures import FOLDS, LAMBDAS, MOST_PERMUTED, FitSums, fit_bytes
+from onnx_geed.measures.fit_solving import _of_order_two
 
 CASES = [
     ("flip-h", "NCHW", (4, 3, 5)),
@@ -111,6 +112,39 @@ def test_cases_choose_more_than_one_lambda():
         chosen.add(expected)
     assert len(chosen) > 2
     assert tuple(twin.LAMBDAS) == LAMBDAS
+
+
+@pytest.mark.parametrize(("group", "order_two"), [("flip-h", [1]), ("D4", [2, 4, 5, 6, 7])])
+def test_of_what_is_its_own_inverse_the_last_bit_chooses_no_permutation(group, order_two):
+    """S(g) is symmetric, so that a permutation and its inverse gain the same."""
+    cycles = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        y = np.maximum(rng.normal(size=(9, parse_group(group).order, 6)), 0)
+        rows = [
+            fitted(group, "NK", (y * k).astype(np.float32), "permutation")[0].tolist()
+            for k in (1.0, 3.0, 10.0, 0.1)
+        ]
+        z, x, inverse = twin.compared(group, "K", y.astype(np.float32))
+        for g in order_two:
+            row = rows[0][g]
+            back = np.argsort(row).tolist()
+            gain = twin.gains(z, x, g, inverse[g], of_maps=False)
+            best = gain[range(6), twin.assignment(gain)].sum()
+            assert gain[range(6), row].sum() == pytest.approx(best, rel=1e-12)
+            assert all(other[g] == row for other in rows)
+            cycles += row != back
+            assert row <= back
+    assert cycles > 3
+
+
+def test_cycles_of_even_length_are_split_into_pairs():
+    """Which gain the same under symmetric gains, and are of order two."""
+    assert _of_order_two(np.array([1, 2, 3, 0])).tolist() == [1, 0, 3, 2]
+    assert _of_order_two(np.array([3, 0, 1, 2])).tolist() == [1, 0, 3, 2]
+    for row in ([2, 0, 1, 3, 5, 4], [1, 2, 0, 3, 5, 4]):
+        assert _of_order_two(np.array(row)).tolist() == [1, 2, 0, 3, 5, 4]
+    assert _of_order_two(np.array([1, 0, 2])).tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("dead", [(), (0, 1)])
