@@ -367,9 +367,10 @@ def _relative(
     plain = descriptor.perfect_over_m or statistics["value"] is None
     value = statistics["unnormalised" if plain else "value"]
     assert value is not None
-    unit = between.norm**descriptor.power if descriptor.in_tensor_units else 1.0
+    share = ROUNDING * between.norm  # of vectors; squared distances are rounded by its square
+    rounding = share**descriptor.power if descriptor.in_tensor_units else ROUNDING
     apart = other - perfect
-    if unnormalised - perfect <= ROUNDING * unit or (scale != 1.0 and apart <= ROUNDING):
+    if unnormalised - perfect <= rounding or (scale != 1.0 and apart <= ROUNDING):
         doubt = (
             "the tensor hardly reacts to the input (different samples differ by only "
             f"{unnormalised - perfect:.3g}), so the value says little"

@@ -110,6 +110,22 @@ class TestMeasurement:
         assert entry["stderr"] == pytest.approx(0.75)
         assert entry["warnings"] == []
 
+    @pytest.mark.parametrize(("measure", "power"), [("output-l2", 1), ("unexplained", 2)])
+    def test_what_differs_by_more_than_rounding_reacts(self, measure, power):
+        """Vectors of norm 10,000 in single precision are rounded by about 0.001."""
+        for apart, reacts in ((1.0, True), (0.05, True), (0.005, False)):
+            entry = record(
+                measure=measure,
+                deviations=np.full((3, 2), (apart / 2) ** power),
+                normaliser=apart**power,
+                between=np.full((3, 2), apart**power),
+                reference_norm=1e4,
+            )
+            assert (entry["relative"] is not None) is reacts
+            if reacts:
+                assert entry["relative"] == pytest.approx(0.5**power)
+            assert any("hardly reacts" in w for w in entry["warnings"]) is not reacts
+
     def test_the_interval_is_not_clipped_to_the_range(self):
         low, _ = record(deviations=[[0.0, 0.0], [0.0, 1.0]])["ci95"]
         assert low < 0
