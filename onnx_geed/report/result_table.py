@@ -49,8 +49,8 @@ def table(result: Result) -> str:
     for record in result["measurements"]:
         part, bootstrap = record["exact"], record["interval"] != "t"
         exact = _told(record, part["value"]) if part else ""
-        if part and part["ci95"] and not bootstrap:
-            exact += f" {_spread(record, part, bootstrap)}"
+        if part and part["ci95"] and part["interval"] == "t":
+            exact += f" {_spread(record, part, False)}"
         rows.append(
             (
                 record["measure"],

@@ -155,8 +155,8 @@ def make_record(
     warnings : iterable of str
         Doubts that are known already.
     trials : bool
-        Whether a deviation is 0 or 1. Where each sample has one that counts, Wilson's interval
-        takes the place of Student t.
+        Whether a deviation is 0 or 1. Where each sample has one that counts, in the whole or a
+        part, Wilson's interval takes the place of Student t.
 
     Returns
     -------
@@ -208,16 +208,14 @@ def make_record(
     divisor = _Divisor.of(by_m, deviations)
     kind = cast(IntervalKind, interval)
     counted = slice(orbits.skipped, None)
-    if trials and kind == "t" and deviations[:, counted].shape[1] == 1:
-        kind = "wilson"
-    statistics = _statistics(deviations, orbits, divisor, kind, seed)
+    statistics = _statistics(deviations, orbits, divisor, kind, seed, trials)
     between_samples, relative, hardly = _relative(
         name, descriptor, statistics, between, divisor, counted
     )
     doubts = [] if by_m is None else _doubts(descriptor, by_m, divisor.usable)
     of_half = None
     if half is not None:
-        own = _statistics(_finite(name, half), half, divisor, kind, seed)
+        own = _statistics(_finite(name, half), half, divisor, kind, seed, trials)
         of_half, few = _half_part(descriptor, half.elements, statistics, own)
         doubts += few
     record = {
@@ -235,7 +233,7 @@ def make_record(
         if exact is None
         else {
             "elements": list(exact.elements),
-            **_statistics(_finite(name, exact), exact, divisor, kind, seed),
+            **_statistics(_finite(name, exact), exact, divisor, kind, seed, trials),
             "per_channel": _floats(exact.per_channel),
         },
         "half": of_half,
@@ -420,10 +418,18 @@ def _floats(values: ArrayLike | None) -> list[float] | None:
 
 
 def _statistics(
-    deviations: F64, orbits: OrbitDeviations, divisor: _Divisor, interval: IntervalKind, seed: int
+    deviations: F64,
+    orbits: OrbitDeviations,
+    divisor: _Divisor,
+    interval: IntervalKind,
+    seed: int,
+    trials: bool,
 ) -> Statistics:
     """Return eq. (4), its interval and its parts, divided by M where there is one."""
     counted, elements = deviations[:, orbits.skipped :], orbits.elements[orbits.skipped :]
+    # Each part by its own elements: an exact subgroup may have one that counts, the group more.
+    if trials and interval == "t" and counted.shape[1] == 1:
+        interval = "wilson"
     means, errors = counted.mean(axis=1), None
     if orbits.errors is not None:
         # Over another set of elements the mean error is another.

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from recording import measurement
 
+from onnx_geed import results
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, write_json
 from onnx_geed.results import mean_interval, ranking_value, read_result, result, to_csv
@@ -109,6 +110,24 @@ class TestMeasurement:
         assert entry["deviations"] == DEVIATIONS
         assert entry["stderr"] == pytest.approx(0.75)
         assert entry["warnings"] == []
+
+    def test_each_part_of_trials_has_the_interval_of_its_own_elements(self):
+        """Of four elements, two are exact, of which one counts: Wilson's, and not Student t."""
+        flips = np.array([[0, 1, 1, 0], [0, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
+        entry = results.make_record(
+            results.OrbitDeviations(flips, ("e", "r1", "r2", "r3"), skipped=1),
+            **{"measure": "flip-rate", "layer": "y", "layout": "NK", "output_action": "trivial"},
+            exact=results.OrbitDeviations(flips[:, [0, 2]], ("e", "r2"), skipped=1),
+            half=results.OrbitDeviations(flips[:, [0, 2]], ("e", "r2"), skipped=1),
+            trials=True,
+        )
+        p, n, z = 0.8, 5, 1.959963984540054
+        root = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        ends = [(p + z * z / (2 * n) + s * root) / (1 + z * z / n) for s in (-1, 1)]
+        assert entry["interval"] == "t"
+        assert entry["exact"]["interval"] == "wilson"
+        assert entry["exact"]["ci95"] == pytest.approx(ends, abs=1e-12)
+        assert entry["half"]["ci95"] == pytest.approx(ends, abs=1e-12)
 
     @pytest.mark.parametrize(("measure", "power"), [("output-l2", 1), ("unexplained", 2)])
     def test_what_differs_by_more_than_rounding_reacts(self, measure, power):
