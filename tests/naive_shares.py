@@ -68,13 +68,13 @@ def share(deviations, errors):
 
 
 def stderr(deviations, errors):
-    """Its standard error: that of num − R·den over the mean den."""
-    tops = [math.fsum(row) / len(row) for row in deviations]
-    bottoms = [math.fsum(row) / len(row) for row in errors]
-    n, mean = len(tops), math.fsum(bottoms) / len(bottoms)
-    ratio = math.fsum(tops) / math.fsum(bottoms)
-    residuals = [top - ratio * bottom for top, bottom in zip(tops, bottoms, strict=True)]
-    return math.sqrt(math.fsum(r * r for r in residuals) / (n - 1) / n) / mean
+    """Its standard error by the jackknife: how the share changes without each sample."""
+    n = len(deviations)
+    without = [
+        share(deviations[:i] + deviations[i + 1 :], errors[:i] + errors[i + 1 :]) for i in range(n)
+    ]
+    mean = math.fsum(without) / n
+    return math.sqrt(math.fsum((r - mean) ** 2 for r in without) * (n - 1) / n)
 
 
 def share_interval(hits):

@@ -24,6 +24,7 @@ from onnx_geed.report.svg import PAPER, SOFT, Mark, Picture, drawing, mark, seri
 from onnx_geed.results import (
     GroupPart,
     Reading,
+    gap_interval,
     mean_interval,
     parameter_words,
     parameters_of,
@@ -137,7 +138,8 @@ def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
     Curve
     """
     gaps = a.deviations - b.deviations
-    ends = [mean_interval(column) for column in gaps.T]
+    shares = a.descriptor.view == "classes"
+    ends = [gap_interval(column, shares=shares) for column in gaps.T]
     mean = gaps.mean(axis=0)
     known = [
         gap_within(a.descriptor, pair or (value, value), a.scale)

@@ -29,7 +29,7 @@ __all__ = ["OPEN", "class_tables", "comparisons", "value_row"]
 OPEN = 14
 
 
-_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap", "wilson": "Wilson"}
+_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap", "score": "Tango's score"}
 
 
 def value_row(record: Record, group: GroupPart) -> dict[str, Any]:

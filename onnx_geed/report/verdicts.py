@@ -20,6 +20,7 @@ from onnx_geed.results import (
     mean_interval,
     no_conclusion,
     read_record,
+    side_of_zero,
 )
 from onnx_geed.text import span
 
@@ -127,7 +128,7 @@ def _text(
         return "one sample is too few for a conclusion."
     if ends is None:
         return f"no paired interval, so no conclusion{off}."
-    if ends[0] <= 0 <= ends[1] or abs(difference) <= _ROUNDING:
+    if not side_of_zero(ends) or abs(difference) <= _ROUNDING:
         return f"no clear difference{off}."
     better = names[difference > 0]
     kind = "invariant" if pair[0].output_action == "trivial" else "equivariant"

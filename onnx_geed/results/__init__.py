@@ -54,7 +54,9 @@ if TYPE_CHECKING:
     )
     from onnx_geed.results.intervals import (
         Interval as Interval,
+        gap_interval as gap_interval,
         mean_interval as mean_interval,
+        side_of_zero as side_of_zero,
     )
     from onnx_geed.results.kinds_of_data import (
         is_map as is_map,
@@ -118,6 +120,7 @@ if TYPE_CHECKING:
         far_off as far_off,
         most_of_orbit as most_of_orbit,
         on_one_scale as on_one_scale,
+        ranking_value as ranking_value,
         read_record as read_record,
     )
     from onnx_geed.results.records import (
@@ -125,7 +128,6 @@ if TYPE_CHECKING:
         Normaliser as Normaliser,
         OrbitDeviations as OrbitDeviations,
         make_record as make_record,
-        ranking_value as ranking_value,
     )
     from onnx_geed.results.result_file import (
         check_result as check_result,

@@ -54,10 +54,10 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
         has ``measure``, ``layer``, ``output_action_a`` and ``output_action_b`` (such as
         ``fit:linear``), ``compared`` (``value``; ``relative``; or ``unnormalised``, see Notes), the
         means ``a`` and ``b`` of what is compared, ``value_a``, ``value_b``, ``relative_a``,
-        ``relative_b``, ``normaliser_a`` and ``normaliser_b``, ``difference``
-        (A - B, so negative where A is less far from equivariant), ``ci95`` (Student t over the
-        paired differences), ``ci95_bootstrap`` (BCa over the same), ``interval`` (which of the two
-        the verdict goes by) and ``verdict_ci95`` (that one), ``share_a_lower`` (of the samples),
+        ``relative_b``, ``normaliser_a`` and ``normaliser_b``, ``difference`` (A - B, so negative
+        where A is less far from equivariant), ``ci95`` (Student t over the paired differences),
+        ``ci95_bootstrap`` (BCa over the same), ``interval`` (which of the two the verdict goes by,
+        or ``score``) and ``verdict_ci95`` (that one), ``share_a_lower`` (of the samples),
         ``samples``, ``verdict`` in words and ``warnings``. Tables and pages print ``verdict`` and
         ``verdict_ci95`` as they stand here.
         Where the samples cannot be paired, all that rests on pairs is null.
@@ -72,8 +72,10 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     Notes
     -----
     Choice: the verdict goes by the bootstrap, which bears skewed differences, from ten pairs on,
-    and by Student t for fewer, of which a bootstrap interval is too narrow. Differences below 1e-6
-    of the measure's scale are rounding. Where a model hardly reacts to the input (no ``relative``,
+    and by Student t for fewer, of which a bootstrap interval is too narrow. Where flips differ
+    alike in all samples, neither has a width, and the score interval of paired shares decides. Of
+    shares of the error, pairs count by the effective number of errors. Differences below 1e-6 of
+    the measure's scale are rounding. Where a model hardly reacts to the input (no ``relative``,
     as ``between_samples`` is perfect to rounding), the verdict is that there is no conclusion: it
     would look invariant to anything. The difference and its intervals stand all the same.
 

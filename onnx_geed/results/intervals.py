@@ -7,7 +7,7 @@ import math
 import statistics
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,10 +20,13 @@ __all__ = [
     "Interval",
     "IntervalKind",
     "decisive_kind",
+    "effective_number",
+    "gap_interval",
     "linearised",
     "mean_interval",
     "ratio_interval",
     "share_interval",
+    "side_of_zero",
     "standard_error",
 ]
 
@@ -50,6 +53,24 @@ _STEPS = 50
 
 # A bootstrap interval never reaches beyond the values it is made of: too narrow for fewer pairs.
 _LEAST_PAIRS = 10
+
+
+# Where all others have less than this share of a sum, what they tell is rounding.
+_OTHERS = 1e-9
+
+
+# Resampled means nearer to the mean than this share of its standard error, or than this many
+# roundings of the values, are equal to it but for the order of a sum.
+_TIED = 1e-9
+_ROUNDINGS = 16
+
+
+# An end nearer to 0 than this share of the interval's width is 0 but for rounding.
+_TOUCHES = 1e-9
+
+
+# Differences of shares that differ by less are the same.
+_ALIKE = 1e-12
 
 
 # The most numbers that one batch of resamples holds at a time (8 bytes each).
@@ -80,24 +101,98 @@ def standard_error(values: ArrayLike) -> float | None:
     return float(x.std(ddof=1) / math.sqrt(len(x)))
 
 
-def decisive_kind(pairs: int) -> Literal["t", "bootstrap"]:
+def decisive_kind(
+    gaps: ArrayLike, *, shares: bool = False, effective: float | None = None
+) -> Literal["t", "bootstrap", "score"]:
     """Return the kind of interval that decides whether paired differences are apart from 0.
 
     Parameters
     ----------
-    pairs : int
-        How many there are.
+    gaps : array_like of float, shape (n,)
+        The differences.
+    shares : bool
+        Whether they are of shares, as of flips.
+    effective : float, optional
+        How many they count for, where that is less.
 
     Returns
     -------
-    {"t", "bootstrap"}
-        The bootstrap, which bears skewed differences, where there are enough of them.
+    {"t", "bootstrap", "score"}
+        The bootstrap, which bears skewed differences, where there are enough of them; the score
+        interval of :func:`gap_interval` where shares differ alike in all samples.
     """
-    return "t" if pairs < _LEAST_PAIRS else "bootstrap"
+    x = np.asarray(gaps, dtype=np.float64)
+    if shares and _alike(x):
+        return "score"
+    return "t" if (len(x) if effective is None else effective) < _LEAST_PAIRS else "bootstrap"
+
+
+def gap_interval(
+    gaps: ArrayLike,
+    kind: Literal["t", "bootstrap", "score"] = "t",
+    *,
+    shares: bool = False,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Return an interval of the mean of paired differences.
+
+    Parameters
+    ----------
+    gaps : array_like of float, shape (n,)
+        The differences.
+    kind : {"t", "bootstrap", "score"}
+        As of :func:`mean_interval`.
+    shares : bool
+        Whether they are of shares, as of flips. Where these differ alike in all samples, the score
+        interval takes the place of one of no width, which would be sure of two samples.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    (float, float) or None
+        ``None`` for fewer than two differences.
+
+    Notes
+    -----
+    Tango's score interval for the difference of paired shares (Statistics in Medicine 17, 1998),
+    with n |d| samples in favour of one side and none of the other. It is to McNemar's test what
+    Wilson's is to that of one share: with d = 1 it has 0 inside for up to three samples.
+    """
+    x = np.asarray(gaps, dtype=np.float64)
+    if shares and _alike(x):
+        return _score(float(x.mean()), len(x), _LEVEL)
+    assert kind != "score"  # which is of shares
+    return mean_interval(x, kind, seed=seed)
+
+
+def side_of_zero(ends: Sequence[float] | None) -> Literal[-1, 0, 1]:
+    """Say on which side of 0 an interval lies, but for rounding.
+
+    Parameters
+    ----------
+    ends : sequence of float, optional
+        Both ends of the interval.
+
+    Returns
+    -------
+    {-1, 0, 1}
+        Below or above; 0 where it holds or touches 0, or there is none.
+    """
+    if ends is None:
+        return 0
+    low, high = ends
+    touches = _TOUCHES * (high - low)
+    return 1 if low > touches else -1 if high < -touches else 0
 
 
 def mean_interval(
-    values: ArrayLike, kind: IntervalKind = "t", *, seed: int = 0, level: float = _LEVEL
+    values: ArrayLike,
+    kind: IntervalKind = "t",
+    *,
+    seed: int = 0,
+    level: float = _LEVEL,
+    effective: float | None = None,
 ) -> tuple[float, float] | None:
     """Return an interval of a mean.
 
@@ -112,11 +207,15 @@ def mean_interval(
         Seed of the resampling.
     level : float
         Nominal coverage.
+    effective : float, optional
+        How many values they count for, where that is less, from :func:`effective_number`: Student t
+        has one degree of freedom less than these.
 
     Returns
     -------
     (float, float) or None
-        ``None`` for fewer than two values; of no width where all are the same, but for Wilson's.
+        ``None`` for fewer than two values, or where they count for but one; of no width where all
+        are the same, but for Wilson's.
 
     Notes
     -----
@@ -125,7 +224,7 @@ def mean_interval(
     """
     x = np.asarray(values, dtype=np.float64)
     error = standard_error(x)
-    if error is None:
+    if error is None or (effective is not None and effective <= 1):
         return None
     mean = float(x.mean())
     if kind == "wilson":
@@ -133,9 +232,9 @@ def mean_interval(
     if error == 0.0:
         return (mean, mean)
     if kind == "t":
-        half = _within(len(x) - 1, level) * error
+        half = _quantile(len(x) if effective is None else effective, level) * error
         return (mean - half, mean + half)
-    return _bootstrap((x,), np.mean, seed, level)
+    return _bootstrap((x,), np.mean, x, seed, level)
 
 
 def linearised(tops: ArrayLike, bottoms: ArrayLike) -> NDArray[np.float64]:
@@ -149,13 +248,54 @@ def linearised(tops: ArrayLike, bottoms: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (n,)
-        R + (top − R · bottom) / mean bottom, R = Σ top / Σ bottom: the delta method.
+        R + c + (n − 1)(R − Rᵢ), R = Σ top / Σ bottom and Rᵢ the same without the sample: the
+        jackknife, c so that they average to R.
+
+    Notes
+    -----
+    (n − 1)(R − Rᵢ) = (top − R · bottom) / mean bottom, which is the delta method, over
+    (1 − bottom / Σ bottom) n / (n − 1). A sample that has most of Σ bottom determines R and so has
+    a residual near 0, whatever the others would say; the divisor makes up for that. Where one has
+    all of it, nothing is known of the spread: see :func:`effective_number`.
     """
     above, below = np.asarray(tops, dtype=np.float64), np.asarray(bottoms, dtype=np.float64)
-    mean = below.mean()
+    mean, n = below.mean(), len(below)
     ratio = above.mean() / mean
-    values: NDArray[np.float64] = ratio + (above - ratio * below) / mean
+    others = (1 - below / (n * mean)) * n / max(1, n - 1)
+    residuals = np.divide(
+        (above - ratio * below) / mean, others, out=np.zeros_like(below), where=others > _OTHERS
+    )
+    values: NDArray[np.float64] = ratio + (residuals - residuals.mean())
     return values
+
+
+def effective_number(bottoms: ArrayLike) -> float:
+    """Return for how many samples of one size the denominators of a ratio of sums count.
+
+    Parameters
+    ----------
+    bottoms : array_like of float, shape (n,)
+        Denominators, none below 0.
+
+    Returns
+    -------
+    float
+        (Σ bottom)² / Σ bottom²: n where all are the same; 1 exactly where one has all but rounding,
+        and 0 where all are 0.
+
+    Notes
+    -----
+    Simulated for lognormal errors with σ from 1 to 3 and for a twentieth of samples that err, 20 to
+    200 of them: Student t with one degree of freedom less covers 88 to 99 % whatever this number
+    is. With n − 1, and the delta method's residuals, it covered 20 % below 2 and 60 to 80 % below
+    6.
+    """
+    below = np.asarray(bottoms, dtype=np.float64)
+    total = float(below.sum())
+    if not total > 0:
+        return 0.0
+    parts = below / total
+    return 1.0 if 1 - parts.max() <= _OTHERS else float(1 / np.square(parts).sum())
 
 
 def ratio_interval(
@@ -168,7 +308,8 @@ def ratio_interval(
     tops, bottoms : array_like of float, shape (n,)
         As :func:`linearised` takes them.
     kind : {"t", "bootstrap"}
-        Student t of the linearised values, or BCa with samples drawn with both.
+        Student t of the linearised values, as for the effective number of samples, or BCa with
+        samples drawn with both.
     seed : int
         Seed of the resampling.
 
@@ -177,11 +318,11 @@ def ratio_interval(
     (float, float) or None
         As :func:`mean_interval` returns it.
     """
-    values = linearised(tops, bottoms)
-    if kind != "bootstrap" or not standard_error(values):
-        return mean_interval(values, kind)
+    values, effective = linearised(tops, bottoms), effective_number(bottoms)
+    if kind != "bootstrap" or not standard_error(values) or effective <= 1:
+        return mean_interval(values, kind, effective=effective)
     both = tuple(np.asarray(part, dtype=np.float64) for part in (tops, bottoms))
-    return _bootstrap(both, _ratio, seed, _LEVEL)
+    return _bootstrap(both, _ratio, values, seed, _LEVEL)
 
 
 def share_interval(hits: ArrayLike) -> tuple[float, float] | None:
@@ -233,6 +374,35 @@ def _wilson(share: float, n: float, level: float) -> tuple[float, float]:
     return (max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
 
 
+def _alike(gaps: NDArray[np.float64]) -> bool:
+    """Say whether two or more differences of shares are all the same."""
+    return len(gaps) > 1 and bool(np.ptp(gaps) <= _ALIKE)
+
+
+def _score(gap: float, n: int, level: float) -> tuple[float, float]:
+    """Return Tango's interval where all of n pairs differ by as much in the same direction."""
+    if gap < 0:
+        low, high = _score(-gap, n, level)
+        return (-high, -low)
+    z = statistics.NormalDist().inv_cdf(0.5 + level / 2)
+    low, high = _wilson(min(gap, 1.0), n, level)
+    # Below d / (2 - d) it is likeliest that some differ in the other direction too.
+    both = (n * gap - z * z) / (n + z * z)
+    return (both if both < gap / (2 - gap) else low, high)
+
+
+def _quantile(count: float, level: float) -> float:
+    """Return Student's quantile for values that count for so many, which need not be whole."""
+    freedom = max(1.0, count - 1)
+    whole_ones = int(freedom)
+    below = _within(whole_ones, level)
+    if freedom == whole_ones:
+        return below
+    # Nearly a line in one over the degrees of freedom.
+    part = (freedom - whole_ones) * (whole_ones + 1) / freedom
+    return below + part * (_within(whole_ones + 1, level) - below)
+
+
 @functools.cache
 def _within(freedom: int, level: float) -> float:
     """Return t so that a Student t variable lies in (-t, t) at some probability.
@@ -265,10 +435,24 @@ def _within(freedom: int, level: float) -> float:
 
 
 def _bootstrap(
-    data: tuple[NDArray[np.float64], ...], statistic: Callable[..., Any], seed: int, level: float
+    data: tuple[NDArray[np.float64], ...],
+    statistic: Callable[..., Any],
+    values: NDArray[np.float64],
+    seed: int,
+    level: float,
 ) -> tuple[float, float]:
+    """Return BCa's interval; ``values`` average to the statistic and vary as it does."""
     with whole():
         from scipy.stats import bootstrap
+
+    # BCa counts resamples below the estimate: the order of a sum must not put equal ones there.
+    centre = float(statistic(*data, axis=-1))
+    roundings = _ROUNDINGS * np.finfo(np.float64).eps * float(np.abs(values).max())
+    tied = max(roundings, _TIED * (standard_error(values) or 0.0))
+
+    def settled(*parts: NDArray[np.float64], axis: int = -1) -> Any:
+        found = statistic(*parts, axis=axis)
+        return np.where(np.abs(found - centre) <= tied, centre, found)
 
     low = high = math.nan
     # Filters of warnings are the whole process's: two threads would leave each other's.
@@ -278,7 +462,7 @@ def _bootstrap(
         for method in ("BCa", "percentile"):
             ends = bootstrap(
                 data,
-                statistic,
+                settled,
                 n_resamples=_RESAMPLES,
                 confidence_level=level,
                 method=method,
@@ -289,4 +473,4 @@ def _bootstrap(
             low, high = float(ends.low), float(ends.high)
             if math.isfinite(low) and math.isfinite(high):
                 break
-    return (low, high)
+    return (0.0 if abs(low) <= tied else low, 0.0 if abs(high) <= tied else high)

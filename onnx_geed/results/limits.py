@@ -15,8 +15,7 @@ from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import write_text
 from onnx_geed.measures import descriptor_of, parse_request
 from onnx_geed.results.families import element_words, is_family
-from onnx_geed.results.reading import Reading, read_record
-from onnx_geed.results.records import ranking_value
+from onnx_geed.results.reading import Reading, ranking_value, read_record
 from onnx_geed.results.result_file import is_result, of_results
 from onnx_geed.results.schema import Record, Result
 from onnx_geed.safe_names import xml_text

@@ -14,7 +14,7 @@ from onnx_geed.groups import FitKind
 from onnx_geed.measures import Descriptor, descriptor_of, told, told_ends
 from onnx_geed.results.comparability import Key, same_samples, same_setting
 from onnx_geed.results.findings import Finding
-from onnx_geed.results.intervals import decisive_kind, mean_interval
+from onnx_geed.results.intervals import decisive_kind, gap_interval, side_of_zero
 from onnx_geed.results.origin import same_model
 from onnx_geed.results.reading import HARDLY
 from onnx_geed.results.schema import FitPart, Record, Result
@@ -249,11 +249,13 @@ def _motion(key: Key, kinds: dict[str, tuple[Record, int]]) -> LayerMotion:
     identity = _of_identity(chosen[0][0], count)
     predictions = (*([identity] if identity else []), *fits)
     descriptor = descriptor_of(key[0])
+    shares = descriptor.view == "classes"
     usable = all(record["value"] is not None for record, _ in chosen)
     mean = 1.0 if descriptor.spread and usable else None
     best = predictions[0]
     for fit in fits:
-        better = _sees(fit, seed) and _below(fit.per_sample - best.per_sample, seed)
+        better = _sees(fit, shares, seed)
+        better = better and _below(fit.per_sample - best.per_sample, shares, seed)
         scale = _blind(fit, mean)
         if better and scale is not None:
             gain = (best.value - fit.value) / (scale - descriptor.perfect)
@@ -306,17 +308,17 @@ def _of_identity(record: Record, count: int) -> Prediction | None:
     )
 
 
-def _below(gaps: F64, seed: int) -> bool:
+def _below(gaps: F64, shares: bool, seed: int) -> bool:
     """Say whether the mean of paired differences is below 0 by its interval."""
-    ends = mean_interval(gaps, decisive_kind(len(gaps)), seed=seed)
-    return ends is not None and ends[1] < 0
+    kind = decisive_kind(gaps, shares=shares)
+    return side_of_zero(gap_interval(gaps, kind, shares=shares, seed=seed)) < 0
 
 
-def _sees(prediction: Prediction, seed: int) -> bool:
+def _sees(prediction: Prediction, shares: bool, seed: int) -> bool:
     """Say whether a prediction knows something of the sample it is for."""
     if prediction.shuffled is None:
         return False
-    return _below(prediction.per_sample - prediction.shuffled, seed)
+    return _below(prediction.per_sample - prediction.shuffled, shares, seed)
 
 
 def _word(
@@ -328,9 +330,10 @@ def _word(
 ) -> Motion:
     if blind is None or len(best.per_sample) < 2:
         return "cannot be told"
-    if not _sees(best, seed):
+    shares = descriptor.view == "classes"
+    if not _sees(best, shares, seed):
         # Another one sees something, and yet is not better than this one by the interval.
-        others = any(_sees(p, seed) for p in predictions)
+        others = any(_sees(p, shares, seed) for p in predictions)
         return "cannot be told" if others else "does not move along"
     if best.value - descriptor.perfect > HARDLY * (blind - descriptor.perfect):
         return "hardly moves along"

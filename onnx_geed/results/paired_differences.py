@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.measures import Scale, descriptor_of, gap_within, told, told_gap
 from onnx_geed.results.comparability import action_name
-from onnx_geed.results.intervals import decisive_kind, mean_interval
+from onnx_geed.results.intervals import (
+    decisive_kind,
+    effective_number,
+    gap_interval,
+    mean_interval,
+    side_of_zero,
+)
 from onnx_geed.results.reading import Reading, on_one_scale, read_record
 from onnx_geed.results.records import ROUNDING
 from onnx_geed.results.schema import ComparisonEntry, Record
@@ -50,10 +56,16 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
     (x, y), scale = _own_units(own) if maps else on_one_scale(own)
     left, right = x.influence, y.influence
     gaps = left - right if same and len(left) == len(right) else None
-    t = None if gaps is None else mean_interval(gaps)
-    resampled = None if gaps is None else mean_interval(gaps, "bootstrap", seed=seed)
-    used = decisive_kind(0 if gaps is None else len(gaps))
+    number = _effective(x, y)
+    t = None if gaps is None else mean_interval(gaps, effective=number)
+    resampled = None
+    if gaps is not None:
+        resampled = mean_interval(gaps, "bootstrap", seed=seed, effective=number)
+    shares = x.descriptor.view == "classes"
+    used = decisive_kind([] if gaps is None else gaps, shares=shares, effective=number)
     ends = t if used == "t" else resampled
+    if gaps is not None and used == "score":
+        ends = gap_interval(gaps, shares=True)
     difference = float(left.mean() - right.mean())
     rounding = ROUNDING * _size(x, y)
     return {
@@ -75,7 +87,7 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
         "ci95_bootstrap": list(resampled) if resampled else None,
         "interval": used,
         "verdict_ci95": list(ends) if ends else None,
-        "share_a_lower": None if gaps is None else float((gaps < -rounding).mean()),
+        "share_a_lower": None if gaps is None else float(_a_lower(x, y, gaps, rounding).mean()),
         "samples": None if gaps is None else len(gaps),
         "verdict": (not maps and no_conclusion(own, "AB"))
         or _verdict(a, b, scale, difference, gaps, ends, rounding, maps),
@@ -115,6 +127,27 @@ def _own_units(own: tuple[Reading, Reading]) -> tuple[list[Reading], Scale]:
     if all(r.normalised for r in own):
         return list(own), "value"
     return [r.as_unnormalised() for r in own], "unnormalised"
+
+
+def _effective(x: Reading, y: Reading) -> float | None:
+    """Return for how many samples shares of the error count: a few may have nearly all of it."""
+    errors = [r.errors for r in (x, y) if r.errors is not None]
+    return min(map(effective_number, errors), default=None)
+
+
+def _a_lower(x: Reading, y: Reading, gaps: F64, rounding: float) -> NDArray[np.bool_]:
+    """Say on which samples A is better."""
+    lower: NDArray[np.bool_] = gaps < -rounding
+    if x.errors is None or y.errors is None:
+        return lower
+    # A share of the error by the sample's own part, since gaps move with the errors of all others;
+    # and a sample on which both models err alike is better with neither.
+    m, n = x.normaliser or 1.0, y.normaliser or 1.0
+    least = ROUNDING * max(m, n)
+    alike = np.abs(x.per_sample * m - y.per_sample * n) <= least
+    alike &= np.abs(x.errors * m - y.errors * n) <= least
+    lower = (x.per_sample - y.per_sample < -rounding) & ~alike
+    return lower
 
 
 def _doubts_of_maps(a: Record, b: Record) -> list[str]:
@@ -166,7 +199,7 @@ def _doubts(
     first, second = (reading.relative for reading in own)
     if scale != "value" or first is None or second is None:
         return []
-    seen = ends is not None and not ends[0] <= 0 <= ends[1] and abs(difference) > rounding
+    seen = side_of_zero(ends) != 0 and abs(difference) > rounding
     if seen and (first - second) * difference < 0 and abs(first - second) > _APART:
         return [
             "relative to the difference between samples, the order is reversed: "
@@ -203,16 +236,19 @@ def _verdict(
     if gaps is None:
         return f"different samples, so there is no paired interval ({size})"
     if ends is None:
-        return f"one sample is too few for an interval ({size})"
+        few = "one sample is too few"
+        if len(gaps) > 1:
+            few = "no conclusion: one sample has all of the error, which is too little"
+        return f"{few} for an interval ({size})"
     if not gaps.any():
         return "A and B are the same on every sample"
-    low, high = ends
-    level = not low <= 0 <= high and abs(difference) <= rounding
+    apart = side_of_zero(ends) != 0
+    level = apart and abs(difference) <= rounding
     if np.abs(gaps).max() <= rounding:
         return "A and B are the same on every sample, within rounding"
     if level:
         return "A and B are the same within rounding"
-    if low <= 0 <= high:
+    if not apart:
         low, high = told_gap(measure, ends, scale) or ends
         return f"no clear difference ({size}, 95 % interval {_signed(low)} to {_signed(high)})"
     low, high = sorted(map(abs, gap_within(measure, ends, scale)))

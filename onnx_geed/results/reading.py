@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.measures import Descriptor, Scale, descriptor_of, told, told_ends, within
-from onnx_geed.results.intervals import mean_interval
-from onnx_geed.results.records import ROUNDING, ranking_value
+from onnx_geed.results.intervals import linearised, mean_interval
+from onnx_geed.results.records import ROUNDING
 from onnx_geed.results.schema import Record, Statistics
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "far_off",
     "most_of_orbit",
     "on_one_scale",
+    "ranking_value",
     "read_record",
 ]
 
@@ -122,11 +123,11 @@ class Reading:
         """Values (N,) that average to ``value`` and vary over samples as it does.
 
         Of a share of the error ``per_sample`` does not: what it is divided by is of the same
-        samples. The delta method's values do.
+        samples. The jackknife's values do.
         """
         if self.errors is None:
             return self.per_sample
-        return self.per_sample + self.value * (1 - self.errors)
+        return linearised(self.per_sample, self.errors)
 
     @property
     def relative_ci95(self) -> tuple[float, float] | None:
@@ -357,6 +358,28 @@ def read_record(record: Record) -> Reading:
         errors=None if plain or errors is None else np.asarray(errors, np.float64) / float(m or 1),
         averaged=tuple(record.get("averaged", ())),
     )
+
+
+def ranking_value(record: Record) -> tuple[float, Literal["value", "unnormalised"]]:
+    """Return the value by which a record is held against a limit, and its name.
+
+    Parameters
+    ----------
+    record : dict
+        An entry of ``measurements``.
+
+    Returns
+    -------
+    value : float
+        Larger means less equivariant.
+    name : {"value", "unnormalised"}
+        The unnormalised value where M is missing, zero or negative.
+    """
+    m = record["normaliser"]
+    if record["value"] is None or (m is not None and m < 0):
+        assert record["unnormalised"] is not None  # where there is no value, M was to divide it
+        return float(record["unnormalised"]), "unnormalised"
+    return float(record["value"]), "value"
 
 
 def _counted(part: Statistics, deviations: F64) -> F64:

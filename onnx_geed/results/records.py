@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +15,12 @@ from onnx_geed.measures import Descriptor, descriptor_of, told
 from onnx_geed.results.intervals import (
     INTERVALS,
     IntervalKind,
+    effective_number,
+    gap_interval,
     linearised,
     mean_interval,
     ratio_interval,
+    side_of_zero,
     standard_error,
 )
 from onnx_geed.results.schema import HalfPart, Record, Statistics
@@ -30,7 +33,6 @@ __all__ = [
     "OrbitDeviations",
     "make_record",
     "mean_of",
-    "ranking_value",
 ]
 
 F64 = NDArray[np.float64]
@@ -46,6 +48,10 @@ ROUNDING = 1e-6
 
 # Latents of different samples that are nearer than this share of their norm are near rounding.
 _SAME = 1e-4
+
+
+# Errors that count for fewer samples, and for less than half of those there are, are worth a word.
+_FEW_ERRORS = 10
 
 
 # Beyond this, squares and sums overflow.
@@ -213,6 +219,8 @@ def make_record(
         name, descriptor, statistics, between, divisor, counted
     )
     doubts = [] if by_m is None else _doubts(descriptor, by_m, divisor.usable)
+    if orbits.errors is not None and divisor.usable:
+        doubts += _few_errors(orbits.errors)
     of_half = None
     if half is not None:
         own = _statistics(_finite(name, half), half, divisor, kind, seed, trials)
@@ -257,11 +265,11 @@ def _half_part(
     }
     if whole["value"] is None or half["value"] is None:
         return part, []
-    apart = _spread(whole) - _spread(half)
+    apart = _spread(whole) - _spread(half) if whole["ci95"] and half["ci95"] else np.zeros(0)
     part["difference"] = difference = whole["value"] - half["value"]
-    ends, own = mean_interval(apart), whole["ci95"]
+    ends, own = gap_interval(apart, shares=descriptor.view == "classes"), whole["ci95"]
     part["difference_ci95"] = list(ends) if ends else None
-    if ends is None or own is None or ends[0] <= 0 <= ends[1] or own[0] <= half["value"] <= own[1]:
+    if not side_of_zero(ends) or ends is None or own is None or own[0] <= half["value"] <= own[1]:
         return part, []
     return part, [
         f"over every second element the value is {told(descriptor, half['value']):.4g}, which is "
@@ -377,6 +385,17 @@ def _relative(
     return other, (value - perfect) / apart, []
 
 
+def _few_errors(errors: ArrayLike) -> list[str]:
+    """Say so where a few samples have nearly all of the error."""
+    number, n = effective_number(errors), len(np.asarray(errors))
+    if number >= _FEW_ERRORS or 2 * number >= n:
+        return []
+    return [
+        f"the errors of {n} samples count for {number:.1f} equal ones, since few samples have most "
+        f"of the error: the interval is {'missing' if number <= 1 else 'wide'}; take more samples"
+    ]
+
+
 def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> list[str]:
     m, norm = normaliser.value, normaliser.norm
     if descriptor.of_error:
@@ -449,7 +468,7 @@ def _statistics(
         "value": value,
         "ci95": ends,
         "interval": interval,
-        "stderr": standard_error(spread) if divisor.usable else None,
+        "stderr": None if ends is None else standard_error(spread),
         "samples": len(deviations),
         "normaliser": divisor.m,
         "unnormalised": float(means.mean()) if divisor.by_m else None,
@@ -464,25 +483,3 @@ def mean_of(per_sample: F64, interval: IntervalKind, seed: int) -> tuple[float, 
     """Return the mean of one value a sample, and its interval."""
     ends = mean_interval(per_sample, interval, seed=seed)
     return float(per_sample.mean()), list(ends) if ends else None
-
-
-def ranking_value(record: Record) -> tuple[float, Literal["value", "unnormalised"]]:
-    """Return the value by which a record is held against a limit, and its name.
-
-    Parameters
-    ----------
-    record : dict
-        An entry of ``measurements``.
-
-    Returns
-    -------
-    value : float
-        Larger means less equivariant.
-    name : {"value", "unnormalised"}
-        The unnormalised value where M is missing, zero or negative.
-    """
-    m = record["normaliser"]
-    if record["value"] is None or (m is not None and m < 0):
-        assert record["unnormalised"] is not None  # where there is no value, M was to divide it
-        return float(record["unnormalised"]), "unnormalised"
-    return float(record["value"]), "value"

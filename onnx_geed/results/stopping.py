@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
-from onnx_geed.results.intervals import mean_interval
+from onnx_geed.results.intervals import effective_number, mean_interval
 from onnx_geed.results.records import ROUNDING
 from onnx_geed.results.schema import PrecisionPart, Record
 
@@ -27,6 +27,10 @@ FEWEST = 20
 
 # Samples grow by half between two looks.
 _GROWTH = 1.5
+
+
+# What else a share of the error waits for.
+_UNTIL = f", or a few samples have most of the error, which has to count for {FEWEST} equal ones"
 
 
 def check_precision(precision: float | None, samples: int | None) -> None:
@@ -106,12 +110,16 @@ def reaches(record: Record, precision: float) -> bool | None:
 
     Choice: a rate of flips has no interval of no width here. Student t has none where all samples
     flip alike, commonly none of them; then Wilson's over the samples is judged in its place, since
-    none of 20 is no proof that none ever flips.
+    none of 20 is no proof that none ever flips. A share of the error needs errors that count for 20
+    samples of one size too, (Σ error)² / Σ error²: samples on which the model is sure and right
+    tell nothing of it.
     """
     value, ends = record["value"], record["ci95"]
     if value is None:
         return None
     if ends is None:
+        return False
+    if "errors" in record and effective_number(record["errors"]) < FEWEST:
         return False
     descriptor = descriptor_of(record["measure"])
     if descriptor.view == "classes" and ends[0] == ends[1]:
@@ -194,6 +202,8 @@ def precision_notes(part: PrecisionPart) -> list[str]:
         notes.append(
             f"--precision {asked:g} is not reached: after {n} samples, the interval of "
             f"{_names_text(part['undecided'])} is still wider"
+            + _UNTIL
+            * any(descriptor_of(r.split("@")[0]).of_error for r in part["undecided"])
         )
     elif n < FEWEST:
         notes.append(

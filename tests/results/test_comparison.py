@@ -419,6 +419,36 @@ class TestCompare:
         assert entry["verdict_ci95"][0] < 0.2 < entry["verdict_ci95"][1]
         assert entry["share_a_lower"] == 0
 
+    def test_a_few_samples_that_all_flip_decide_nothing(self):
+        """McNemar's z of n pairs that all differ in one direction is √n: four are enough."""
+        for n, told in ((3, "no clear difference"), (4, "B is more invariant than A by 1")):
+            a, b = (
+                result_of(record(flips, measure="flip-rate", deviations=[[f, f] for f in flips]))
+                for flips in ([1.0] * n, [0.0] * n)
+            )
+            (entry,) = compare(a, b)["measurements"]
+            z2 = 1.959963984540054**2
+            assert entry["verdict_ci95"] == pytest.approx([(n - z2) / (n + z2), 1])
+            assert entry["interval"] == "score"
+            assert entry["verdict"].startswith(told)
+            assert entry["ci95"] == [1, 1]
+
+    def test_the_last_bit_decides_nothing(self):
+        """Thirds, whose bootstrap interval begins at 0 exactly where they are whole numbers."""
+        rng = np.random.default_rng(10_018)
+        a = rng.binomial(3, 0.3, size=10)
+        b = rng.binomial(3, 0.2, size=10) * (rng.random(10) < 0.9)
+        verdicts = []
+        for unit in (1.0, 3.0):
+            pair = [
+                result_of(record(x / unit, deviations=np.stack([x / unit] * 2, axis=1)))
+                for x in (a, b)
+            ]
+            (entry,) = compare(*pair)["measurements"]
+            assert np.multiply(entry["verdict_ci95"], unit) == pytest.approx([0, 1.3], abs=1e-12)
+            verdicts.append(entry["verdict"][:19])
+        assert verdicts == ["no clear difference"] * 2
+
     def test_another_number_of_samples_is_refused(self):
         with pytest.raises(GeedError, match=r"number of samples \(2, 3\)"):
             compare(result_of(record([1.0, 2.0])), result_of(record([1.0, 2.0, 3.0])))

@@ -11,7 +11,15 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from onnx_geed.results import intervals, mean_interval
-from onnx_geed.results.intervals import _within, share_interval, standard_error
+from onnx_geed.results.intervals import (
+    _quantile,
+    _within,
+    decisive_kind,
+    gap_interval,
+    share_interval,
+    side_of_zero,
+    standard_error,
+)
 
 
 def test_a_t_interval_worked_by_hand():
@@ -31,6 +39,16 @@ def test_students_quantile_is_scipys(level):
     for freedom in (1, 2, 3, 4, 5, 6, 7, 10, 23, 24, 99, 100, 999, 5000, 100_001):
         expected = stats.t.ppf(0.5 + level / 2, freedom)
         assert _within(freedom, level) == pytest.approx(expected, rel=1e-10)
+
+
+def test_students_quantile_lies_between_those_of_whole_degrees_of_freedom():
+    for count in (2.0, 3.5, 4.7, 11.2, 30.0, 57.9):
+        expected = stats.t.ppf(0.975, count - 1)
+        assert _quantile(count, 0.95) == pytest.approx(expected, rel=0.03)
+    assert stats.t.ppf(0.975, 1.3) < _quantile(2.3, 0.95) < _within(1, 0.95)
+    assert _quantile(5.0, 0.95) == _within(4, 0.95)
+    assert _quantile(5 - 1e-13, 0.95) == pytest.approx(_quantile(5.0, 0.95), rel=1e-12)
+    assert _quantile(1.2, 0.95) == _within(1, 0.95)
 
 
 @settings(deadline=None)
@@ -72,6 +90,76 @@ def test_the_bootstrap_does_not_depend_on_how_resamples_are_batched(monkeypatch)
     whole = mean_interval(x, "bootstrap")
     monkeypatch.setattr(intervals, "_BATCH", 1000)
     assert mean_interval(x, "bootstrap") == whole
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 10])
+def test_the_bootstrap_scales_with_the_values(count):
+    """Resamples of the same values in another order have the same mean, but for the last bit."""
+    for seed in range(8):
+        x = np.random.default_rng(seed).lognormal(size=count)
+        ends = mean_interval(x, "bootstrap")
+        for factor in (3.0, 0.1, 7.0, 1e-9):
+            scaled = mean_interval(x * factor, "bootstrap")
+            assert scaled == pytest.approx(np.multiply(ends, factor), rel=1e-12)
+        assert mean_interval(-x, "t")[0] == pytest.approx(-mean_interval(x, "t")[1])
+
+
+@pytest.mark.parametrize("parts", [3, 7])
+@pytest.mark.parametrize("count", [10, 12, 20])
+def test_the_bootstrap_of_fractions_is_that_of_whole_numbers(count, parts):
+    for seed in range(10):
+        rng = np.random.default_rng(seed + 1000 * count)
+        a = rng.binomial(parts, 0.3, size=count)
+        b = rng.binomial(parts, 0.2, size=count) * (rng.random(count) < 0.9)
+        whole = mean_interval((a - b).astype(float), "bootstrap")
+        ends = mean_interval(a / parts - b / parts, "bootstrap")
+        assert ends == pytest.approx(np.divide(whole, parts), rel=1e-12, abs=1e-13)
+        assert side_of_zero(ends) == side_of_zero(whole)
+
+
+def test_an_end_that_is_0_but_for_rounding_touches_it():
+    assert [side_of_zero(e) for e in ((1.0, 2.0), (-2.0, -1.0), (-1.0, 1.0), None)] == [1, -1, 0, 0]
+    assert side_of_zero((5.55e-18, 0.47)) == side_of_zero((-0.47, -5.55e-18)) == 0
+    assert side_of_zero((0.0, 0.0)) == 0
+    assert side_of_zero((1e-12, 1e-12)) == side_of_zero((1e-12, 2e-12)) == 1
+
+
+def tango(b, c, n, delta):
+    """Tango's statistic (1998): b and c of n pairs differ, in one direction and the other."""
+    middle = -b - c + (2 * n - b + c) * delta
+    root = math.sqrt(max(0.0, middle**2 + 8 * n * c * delta * (1 - delta)))
+    other = (root - middle) / (4 * n)
+    variance = n * (2 * other + delta * (1 - delta))
+    return (b - c - n * delta) / math.sqrt(max(variance, 1e-300))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 10, 60, 400])
+@pytest.mark.parametrize("gap", [0.0, 1 / 12, 1 / 3, 0.75, 1.0])
+def test_shares_that_differ_alike_have_tangos_interval(n, gap):
+    def end(far, near):
+        for _ in range(200):
+            middle = (far + near) / 2
+            beyond = abs(tango(n * gap, 0, n, middle)) > 1.959963984540054
+            far, near = (middle, near) if beyond else (far, middle)
+        return near
+
+    expected = end(-1 + 1e-12, gap), gap if gap == 1 else end(1 - 1e-12, gap)
+    assert gap_interval([gap] * n, shares=True) == pytest.approx(expected, abs=1e-7)
+    mirrored = gap_interval([-gap] * n, shares=True)
+    assert mirrored == pytest.approx((-expected[1], -expected[0]), abs=1e-7)
+    assert decisive_kind([gap] * n, shares=True) == "score"
+
+
+def test_shares_that_vary_and_other_values_keep_their_intervals():
+    gaps = np.array([1.0, 1.0, 0.0, 1.0])
+    assert gap_interval(gaps, shares=True) == mean_interval(gaps)
+    assert gap_interval([0.5] * 4) == (0.5, 0.5)
+    assert gap_interval([1.0], shares=True) is None
+    # Thirds that are the same but for rounding.
+    assert gap_interval([1 / 3 - 0, 2 / 3 - 1 / 3, 1 - 2 / 3], shares=True)[0] < 0
+    kinds = [decisive_kind(np.arange(n), shares=True) for n in (0, 1, 9, 10)]
+    assert kinds == ["t", "t", "t", "bootstrap"]
+    assert decisive_kind(np.arange(50), effective=4.5) == "t"
 
 
 def bca_by_hand(x, seed):

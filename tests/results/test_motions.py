@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from fitted import DEPTH, fitted_record, fitted_result, result_with
 
@@ -17,6 +18,7 @@ from onnx_geed.results import (
     motion_sentence,
     read_result,
 )
+from onnx_geed.results.motions import _below
 from onnx_geed.text import span
 
 KINDS = ("permutation", "orthogonal", "linear")
@@ -181,3 +183,11 @@ def test_what_is_said_of_cosines_has_no_minus():
     told = layer_motions([made])[0]
     assert f"linear {span(told.told(told.predictions[-1].value))}" in evidence
     assert not re.search(r"[-−]\d", evidence)
+
+
+@pytest.mark.parametrize(("samples", "sure"), [(2, False), (3, False), (4, True), (12, True)])
+def test_a_few_samples_that_all_flip_do_not_tell_a_fit_from_blindness(samples, sure):
+    """McNemar's z of n pairs that all differ in one direction is √n."""
+    assert _below(np.full(samples, -1.0), True, 0) is sure
+    assert not _below(np.full(samples, 1.0), True, 0)
+    assert not _below(np.array([-1.0, 1.0] * samples), True, 0)

@@ -129,6 +129,18 @@ class TestMeasurement:
         assert entry["exact"]["ci95"] == pytest.approx(ends, abs=1e-12)
         assert entry["half"]["ci95"] == pytest.approx(ends, abs=1e-12)
 
+    def test_a_half_that_differs_alike_in_all_samples_is_not_surely_another(self):
+        flips = np.array([[0, 0, 1]] * 2)
+        entry = results.make_record(
+            results.OrbitDeviations(flips, ("e", "r1", "r2"), skipped=1),
+            **{"measure": "flip-rate", "layer": "y", "layout": "NK", "output_action": "trivial"},
+            half=results.OrbitDeviations(flips[:, [0, 2]], ("e", "r2"), skipped=1),
+            trials=True,
+        )
+        assert entry["half"]["difference"] == -0.5
+        assert entry["half"]["difference_ci95"][1] > 0
+        assert not entry["warnings"]
+
     @pytest.mark.parametrize(("measure", "power"), [("output-l2", 1), ("unexplained", 2)])
     def test_what_differs_by_more_than_rounding_reacts(self, measure, power):
         """Vectors of norm 10,000 in single precision are rounded by about 0.001."""

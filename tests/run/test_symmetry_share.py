@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto
 from running import images, orbits
+from scipy import stats
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
@@ -41,6 +42,14 @@ def drawn(count, samples=5):
 
 def labels_of(count, classes=3, seed=1):
     return np.random.default_rng(seed).integers(0, classes, count)
+
+
+def without_each(record):
+    """The share over all samples but one, for each of them."""
+    tops, bottoms = np.mean(record["deviations"], axis=1), np.array(record["errors"])
+    return np.array(
+        [np.delete(tops, i).sum() / np.delete(bottoms, i).sum() for i in range(len(tops))]
+    )
 
 
 def check(record, deviations, errors, *, rel=1e-5):
@@ -368,6 +377,88 @@ def test_the_interval_is_of_a_ratio_whose_divisor_is_of_the_same_samples():
     assert ratio_interval([1.0], [2.0]) is None
 
 
+@pytest.mark.parametrize(("spread", "count"), [(2.0, 20), (3.0, 50)])
+def test_intervals_hold_the_share_where_few_samples_have_most_of_the_error(spread, count):
+    """Lognormal errors; each by shares that average to a third, whatever the error."""
+    rng, held, few = np.random.default_rng(2), [], []
+    for _ in range(600):
+        bottoms = rng.lognormal(0, spread, size=count)
+        low, high = ratio_interval(bottoms * rng.beta(0.5, 1, size=count), bottoms)
+        held.append(low <= 1 / 3 <= high)
+        few.append(bottoms.sum() ** 2 / np.square(bottoms).sum() < 4)
+    # Three standard errors of a share of 0.95 over 600 are 0.027.
+    assert np.mean(held) > 0.91
+    assert np.mean(np.array(held)[few]) > 0.91
+    assert np.sum(few) > 200
+
+
+def test_one_sample_with_all_of_the_error_has_no_interval():
+    tops, bottoms = np.zeros(12), np.zeros(12)
+    tops[3], bottoms[3] = 0.5, 2.0
+    for kind in ("t", "bootstrap"):
+        assert ratio_interval(tops, bottoms, kind) is None
+        # Nor where the others' are rounding.
+        assert ratio_interval(tops + 1e-18, bottoms + 1e-17, kind) is None
+    assert np.mean(linearised(tops, bottoms)) == pytest.approx(0.25)
+
+
+def lit(count):
+    """One lit pixel: its place tells the turn, its value the sample, in D's order."""
+    x = np.zeros((count, 1, 2, 2), np.float32)
+    x[np.random.default_rng(0).permutation(count), 0, 0, 0] = np.arange(1, count + 1)
+    return x
+
+
+def sure_but_for(wrong, others=None):
+    """A network that is sure and right, but for the first sample, and those after the 20th."""
+
+    def network(batch):
+        flat = batch.reshape(len(batch), 4)
+        number, turn = flat.max(1).astype(int), flat.argmax(1)
+        scores = np.tile(np.array([[100.0, 0.0]], np.float32), (len(batch), 1))
+        for which, score in ((number == 1, wrong), (number > 20, others)):
+            if score is not None:
+                scores[which] = 0.0
+                scores[which & (turn == 0), 1] = score
+        return scores
+
+    return network
+
+
+LIT = {"measures": [NAME], "input_layout": "NCHW", "output_kind": "logits"}
+
+
+def test_two_shares_of_one_samples_error_are_not_told_apart():
+    a, b = (
+        geed.measure(sure_but_for(w), lit(12), "C4", labels=[0] * 12, **LIT) for w in (1.0, 3.0)
+    )
+    (record,) = a["measurements"]
+    assert record["value"] > 0
+    assert record["ci95"] is record["stderr"] is None
+    assert "few samples have most of the error" in " ".join(record["warnings"])
+    (entry,) = geed.compare(a, b)["measurements"]
+    assert entry["verdict"].startswith("no conclusion: one sample has all of the error")
+    assert entry["verdict_ci95"] is entry["ci95"] is entry["ci95_bootstrap"] is None
+    assert entry["share_a_lower"] == pytest.approx(1 / 12)  # the other eleven are the same in both
+
+
+@pytest.mark.parametrize("interval", ["t", "bootstrap"])
+def test_precision_waits_for_the_errors_of_twenty_samples(interval):
+    asked = {"labels": [0] * 200, "interval": interval, **LIT}
+    run = geed.measure(sure_but_for(1.0, 9.0), lit(200), "C4", precision=0.05, **asked)
+    (record,) = run["measurements"]
+    errors = np.array(record["errors"])
+    assert errors.sum() ** 2 / np.square(errors).sum() >= 20
+    assert run["precision"]["samples"] == 45  # of which 26 err; of 30 but 11 do
+    run = geed.measure(sure_but_for(1.0, 9.0), lit(200), "C4", samples=200, **asked)
+    (whole,) = run["measurements"]
+    assert record["value"] == pytest.approx(whole["value"], rel=0.05)
+    asked["labels"] = [0] * 24
+    few = geed.measure(sure_but_for(1.0, 9.0), lit(24), "C4", precision=0.05, **asked)
+    assert not few["precision"]["reached"]
+    assert "has to count for 20 equal ones" in few["notes"][-1]
+
+
 def test_nominal_intervals_hold_the_share_about_as_often_as_they_say():
     rng = np.random.default_rng(1)
     held = 0
@@ -602,10 +693,12 @@ def test_pages_comparisons_and_means_over_models_know_it(case):
     (one,), (other,) = a["measurements"], b["measurements"]
     assert entry["difference"] == pytest.approx(one["value"] - other["value"], rel=1e-9)
     # Paired: both ratios vary with the samples, numerators and denominators.
-    gaps = [linearised(np.mean(r["deviations"], axis=1), r["errors"]) for r in (one, other)]
-    np.testing.assert_allclose(entry["ci95"], mean_interval(gaps[0] - gaps[1]), rtol=1e-9)
-    plain = mean_interval(np.subtract(one["per_sample"], other["per_sample"]))
-    assert abs(entry["ci95"][0] - plain[0]) > 1e-6
+    gaps = without_each(one) - without_each(other)
+    errors = [np.array(r["errors"]) for r in (one, other)]
+    count = min(e.sum() ** 2 / np.square(e).sum() for e in errors)
+    half = np.sqrt(np.var(gaps) * (len(gaps) - 1)) * stats.t.ppf(0.975, count - 1)
+    assert np.ptp(entry["ci95"]) / 2 == pytest.approx(half, rel=0.02)
+    assert np.mean(entry["ci95"]) == pytest.approx(entry["difference"])
     (mean,) = geed.aggregate([a, b])["measurements"]
     assert mean["mean"] == pytest.approx((one["value"] + other["value"]) / 2)
     command("report", case / "a.json", "-o", case / "one.html", "--data", case / "data.npz")
