@@ -328,7 +328,7 @@ def make_source(
     others = {i.name: i for i in inputs(model) if i.name not in opened}
     unused = None if options.labels is not None else samples.unused
     if unused is not None:
-        notes.append(f"{unused.name} beside the samples is not used for labels: {unused.fault}")
+        notes.append(f"{unused.name}{unused.place} is not used for labels: {unused.fault}")
     mask, taken = make_mask(options.mask, opened, tuple(others), group, options)
     if mask is None and any(one.samples.lengths is not None for one in opened.values()):
         notes.append(
