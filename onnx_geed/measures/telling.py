@@ -16,6 +16,7 @@ __all__ = [
     "MINUS",
     "Ends",
     "Scale",
+    "beyond_rounding",
     "gap_within",
     "perfect_words",
     "range_of",
@@ -95,6 +96,38 @@ def told_gap(
         return None
     low, high = sorted(told(measure, x, scale) for x in gap_within(measure, ends, scale))
     return low, high
+
+
+def beyond_rounding(
+    measure: Descriptor,
+    pair: tuple[float | None, float | None],
+    size: float | None,
+    rounding: float,
+) -> bool:
+    """Tell whether two values differ by more than rounding.
+
+    Parameters
+    ----------
+    measure : Descriptor
+        The measure.
+    pair : tuple of float or None
+        The values; without one of them there is nothing to tell.
+    size : float or None
+        Mean norm of the tensor, for what grows with it and M does not divide; where it is not known
+        the values themselves are the size.
+    rounding : float
+        A share of the size.
+    """
+    one, other = pair
+    if one is None or other is None:
+        return False
+    if measure.power == 2:  # squares are rounded as what was squared is
+        one, other = math.sqrt(abs(one)), math.sqrt(abs(other))
+    if not measure.in_tensor_units or measure.normalised:
+        size = 1.0
+    elif size is None:
+        size = max(abs(one), abs(other))
+    return abs(one - other) > rounding * size
 
 
 def perfect_words(measure: Descriptor, scale: Scale = "value") -> str:

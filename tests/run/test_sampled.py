@@ -14,7 +14,14 @@ from letter_cases import CASES, data_of
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.report.page import report
-from onnx_geed.results import compare, to_csv
+from onnx_geed.results import (
+    BetweenSamples,
+    Normaliser,
+    OrbitDeviations,
+    compare,
+    make_record,
+    to_csv,
+)
 from onnx_geed.run import Options, prepare_run
 
 POINTS = {"input_layout": "NPX", "output_kind": "embedding", "provider": "cpu"}
@@ -354,6 +361,38 @@ def test_too_few_elements_are_told(tmp_path):
     assert found["SO2~8"]["half"]["value"] < 1e-6
     assert not found["SO2~32"]["warnings"]
     assert found["SO2~32"]["value"] == pytest.approx(2 / np.pi, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("measure", "apart", "told"),
+    [
+        ("latent-l2", 1e-7, False),
+        ("latent-l2", 1e-3, True),
+        ("latent-cos", 1e-9, False),
+        ("latent-cos", 1e-3, True),
+        # Squares: what was squared is 1e-7 and 1e-4.
+        ("unexplained", 1e-14, False),
+        ("unexplained", 1e-8, True),
+        # M does not divide it: vectors of norm 100 are rounded at 1e-5.
+        ("output-l2", 1e-5, False),
+        ("output-l2", 1e-2, True),
+    ],
+)
+def test_half_of_the_elements_is_another_value_only_beyond_rounding(measure, apart, told):
+    steady = apart * np.array([[1.0], [1.1], [0.9], [1.0]])
+    perfect = -1.0 if measure == "latent-cos" else 0.0
+    part = OrbitDeviations(np.full((4, 2), perfect), ["e", "r2"])
+    record = make_record(
+        OrbitDeviations(perfect + np.repeat(steady, 4, axis=1), ["e", "r1", "r2", "r3"]),
+        measure=measure,
+        layer="y",
+        layout="NK",
+        output_action="trivial",
+        half=part,
+        normaliser=Normaliser(1.0, 4, 1.0),
+        between=BetweenSamples(np.full((4, 4), 150.0), 100.0) if measure == "output-l2" else None,
+    )
+    assert any("too few elements" in warning for warning in record["warnings"]) == told
 
 
 def test_the_page_and_csv_tell_the_half(tmp_path):
