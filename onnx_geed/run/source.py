@@ -328,7 +328,7 @@ def make_source(
     unused = None if options.labels is not None else samples.unused
     if unused is not None:
         notes.append(f"{unused.name}{unused.place} is not used for labels: {unused.fault}")
-    mask, taken = make_mask(options.mask, opened, tuple(others), group, options)
+    mask, taken = make_mask(model, options.mask, opened, tuple(others), group, options)
     if mask is None and any(one.samples.lengths is not None for one in opened.values()):
         notes.append(
             "samples of different lengths are padded with zeros, which are measured too; --mask "
