@@ -407,3 +407,22 @@ def test_the_page_and_csv_tell_the_half(tmp_path):
 
 def test_the_twin_draws_what_is_drawn_for_each_sample():
     assert letter_cases.naive_letters.drawn("S4~3*O", 1, 2) == "S4~3@1,2*O"
+
+
+@pytest.mark.parametrize("group", ["S4*SO2~4", "SO2~4*S4~3"])
+def test_labels_are_for_classes_that_the_drawn_rotation_leaves_in_place(group):
+    """Each point is a class: its score is of its distance, whichever way the plane is turned."""
+    x = points(14, 4, 2)
+    labels = np.random.default_rng(3).integers(0, 4, 14)
+
+    def net(x):
+        return {"y": np.tanh((x.astype(float) ** 2).sum(-1)).astype(np.float32)}
+
+    asked = {**POINTS, "output_kind": "logits", "layout": {"y": "NP"}, "labels": labels}
+    del asked["provider"]
+    result = geed.measure(net, x, group, measures=["flip-rate"], samples=14, **asked)
+    (record,) = result["measurements"]
+    assert record["value"] == 0
+    right = np.mean((x**2).sum(-1).argmax(1) == labels)
+    every = record["predictions"]["right"]["per_element"].values()
+    assert list(every) == pytest.approx([right] * len(every))
