@@ -219,9 +219,7 @@ def make_record(
     if half is not None:
         own = _statistics(_finite(name, half), half, divisor, kind, seed)
         of_half, few = _half_part(descriptor, half.elements, statistics, own)
-        size = between.norm if between else None
-        pair = statistics["value"], own["value"]
-        doubts += few if beyond_rounding(descriptor, pair, size, ROUNDING) else []
+        doubts += few if beyond_rounding(descriptor, statistics, own, between) else []
     record = {
         "measure": measure,
         "layer": layer,
