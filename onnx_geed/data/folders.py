@@ -18,7 +18,7 @@ from onnx_geed.data.point_files import point_sets, points_of
 from onnx_geed.data.ragged import ragged_axes
 from onnx_geed.data.rows import Beside, Rows, reading
 from onnx_geed.data.volumes import volumes
-from onnx_geed.errors import GeedError, known_names
+from onnx_geed.errors import GeedError, known_names, shown
 from onnx_geed.files import Stamp, stamp
 from onnx_geed.groups import LETTERS, parse_layout
 from onnx_geed.held import ALLOWED, ArrayHead, array_head, check_held
@@ -181,9 +181,18 @@ def one_file(path: Path) -> str:
 
 
 def classes_of(names: tuple[str, ...]) -> Beside | None:
-    """Return the topmost folder of each path, or None where one lies in no folder."""
-    if not all("/" in name for name in names):
+    """Return the topmost folder of each path, or None where all lie in no folder."""
+    loose = [name for name in names if "/" not in name]
+    if len(loose) == len(names):
         return None
+    if loose:
+        more = f" and {counted(len(loose) - 1, 'other')}" if len(loose) > 1 else ""
+        lies = "lie" if more else "lies"
+        return Beside(
+            "the name of sub-folders",
+            fault=f"{shown(loose[0])}{more} {lies} in none of them; give a folder without such",
+            place="",
+        )
     return Beside("sub-folders", tuple(name.split("/")[0] for name in names))
 
 

@@ -46,7 +46,7 @@ def labels_of(
         if beside is None:
             return None, None
         labels, fault = (None, beside.fault) if beside.fault else _classes(beside.values, count)
-        return labels, None if labels is not None else Beside(beside.name, fault=fault)
+        return labels, None if labels is not None else beside._replace(values=None, fault=fault)
     where, values = f"labels of --data {source}", stated
     if isinstance(stated, (str, Path)):
         where, values = f"--labels {stated}", _label_file(str(stated), allowed)

@@ -24,6 +24,7 @@ class Beside(NamedTuple):
     name: str
     values: Any = None
     fault: str = ""
+    place: str = " beside the samples"
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.support import (
         disk_mask as disk_mask,
+        within_disk as within_disk,
     )
     from onnx_geed.groups.table_files import (
         read_table as read_table,

@@ -19,6 +19,7 @@ __all__ = [
     "LETTERS",
     "MAP_LAYOUTS",
     "Layout",
+    "axes_called",
     "check_input_layout",
     "check_layout",
     "parse_layout",
@@ -233,6 +234,25 @@ def _planes_last(layout: str) -> tuple[int, ...]:
     rank_of = {"C": 0, "K": 1, "H": 3, "W": 4}
     letters = layout[1:]
     return tuple(sorted(range(len(letters)), key=lambda axis: rank_of.get(letters[axis], 2)))
+
+
+def axes_called(wanted: str, letters: str) -> tuple[int, ...]:
+    """Return where each of some letters stands among others, the second of two for the second.
+
+    Parameters
+    ----------
+    wanted : str
+        The letters that are looked for.
+    letters : str
+        Those among which they stand, each at least as often.
+
+    Returns
+    -------
+    tuple of int
+        No position twice.
+    """
+    at = {letter: [i for i, own in enumerate(letters) if own == letter] for letter in {*wanted}}
+    return tuple(at[letter].pop(0) for letter in wanted)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups.action import Action
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
-from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.layout import Layout, axes_called, parse_layout
 from onnx_geed.groups.moving import array_to_move
 from onnx_geed.typed import as_array, check_value
 
@@ -112,7 +112,7 @@ class FunctionAction:
         if sorted(theirs) != sorted(own) or not self.any_size:
             return None
         sized = replace(self)
-        object.__setattr__(sized, "shape", tuple(shape[theirs.index(axis)] for axis in own))
+        object.__setattr__(sized, "shape", tuple(shape[axis] for axis in axes_called(own, theirs)))
         return sized
 
 
@@ -126,7 +126,7 @@ class IndexAction:
         The acting group, a named one or your own.
     axes : str
         Letters of the axes, such as ``C`` for a permutation of channels, or ``HW`` for one of
-        pixels, numbered row by row.
+        pixels, numbered row by row. Of a letter that stands twice (``PP``) both axes move.
     table : ndarray of int64, shape (n, k)
         One row per element, each a permutation of 0..k−1; k is the product of the axes' lengths.
     layout : str or Layout
@@ -137,7 +137,7 @@ class IndexAction:
     Raises
     ------
     GeedError
-        If the layout has no such axes.
+        If the layout has no such axes, or one of several stands twice.
         If the table does not have one row per element, each a permutation.
 
     Examples
@@ -161,6 +161,12 @@ class IndexAction:
             raise GeedError(
                 f"action {self.name!r}: axes {shown(self.axes)!r} are not in layout {layout}: "
                 f"choose from {layout.letters[1:]}, each once"
+            )
+        if len(self.axes) > 1 and _repeated(self.axes, layout.letters):
+            raise GeedError(
+                f"action {self.name!r}: axes {self.axes} are numbered together, and "
+                f"{_repeated(self.axes, layout.letters)} stands twice in layout {layout}: write "
+                "it as a FunctionAction"
             )
         table = as_array(f"action {self.name!r}: table", self.table)
         if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
@@ -198,8 +204,16 @@ class IndexAction:
             raise GeedError(
                 f"action {self.name!r}: y has the axes of {self.layout}, found {y.shape}"
             )
-        first = y.ndim - len(self.layout.letters) + 1
-        along = [first + self.layout.letters[1:].index(letter) for letter in self.axes]
+        letters, ahead = self.layout.letters[1:], y.ndim - len(self.layout.letters) + 1
+        if len(self.axes) > 1:
+            return self._gathered(g, y, [ahead + letters.index(letter) for letter in self.axes])
+        for axis, letter in enumerate(letters):
+            if letter == self.axes:
+                y = self._gathered(g, y, [ahead + axis])
+        return y
+
+    def _gathered(self, g: int, y: NDArray[Any], along: Sequence[int]) -> NDArray[Any]:
+        """Gather along some axes, numbered together."""
         ends = list(range(y.ndim - len(along), y.ndim))
         moved = np.moveaxis(y, along, ends)
         lengths = moved.shape[ends[0] :]
@@ -217,10 +231,18 @@ class IndexAction:
         letters = layout.letters[1:]
         if "C" in self.axes or not {*self.axes} <= {*letters}:
             return None
-        lengths = [shape[letters.index(letter)] for letter in self.axes]
-        if int(np.prod(lengths)) != self.table.shape[1]:
-            return None
-        return replace(self, layout=layout)
+        lengths = [n for letter, n in zip(letters, shape, strict=True) if letter in self.axes]
+        if len(self.axes) == 1:  # each axis of the letter by itself
+            fits = set(lengths) == {self.table.shape[1]}
+        else:
+            together = int(np.prod(lengths)) == self.table.shape[1]
+            fits = together and not _repeated(self.axes, letters)
+        return replace(self, layout=layout) if fits else None
+
+
+def _repeated(axes: str, letters: str) -> str:
+    """Return the letters of some axes that stand twice in a layout."""
+    return "".join(letter for letter in axes if letters.count(letter) > 1)
 
 
 def own_layout(name: str, layout: object) -> Layout:

@@ -17,7 +17,7 @@ from onnx_geed.groups.by_letters import LayoutAction, layout_action, still_actio
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE, Exactness
 from onnx_geed.groups.grid_tables import Interpolation
 from onnx_geed.groups.group import Group, check_group, generators
-from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.layout import Layout, axes_called, parse_layout
 from onnx_geed.groups.moving import array_to_move
 from onnx_geed.groups.named import group_named
 from onnx_geed.groups.own_action import kernel_on_noise, noise, own_exactness, own_layout
@@ -145,7 +145,7 @@ class PlacedAction:
     def _order(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Axes that bring samples to the action's layout, and those that bring them back."""
         kept, own = self.layout.letters, own_layout(self.name, self.action.layout).letters
-        return tuple(map(kept.index, own)), tuple(map(own.index, kept))
+        return axes_called(own, kept), axes_called(kept, own)
 
 
 def place(action: Action, layout: Layout, shape: Sequence[int]) -> LayoutAction | PlacedAction:

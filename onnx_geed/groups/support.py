@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.arguments import checked
 from onnx_geed.groups.grid_tables import check_grid
 
-__all__ = ["disk_mask"]
+__all__ = ["disk_mask", "within_disk"]
 
 
 @checked
@@ -34,3 +36,19 @@ def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     dx = np.arange(width)[None, :] - (width - 1) / 2
     mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2
     return mask
+
+
+def within_disk(x: NDArray[Any]) -> NDArray[Any]:
+    """Return planes with zero outside the disk, in their own dtype.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., H, W)
+        The planes.
+
+    Returns
+    -------
+    ndarray
+    """
+    # A zero of another dtype would make floats of whole numbers.
+    return np.where(disk_mask(*x.shape[-2:]), x, x.dtype.type(0))

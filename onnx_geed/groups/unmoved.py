@@ -15,7 +15,12 @@ from onnx_geed.groups.support import disk_mask
 __all__ = ["check_bases", "check_moves"]
 
 
-def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> None:
+def check_moves(
+    action: LayoutAction | PlacedAction,
+    *,
+    disk: bool = False,
+    beside: Sequence[LayoutAction] = (),
+) -> None:
     """Refuse a group that does not move what it acts on, as any model would then be equivariant.
 
     Parameters
@@ -24,6 +29,8 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
         The input's action.
     disk : bool
         Whether samples are masked to the disk before it.
+    beside : sequence of LayoutAction
+        Those of other inputs, which each element may move in its stead.
 
     Raises
     ------
@@ -51,31 +58,44 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
     if group.changes_values:
         _check_changes(action)
         return
-    if not action.moved:
+    every = [own for own in (action, *beside) if own.moved]
+    if not every:
         raise GeedError(
             f"group {group.name} does not move this input: it moves {_what_moves(group)}, but the "
             f"input has {_lengths(action)}; take another group, or say what the axes are with "
             "--input-layout"
         )
+    action, *others = every
+    idle = _exact_at_rest(action, _at_rest(every, disk=disk))
+    and_on = "".join(f" and {_lengths(own)}" for own in others)
     if action.moved != "HW":
-        _check_idle(action, _exact_at_rest(action, action.kernel_of_action()), _lengths(action))
+        _check_idle(action, idle, f"{_lengths(action)}{and_on}")
         return
     height, width = action.shape
-    fixed = action.kernel_of_action(disk_mask(height, width) if disk else None)
-    idle = _exact_at_rest(action, fixed)
-    grid = f"a grid of {height}×{width} (height × width)"
-    hidden = disk and bool(idle) and len(action.kernel_of_action()) == 1
-    inside = " inside its disk (--support disk)" if hidden else ""
-    _check_idle(action, idle, f"{grid}{inside}", _instead(height, width, hidden))
+    plane = f"a grid of {height}×{width} (height × width)"
+    hidden = disk and bool(idle) and len(_at_rest(every)) == 1
+    within = " inside its disk (--support disk)" if hidden else ""
+    _check_idle(action, idle, f"{plane}{within}{and_on}", _instead(height, width, hidden))
     turned = [g for g, move in enumerate(motions(group) or ()) if move.degrees % 180]
     if group.family is not None and group.family.name == "rotate":
         turned = list(range(1, group.order))
     if turned and min(height, width) == 1:
         raise GeedError(
-            f"group {group.name} does not move this input: {grid} has no room for a rotation such "
+            f"group {group.name} does not move this input: {plane} has no room for a rotation such "
             f"as {group.elements[turned[0]]}, which would keep a pixel or two of it; "
             f"{_instead(height, width, False)}"
         )
+
+
+def _at_rest(actions: Sequence[LayoutAction], *, disk: bool = False) -> tuple[int, ...]:
+    """Return the elements that move none of some inputs, masked to the disk or not."""
+    still = tuple(range(actions[0].group.order))
+    for own in actions:
+        if len(still) > 1:  # else the identity, which moves none
+            inside = disk_mask(*own.shape) if disk and own.moved == "HW" else None
+            kernel = own.kernel_of_action(inside)
+            still = tuple(g for g in still if g in kernel)
+    return still
 
 
 def check_bases(group: Group, actions: Sequence[LayoutAction | PlacedAction]) -> None:

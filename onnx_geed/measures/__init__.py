@@ -136,6 +136,7 @@ if TYPE_CHECKING:
     from onnx_geed.measures.telling import (
         MINUS as MINUS,
         Scale as Scale,
+        beyond_rounding as beyond_rounding,
         gap_within as gap_within,
         perfect_words as perfect_words,
         range_of as range_of,

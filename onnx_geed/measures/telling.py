@@ -7,8 +7,8 @@ the cosine. Tables, pages and pictures are read by people, who know a cosine by 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from onnx_geed.measures.catalogue import Descriptor, descriptor_of
 
@@ -16,6 +16,7 @@ __all__ = [
     "MINUS",
     "Ends",
     "Scale",
+    "beyond_rounding",
     "gap_within",
     "perfect_words",
     "range_of",
@@ -30,6 +31,9 @@ __all__ = [
 Scale = Literal["value", "relative", "unnormalised"]
 
 Ends = tuple[float, float]
+
+# Values that differ by less, as a share of the size of what is measured, are the same.
+_ROUNDING = 1e-6
 
 #: What stands under tables that show cosines.
 MINUS = "cosines have a minus in files and limits"
@@ -95,6 +99,40 @@ def told_gap(
         return None
     low, high = sorted(told(measure, x, scale) for x in gap_within(measure, ends, scale))
     return low, high
+
+
+class _Sized(Protocol):
+    @property
+    def norm(self) -> float: ...
+
+
+def beyond_rounding(
+    measure: Descriptor,
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    between: _Sized | None,
+) -> bool:
+    """Tell whether two values differ by more than rounding.
+
+    Parameters
+    ----------
+    measure : Descriptor
+        The measure.
+    one, other : mapping of str to object
+        Entries with a ``value``; where there is none, there is nothing to tell.
+    between : object with a ``norm``, or None
+        Mean norm of the tensor, for what grows with it and M does not divide; where it is not known
+        the values themselves are the size.
+    """
+    a, b = one["value"], other["value"]
+    if a is None or b is None:
+        return False
+    if measure.power == 2:  # squares are rounded as what was squared is
+        a, b = math.sqrt(abs(a)), math.sqrt(abs(b))
+    size = 1.0
+    if measure.in_tensor_units and not measure.normalised:
+        size = max(abs(a), abs(b)) if between is None else between.norm
+    return bool(abs(a - b) > _ROUNDING * size)
 
 
 def perfect_words(measure: Descriptor, scale: Scale = "value") -> str:

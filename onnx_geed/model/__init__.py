@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from onnx_geed.model.nodes import (
         FLOATS as FLOATS,
         constants as constants,
+        data_reads as data_reads,
         reads as reads,
     )
     from onnx_geed.model.output_ends import (

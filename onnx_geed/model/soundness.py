@@ -7,6 +7,7 @@ each of these is counted first, in time that grows with the file and no faster.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +101,9 @@ def of_a_model(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 def _checker_says(path: str | Path) -> str:
     """Return why the checker refuses a model; empty where it does not, or cannot read it."""
+    # A function is a model too, and no file.
+    if not isinstance(path, str | os.PathLike):
+        return ""
     try:
         if not Path(path).is_file():
             return ""

@@ -24,11 +24,11 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Group,
     Layout,
-    disk_mask,
     layout_action,
     parse_layout,
     recorded_group,
     with_components,
+    within_disk,
 )
 from onnx_geed.report.drawings import drawing_of
 from onnx_geed.report.picture import Picture
@@ -314,7 +314,7 @@ def _orbit(
         with_components(named, components), layout, x.shape, interpolation, of_input=True
     )
     if group["support"] == "disk":
-        x = np.where(disk_mask(*x.shape[-2:]), x, np.float32(0))
+        x = within_disk(x)
     action = action.behind(result["seed"], index)
     wide = x.astype(np.float64)
     orbit = np.stack([_small(action.apply(g, wide), layout) for g in elements])
@@ -351,7 +351,7 @@ def _changed(x: NDArray[Any], named: Group, result: Result, index: int) -> NDArr
     if "preprocess" not in result["data"]:
         raise GeedError("the result does not say how its samples were read")
     if group["support"] == "disk":
-        x = np.where(disk_mask(*x.shape[-2:]), x, np.float32(0))
+        x = within_disk(x)
     orbit = family.orbit(x, result["seed"], index).astype(np.float64)
     low, high = float(x.min()), float(x.max())
     # Values that are no brightness are brought to it, all members alike.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError, nearest, one_of, shown
-from onnx_geed.measures import Descriptor, descriptor_of, told
+from onnx_geed.measures import Descriptor, beyond_rounding, descriptor_of, told
 from onnx_geed.results.intervals import (
     INTERVALS,
     IntervalKind,
@@ -225,7 +225,7 @@ def make_record(
     if half is not None:
         own = _statistics(_finite(name, half), half, divisor, kind, seed, trials)
         of_half, few = _half_part(descriptor, half.elements, statistics, own)
-        doubts += few
+        doubts += few if beyond_rounding(descriptor, statistics, own, between) else []
     record = {
         "measure": measure,
         "layer": layer,

@@ -304,7 +304,7 @@ def _orbit_rows(nodes: Nodes, moved: MovedInput, samples: str) -> str:
         x = changed_nodes(nodes, x, action.group, prepared, shape, disk=moved.disk)
     else:
         x = nodes.reshape(x, [-1, action.rows, action.moves.size], "flat")
-        black = moved.samples.finish(np.zeros((1, *shape), dtype=np.float32))
+        black = moved.samples.finish(np.zeros((1, *shape), dtype=moved.samples.dtype))
         background = np.ascontiguousarray(action.stacked(black)[0, :, 0])
         apart = moved.disk and action.inside("disk") is None
         if apart:  # of a group that moves no plane, such as colours

@@ -144,8 +144,8 @@ def _real(source: Source, own: MovedInput, array: NDArray[Any], position: int) -
     """Return a sample, or its orbit, without what is padding."""
     if source.mask is None:
         return array
-    kept = parse_layout(own.layout).kept
-    return source.mask.clear_input(kept, array, source.indices[position])
+    name, kept = own.opening.name or "", parse_layout(own.layout).kept
+    return source.mask.clear_input(name, kept, array, source.indices[position])
 
 
 def _input(source: Source, position: int) -> NDArray[np.float32]:

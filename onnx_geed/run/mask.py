@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from onnx_geed.data import mask_of, read_mask
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group, LayoutAction, layout_action, parse_layout
 from onnx_geed.measures import Layer
-from onnx_geed.model import Input
+from onnx_geed.model import Input, Model, data_reads
 from onnx_geed.run.feeds import Still
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.text import counted
 
 __all__ = ["Mask", "check_taker", "make_mask"]
+
+# More than a layout has letters.
+_MOST_AXES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +40,18 @@ class Mask:
         The group's action on (N, L).
     seed : int
         Seed of what a sampled group draws for each sample.
+    others : sequence of str
+        Inputs with such an axis, as long, but of other lengths in each sample.
+    not_its : mapping of str to frozenset of int
+        Axes of one activation that are of those, or may be, by tensor.
     """
 
     letter: str
     real: NDArray[np.bool_] = field(repr=False)
     action: LayoutAction
     seed: int = 0
+    others: Sequence[str] = ()
+    not_its: Mapping[str, frozenset[int]] = field(default_factory=dict, repr=False)
 
     def share(self, layer: Layer, indices: Sequence[int]) -> NDArray[np.float64] | None:
         """Return the share of a tensor's places that is real, of some samples.
@@ -101,11 +110,13 @@ class Mask:
             cleared[name] = array
         return cleared
 
-    def clear_input(self, kept: str, array: NDArray[Any], index: int) -> NDArray[Any]:
+    def clear_input(self, name: str, kept: str, array: NDArray[Any], index: int) -> NDArray[Any]:
         """Set padding to zero in a sample of an input, or in its orbit under what moves no padding.
 
         Parameters
         ----------
+        name : str
+            The input's name.
         kept : str
             Letters of the sample's axes.
         array : ndarray, shape (..., *axes)
@@ -118,6 +129,8 @@ class Mask:
         ndarray
             The array itself where none of its axes is masked.
         """
+        if name in self.others:
+            return array
         real, ahead = self.real[index], array.ndim - len(kept)
         for axis, letter in enumerate(kept):
             if letter == self.letter and array.shape[ahead + axis] == len(real):
@@ -140,14 +153,22 @@ class Mask:
             known = len(letters) == len(layer.shape) and self.letter in letters
             if known and not self._axes(layer):
                 others[name] = layer.shape[letters.index(self.letter)]
-        if not others:
-            return []
-        name, own = next(iter(others.items()))
-        further = f" and {counted(len(others) - 1, 'other')}" if len(others) > 1 else ""
-        return [
-            f"--mask: is of {length} entries along {self.letter}, and {name}{further} of {own}: "
-            "what is padding there is not known, and is measured too"
-        ]
+        apart = [k for k, layer in layers.items() if self._axes(layer) != self._long(layer)]
+        notes = []
+        others = {name: own for name, own in others.items() if name not in apart}
+        unknown = "what is padding there is not known, and is measured too"
+        if others:
+            own = next(iter(others.values()))
+            notes.append(
+                f"--mask: is of {length} entries along {self.letter}, and {_named(others)} of "
+                f"{own}: {unknown}"
+            )
+        if apart:
+            notes.append(
+                f"--mask: {_named(apart)} may be of the set of {' or '.join(self.others)}, whose "
+                f"lengths are others: {unknown}"
+            )
+        return notes
 
     def real_places(self, layer: Layer, indices: Sequence[int]) -> NDArray[np.float32] | None:
         """Return 1 for what is real of a tensor and 0 for padding, in kept order.
@@ -181,12 +202,22 @@ class Mask:
 
     def _axes(self, layer: Layer) -> tuple[int, ...]:
         """Return the axes of one activation of a tensor, as it is stored, that are masked."""
+        not_its = self.not_its.get(layer.name, ())
+        return tuple(axis for axis in self._long(layer) if axis not in not_its)
+
+    def _long(self, layer: Layer) -> tuple[int, ...]:
+        """Return those that have the letter and the length, of whichever set they are."""
         letters = parse_layout(layer.layout).letters[1:] if layer.layout != "?" else ""
         if len(letters) != len(layer.shape):
             return ()
         pairs = enumerate(zip(letters, layer.shape, strict=True))
         length = self.real.shape[1]
         return tuple(i for i, (a, n) in pairs if a == self.letter and n == length)
+
+
+def _named(names: Iterable[str]) -> str:
+    first, *more = names
+    return f"{first} and {counted(len(more), 'other')}" if more else first
 
 
 def check_taker(taker: Input, mask: Mask) -> None:
@@ -207,6 +238,7 @@ def check_taker(taker: Input, mask: Mask) -> None:
 
 
 def make_mask(
+    model: Model,
     stated: Mapping[str, str | Path | NDArray[Any]],
     opened: Mapping[str, MovedInput | Still],
     others: Sequence[str],
@@ -217,6 +249,8 @@ def make_mask(
 
     Parameters
     ----------
+    model : Model
+        The model, which may call an axis of two inputs the same.
     stated : mapping of str to str, Path or ndarray
         Masks by the input that they are of, or that takes them; an empty text for the lengths that
         ragged samples have.
@@ -240,7 +274,7 @@ def make_mask(
     ------
     GeedError
         If several are stated, or one for an input that the model has not.
-        If no input has an axis that could be padded.
+        If no input has an axis that could be padded, or several have and the model does not tell.
         If its values do not fit.
     """
     if not stated:
@@ -254,16 +288,19 @@ def make_mask(
             f"--mask {name}: no input has that name; the model has "
             f"{', '.join(known)}.{nearest(name, known)}"
         )
-    lettered = {k: _padded_axis(m) for k, m in opened.items() if name in (k, *others)}
-    padded = next(((k, axis) for k, axis in lettered.items() if axis), None)
-    if padded is None:
+    lettered = {k: axis for k, m in opened.items() if (axis := _padded_axis(m))}
+    if name in opened:
+        lettered = {name: lettered[name]} if name in lettered else {}
+    if not lettered:
         raise GeedError(
             f"--mask {name}: no input whose axes are known has an axis P or T that can be padded; "
             "state them with --input-layout"
         )
-    key, (letter, length) = padded
+    ragged = isinstance(source, str) and not source
+    key = name if name in opened else _whose(model, name, lettered, opened, ragged=ragged)
+    letter, length = lettered[key]
     samples = opened[key].samples
-    if isinstance(source, str) and not source:
+    if ragged:
         if samples.lengths is None:
             raise GeedError(
                 f"--mask {name}: the samples of {key} are all of one length; give "
@@ -275,7 +312,94 @@ def make_mask(
             source, len(samples), length, option=f"--mask {name}", allowed=options.allowed
         )
     action = layout_action(group, parse_layout(f"N{letter}"), (length,), of_input=True)
-    return Mask(letter, real, action, options.seed), real if name in others else None
+    apart = [
+        other
+        for other, own in opened.items()
+        if _padded_axis(own) == (letter, length)
+        and own.samples.lengths is not None
+        and not np.array_equal(mask_of(own.samples.lengths, length), real)
+    ]
+    its = [key, name, *(other for other in opened if other not in apart)]
+    not_its = _axes_apart(model, its, {other: opened[other].layout for other in apart})
+    mask = Mask(letter, real, action, options.seed, apart, not_its)
+    return mask, real if name in others else None
+
+
+def _whose(
+    model: Model,
+    name: str,
+    lettered: Mapping[str, tuple[str, int]],
+    opened: Mapping[str, MovedInput | Still],
+    *,
+    ragged: bool,
+) -> str:
+    """Return the input whose padding an input of the model takes, which is a mask.
+
+    Raises
+    ------
+    GeedError
+        If it may be that of several.
+    """
+    fit = list(lettered)
+    if ragged:  # those of one length have no padding to tell
+        fit = [other for other in fit if opened[other].samples.lengths is not None] or fit
+    dims = {i.name: i.type.tensor_type.shape.dim for i in model.proto.graph.input}
+    axes = dims.get(name, ())
+    if len(axes) == 2:
+        symbol, length = axes[1].dim_param, axes[1].dim_value
+        by_symbol = [k for k in fit if symbol and _symbol(dims[k], opened[k].layout) == symbol]
+        by_length = [k for k in fit if not length or lettered[k][1] == length]
+        fit = by_symbol or by_length or fit
+    if len({_padding(opened[k], lettered[k]) for k in fit}) > 1:
+        raise GeedError(
+            f"--mask {name}: may be of {' or '.join(fit)}, whose padding differs: call the second "
+            f"axis of {name} as the model calls that of one of them, or take --mask {fit[0]} and "
+            f"--feed {name}=FILE"
+        )
+    return fit[0]
+
+
+def _padding(opened: MovedInput | Still, axis: tuple[str, int]) -> tuple[Any, ...]:
+    """Return what tells the padding of one input from that of another."""
+    lengths = opened.samples.lengths
+    return (*axis, None if lengths is None else tuple(lengths))
+
+
+def _symbol(dims: Any, layout: str) -> str:
+    """Return what the model calls the axis of an input that may be padded."""
+    letters = parse_layout(layout).letters
+    axis = letters.index("P" if "P" in letters else "T")
+    return dims[axis].dim_param if axis < len(dims) else ""
+
+
+def _axes_apart(
+    model: Model, its: Sequence[str], apart: Mapping[str, str]
+) -> dict[str, frozenset[int]]:
+    """Return the axes of one activation that are of other sets than a mask, or may be, by tensor.
+
+    The model's names of axes tell, else from which inputs a tensor is worked out.
+    """
+    if not apart:
+        return {}
+    graph = model.proto.graph
+    infos = {i.name: i.type.tensor_type.shape.dim for i in (*graph.input, *graph.output)}
+    infos |= {i.name: i.type.tensor_type.shape.dim for i in graph.value_info}
+    theirs = {_symbol(infos[name], layout) for name, layout in apart.items()} - {""}
+    ours = {dim.dim_param for name in its if name in infos for dim in infos[name]} - {""}
+    behind = set(apart)
+    for node in graph.node:
+        if behind.intersection(data_reads(node)):
+            behind.update(name for name in node.output if name)
+    found: dict[str, frozenset[int]] = {}
+    tensors = dict.fromkeys([*infos, *(name for node in graph.node for name in node.output)])
+    for name in tensors:
+        called = [dim.dim_param for dim in infos.get(name, ())][1:] or [""] * _MOST_AXES
+        found[name] = frozenset(
+            axis
+            for axis, symbol in enumerate(called)
+            if symbol in theirs - ours or (name in behind and symbol not in ours - theirs)
+        )
+    return {name: axes for name, axes in found.items() if axes}
 
 
 def _padded_axis(opened: MovedInput | Still) -> tuple[str, int] | None:

@@ -24,10 +24,10 @@ from onnx_geed.errors import GeedError, reason_of, shown
 from onnx_geed.groups import (
     LayoutAction,
     PlacedAction,
-    disk_mask,
     orbit_of,
     orbits_of,
     parse_layout,
+    within_disk,
 )
 from onnx_geed.held import ALLOWED
 from onnx_geed.model import Input
@@ -159,7 +159,7 @@ class MovedInput:
         x = self.samples[self.indices[position]]
         if self.intake is not None:
             self.intake.take(position, x)
-        return np.where(disk_mask(*x.shape[-2:]), x, np.float32(0)) if self.disk else x
+        return within_disk(x) if self.disk else x
 
     def orbit(self, position: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the orbit of the sample at a position of D; of a sampled group its own elements.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from onnx_geed.errors import GeedError
@@ -13,10 +13,12 @@ from onnx_geed.groups import (
     LayoutAction,
     Lettered,
     PlacedAction,
+    check_moves,
     parse_layout,
     table_bytes,
 )
 from onnx_geed.measures import Layer, Measure, Plan, descriptor_of, loop_bytes
+from onnx_geed.run.feeds import Still
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.run.room import room_in
@@ -24,6 +26,7 @@ from onnx_geed.text import counted
 
 __all__ = [
     "check_input",
+    "check_moving",
     "check_tables",
     "held_by_loops",
     "held_by_orbits",
@@ -62,6 +65,38 @@ def check_input(group: Group, moved: Lettered, options: Options, others_held: in
     """
     orbits = _ORBITS * group.order * _bytes(moved.lengths)
     _check(group, [moved], orbits, options, others_held)
+
+
+def check_moving(main: MovedInput, name: str, partners: Mapping[str, MovedInput]) -> list[str]:
+    """Refuse a group some of whose elements move no input.
+
+    Parameters
+    ----------
+    main : MovedInput
+        The acted-on input.
+    name : str
+        Its name.
+    partners : mapping of str to MovedInput
+        Other inputs that the group moves, by name.
+
+    Returns
+    -------
+    list of str
+        A note where it moves others alone.
+
+    Raises
+    ------
+    GeedError
+        If there are such elements.
+    """
+    action = main.action
+    # How far a family moves samples, and a result's gain, are those of the acted-on input.
+    along = () if action.group.family is not None else partners.values()
+    others = [own.action for own in along if isinstance(own.action, LayoutAction)]
+    check_moves(action, disk=main.disk, beside=others)
+    if not others or not isinstance(action, LayoutAction) or action.moved:
+        return []
+    return [Still(main.opening, main.samples).note(name, action.group.name)]
 
 
 def check_tables(

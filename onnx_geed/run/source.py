@@ -30,7 +30,6 @@ from onnx_geed.groups import (
     Lettered,
     PlacedAction,
     check_bases,
-    check_moves,
     layout_action,
     parse_group,
     parse_layout,
@@ -57,7 +56,7 @@ from onnx_geed.run.feeds import (
 from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.mask import Mask, check_taker, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
-from onnx_geed.run.moving import check_input
+from onnx_geed.run.moving import check_input, check_moving
 from onnx_geed.run.on_group import as_asked
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
@@ -308,7 +307,9 @@ def make_source(
     main = _moved_input(opening, samples, indices, action, options)
     if beside is not None:
         main = replace(main, intake=beside.main.intake)
-    check_moves(main.action, disk=main.disk)
+    given = [one for one in further if one[0].name in options.feed or read[one[0].name]]
+    partners, still = _partners(given, data, main, acted, options, read)
+    notes += check_moving(main, acted.name, partners)
     notes += _on_values(main)
     backdrop = backdrop_of(main.action.group, main.samples, options)
     if backdrop is not None and isinstance(main.action, LayoutAction):
@@ -317,8 +318,6 @@ def make_source(
     if group.family is not None and group.family.own is not None:
         first = main.samples[indices[0]]
         main = replace(main, members=group.family.own.digest(first, indices[0]))
-    given = [one for one in further if one[0].name in options.feed or read[one[0].name]]
-    partners, still = _partners(given, data, main, acted, options, read)
     moved = {acted.name: main} | partners
     mover = main.action.group.name if own is None else None
     notes += [one.note(name, mover) for name, one in still.items()]
@@ -328,8 +327,8 @@ def make_source(
     others = {i.name: i for i in inputs(model) if i.name not in opened}
     unused = None if options.labels is not None else samples.unused
     if unused is not None:
-        notes.append(f"{unused.name} beside the samples is not used for labels: {unused.fault}")
-    mask, taken = make_mask(options.mask, opened, tuple(others), group, options)
+        notes.append(f"{unused.name}{unused.place} is not used for labels: {unused.fault}")
+    mask, taken = make_mask(model, options.mask, opened, tuple(others), group, options)
     if mask is None and any(one.samples.lengths is not None for one in opened.values()):
         notes.append(
             "samples of different lengths are padded with zeros, which are measured too; --mask "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import open_rows, rows_of
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Trivial
+from onnx_geed.groups import Action, LayoutAction, Permutation, Trivial
 from onnx_geed.held import ALLOWED
 from onnx_geed.measures import Layer, Measure, Plan, view
 from onnx_geed.model import Tensor, patterns_first, resolve
@@ -115,7 +115,7 @@ def _refuse_turned(plan: Plan, labels: Sequence[int | str] | None) -> None:
     if plan.group.behind is None:
         return
     for measure in plan.measures:
-        if isinstance(measure.action, Trivial):
+        if isinstance(measure.action, Trivial) or not _first_moves(measure.action):
             continue
         name, own = plan.group.name, "first moves each sample by an element of its own"
         instead = "or take a group such as C8 (O for volumes)"
@@ -129,6 +129,15 @@ def _refuse_turned(plan: Plan, labels: Sequence[int | str] | None) -> None:
                 f"--output-action {measure.layer}: permutes classes, and the labels belong to "
                 f"unmoved samples, but group {name} {own}; give data without labels, {instead}"
             )
+
+
+def _first_moves(action: Action) -> bool:
+    """Whether the element that first moves a sample moves a tensor: not by letters it leaves."""
+    by_letters = action.letters if isinstance(action, Permutation) else action
+    if not isinstance(by_letters, LayoutAction) or by_letters.moves_channels:
+        return True
+    # What is drawn is no identity in all of these.
+    return not all(by_letters.behind(0, k).moves.is_identity(0) for k in range(8))
 
 
 def _refuse_idle(targets: Targets, used: Collection[str]) -> None:

@@ -551,3 +551,54 @@ def test_a_model_of_volumes_takes_an_action_of_its_letters(tmp_path):
         )
         values.append(result["measurements"][0]["value"])
     assert values[0] < 1e-4 < 1e-2 < values[1]
+
+
+def test_both_axes_of_a_letter_that_stands_twice_move(tmp_path):
+    """Powers of a matrix of pairs turn along with its points; its first rows alone do not."""
+    orders = np.array([[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]])
+    path = save(
+        tmp_path,
+        build(
+            [node("MatMul", "x x", "y"), node("Mul", "y first", "z")],
+            [weights("first", np.arange(4.0)[:, None])],
+            [("x", FLOAT, ["N", 4, 4])],
+            [("y", FLOAT, ["N", 4, 4]), ("z", FLOAT, ["N", 4, 4])],
+        ),
+    )
+    pairs = RNG.normal(size=(6, 4, 4)).astype(np.float32)
+    asked = {"measures": ["unexplained@y", "unexplained@z"], "input_layout": "NPP"}
+    asked |= {"layout": {"y": "NPP", "z": "NPP"}, "output_kind": "embedding", "output": "y"}
+
+    def both(g, x):
+        return np.ascontiguousarray(x[:, orders[g]][:, :, orders[g]])
+
+    def net(x):
+        return {"y": x @ x, "z": x @ x * np.arange(4, dtype=np.float32)[:, None]}
+
+    values = {}
+    for name, own in {
+        "table": IndexAction(C4, "P", orders, layout="NPP"),
+        "function": FunctionAction(C4, both, layout="NPP", any_size=True),
+    }.items():
+        for where in (path, net):
+            y, z = measure(where, pairs, action=own, **asked, **RUN)["measurements"]
+            assert y["value"] == pytest.approx(0, abs=1e-10)
+            assert z["value"] > 0.05
+            values[name, where] = z["value"]
+    assert len(values) == 4
+    assert list(values.values()) == pytest.approx([z["value"]] * 4, rel=1e-5)
+
+
+def test_a_table_moves_hidden_pairs_of_the_points_that_it_moves(tmp_path):
+    """A Gram matrix of points has two axes of them."""
+    orders = np.array([[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]])
+    own = IndexAction(C4, "P", orders, layout="NPC")
+    y = RNG.normal(size=(2, 4, 3)).astype(np.float32)
+    gram = y @ y.transpose(0, 2, 1)
+    on_pairs = own.at(parse_layout("NPP"), (4, 4))
+    for g, order in enumerate(orders):
+        assert np.array_equal(own.apply(g, y), y[:, order])
+        assert np.array_equal(on_pairs.apply(g, gram), gram[:, order][:, :, order])
+    assert own.at(parse_layout("NPP"), (4, 5)) is None
+    with pytest.raises(GeedError, match="numbered together, and P stands twice in layout NPPX"):
+        IndexAction(C4, "PX", np.tile(np.arange(8), (4, 1)), layout="NPPX")

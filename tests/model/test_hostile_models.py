@@ -291,6 +291,17 @@ def test_an_unforeseen_error_is_the_model_s_if_the_checker_refuses_it(tmp_path):
         list_layers(path)
 
 
+def test_a_fault_with_a_function_as_the_model_stays_one(monkeypatch):
+    from onnx_geed.run import prepare as preparing
+
+    def broken(*_, **__):
+        raise ValueError("repeated axis")
+
+    monkeypatch.setattr(preparing, "make_source", broken)
+    with pytest.raises(ValueError, match="repeated axis"):
+        measure(lambda x: {"y": x.mean((2, 3))}, models_images(), "C4", measures=["output-l2"])
+
+
 def test_a_fault_of_ours_stays_one_where_the_checker_has_nothing_to_say(tmp_path, monkeypatch):
     from onnx_geed.model import listing
 

@@ -578,3 +578,27 @@ def test_lengths_that_an_input_takes_cut_no_samples(tmp_path, kind, fed):
     assert moved["value"] < 1e-6
     wanted = ((out - out.mean(axis=0)) ** 2).sum() / 5
     assert spread_of["normaliser"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_images_beside_sub_folders_are_named_where_these_give_no_labels(net, tmp_path):
+    from PIL import Image
+
+    names = [f"{c}/{i}.png" for c in "ab" for i in range(6)]
+    for i, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray((IMAGES[i].transpose(1, 2, 0) * 255).astype(np.uint8)).save(tmp_path / name)
+    asked = {"measures": ["softmax-kl"], **OPTIONS}
+    sorted_in = geed.measure(net, tmp_path, "C4", **asked)
+    assert set(sorted_in["data"]["labels"]) == {"a", "b"}
+    assert not any("is not used" in note for note in sorted_in["notes"])
+    for stray, said in (("z.png", "z.png lies"), ("y.png", "y.png and 1 other lie")):
+        Image.open(tmp_path / names[0]).save(tmp_path / stray)
+        result = geed.measure(net, tmp_path, "C4", **asked)
+        (note,) = [note for note in result["notes"] if "is not used" in note]
+        assert note == (
+            f"the name of sub-folders is not used for labels: {said} in none of them; give a "
+            "folder without such"
+        )
+        assert result["data"]["labels"] is None
+    given = geed.measure(net, tmp_path, "C4", labels=[0] * 14, **asked)
+    assert not any("is not used" in note for note in given["notes"])

@@ -434,3 +434,34 @@ class Uneven:
 def test_data_that_are_no_array_of_samples_are_one_line(data, said):
     with pytest.raises(GeedError, match=said):
         measure(lambda x: x.reshape(len(x), -1), data, "C4", **OPTIONS)
+
+
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "int8", "float32", "float64"])
+def test_a_disk_keeps_the_type_of_the_samples(tmp_path, dtype, engine):
+    made = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    weights = np.random.default_rng(2).standard_normal((49, 2)).astype(np.float32)
+    nodes = [
+        models.node("Cast", "x", "real", to=1),
+        models.node("Flatten", "real", "flat"),
+        models.node("MatMul", "flat w", "y"),
+    ]
+    net = models.build(
+        nodes, [models.weights("w", weights)], [("x", made, ["N", 7, 7])], [("y", 1, ["N", 2])]
+    )
+    rows = np.random.default_rng(0).integers(0, 100, (9, 7, 7)).astype(dtype)
+    result = measure(
+        *(models.save(net, tmp_path / "m.onnx"), rows, "flip-h"),
+        measures=["output-l2"],
+        input_layout="NHW",
+        layout={"y": "NK"},
+        output_kind="embedding",
+        support="disk",
+        engine=engine,
+        **OPTIONS,
+    )
+    inside = (rows * naive.disk_mask(7, 7))[result["data"]["indices"][:5]]
+    y = [x.reshape(len(x), -1) @ weights for x in (inside, inside[..., ::-1])]
+    mean = (y[0] + y[1]) / 2
+    apart = np.stack([np.linalg.norm(one - mean, axis=1) for one in y])
+    assert result["measurements"][0]["value"] == pytest.approx(apart.mean(), rel=1e-4)

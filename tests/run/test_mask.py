@@ -267,3 +267,148 @@ def test_a_mask_of_points_that_stay_goes_with_a_disk(tmp_path):
     out = means + (x * disk).reshape(4, -1) @ weights
     wanted = ((out - out.mean(axis=0)) ** 2).sum() / 3
     assert record["normaliser"] == pytest.approx(wanted, rel=1e-5)
+
+
+# two sets of points, each padded by itself to five
+# ------------------------------------------------------------------------------------------------
+
+OTHERS = np.array([2, 4, 3, 5])
+
+
+def padded(rows, lengths, most):
+    """Rows that lie one behind the other as (samples, most, 3), zeros behind each sample's own."""
+    parts = np.split(rows, np.cumsum(lengths)[:-1])
+    return np.stack([np.pad(part, ((0, most - len(part)), (0, 0))) for part in parts])
+
+
+def spread(y):
+    return ((y - y.mean(axis=0)) ** 2).sum() / (len(y) - 1)
+
+
+def weighed(path, names, marked):
+    """The sum of one set beside the mean of exp over what is marked of the other."""
+    nodes = [
+        helper.make_node("ReduceSum", ["pos", "one"], ["of_pos"], keepdims=0),
+        helper.make_node("Exp", ["atoms"], ["e"]),
+        helper.make_node("Unsqueeze", ["m", "two"], ["wide"]),
+        helper.make_node("Mul", ["e", "wide"], ["real"]),
+        helper.make_node("ReduceSum", ["real", "one"], ["of_real"], keepdims=0),
+        helper.make_node("ReduceSum", ["wide", "one"], ["count"], keepdims=0),
+        helper.make_node("Div", ["of_real", "count"], ["mean"]),
+        helper.make_node("Concat", ["of_pos", "mean"], ["out"], axis=1),
+    ]
+    sides = {"pos": [names[0], 3], "atoms": [names[1], 3], "m": [marked]}
+    inputs = [
+        helper.make_tensor_value_info(k, TensorProto.FLOAT, ["N", *rest])
+        for k, rest in sides.items()
+    ]
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 6])
+    held = [numpy_helper.from_array(np.array([i]), k) for i, k in ((1, "one"), (2, "two"))]
+    graph = helper.make_graph(nodes, "sets", inputs, [output], held)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("acted", ["pos", "atoms"])
+@pytest.mark.parametrize(
+    ("names", "marked", "most"),
+    [(("P", "Q"), "Q", (5, 5)), ((5, "Q"), "Q", (5, 5)), ((6, 5), 5, (6, 5))],
+)
+def test_a_mask_that_the_model_takes_is_of_the_input_whose_axis_it_shares(
+    tmp_path, acted, names, marked, most
+):
+    path = weighed(tmp_path / "m.onnx", names, marked)
+    lengths = MANY + (most[0] == 6) * np.array([0, 1, 0, -1])
+    places = np.random.default_rng(8).random((lengths.sum(), 3)).astype(np.float32)
+    data = {"pos": places, "pos_lengths": lengths, "atoms": FEATURES, "atoms_lengths": OTHERS}
+    np.savez(tmp_path / "d.npz", **data)
+    (record,) = geed.measure(
+        *(path, tmp_path / "d.npz", "S5~6"),
+        measures=["unexplained@out"],
+        mask={"m": ""},
+        **TWO | {"input": acted, "input_layout": {"pos": "NPC", "atoms": "NPC"}},
+        layout={"out": "NK"},
+    )["measurements"]
+    real = np.arange(5) < OTHERS[:, None]
+    e = np.exp(padded(FEATURES, OTHERS, 5)) * real[..., None]
+    mean = e.sum(axis=1) / OTHERS[:, None]
+    out = np.concatenate([padded(places, lengths, most[0]).sum(axis=1), mean], axis=1)
+    assert record["normaliser"] == pytest.approx(spread(out), rel=1e-5)
+
+
+def test_a_mask_that_may_be_of_two_inputs_is_refused(tmp_path):
+    path = weighed(tmp_path / "m.onnx", ("P", "Q"), "R")
+    data = {"pos": PLACES, "pos_lengths": MANY, "atoms": FEATURES, "atoms_lengths": OTHERS}
+    np.savez(tmp_path / "d.npz", **data)
+    asked = TWO | {"mask": {"m": ""}, "measures": ["unexplained@out"]}
+    with pytest.raises(
+        geed.GeedError, match="--mask m: may be of pos or atoms, whose padding diff"
+    ):
+        geed.measure(path, tmp_path / "d.npz", "S5~6", **asked)
+    # Of the same lengths they are padded alike, whichever it is of.
+    np.savez(tmp_path / "d.npz", **data | {"atoms_lengths": MANY})
+    geed.measure(path, tmp_path / "d.npz", "S5~6", **asked)
+
+
+def branches(path, names, outputs):
+    """What each set becomes by itself, and both together, whose axis no name tells."""
+    nodes = [
+        helper.make_node("Exp", ["pos"], ["h"]),
+        helper.make_node("Exp", ["atoms"], ["k"]),
+        helper.make_node("Mul", ["h", "k"], ["both"]),
+        helper.make_node("ReduceMax", ["both"], ["out"], axes=[1], keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", length, 3])
+        for name, length in zip(("pos", "atoms"), names, strict=True)
+    ]
+    listed = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 3])]
+    listed += [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", length, 3])
+        for name, length in outputs.items()
+    ]
+    graph = helper.make_graph(nodes, "sets", inputs, listed)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("acted", ["pos", "atoms"])
+@pytest.mark.parametrize("masked", ["pos", "atoms"])
+@pytest.mark.parametrize(
+    ("names", "outputs", "known"),
+    [
+        (("P", "Q"), {"h": "P", "k": "Q"}, None),
+        ((None, None), {}, None),
+        (("P", "Q"), {"both": "P"}, "pos"),
+        (("P", "Q"), {"both": "Q"}, "atoms"),
+    ],
+)
+def test_a_mask_leaves_tensors_of_another_set_as_they_are(
+    tmp_path, acted, masked, names, outputs, known
+):
+    path = branches(tmp_path / "m.onnx", names, outputs)
+    lengths = {"pos": MANY, "atoms": OTHERS}
+    data = {"pos": PLACES, "pos_lengths": MANY, "atoms": FEATURES, "atoms_lengths": OTHERS}
+    np.savez(tmp_path / "d.npz", **data)
+    result = geed.measure(
+        *(path, tmp_path / "d.npz", "S5~6"),
+        measures=["unexplained@h", "unexplained@k", "unexplained@both"],
+        mask={masked: ""},
+        layout=dict.fromkeys(("h", "k", "both"), "NPC") | {"out": "NK"},
+        **TWO | {"input": acted, "input_layout": {"pos": "NPC", "atoms": "NPC"}},
+        output="out",
+    )
+    found = {record["layer"]: record["normaliser"] for record in result["measurements"]}
+    h, k = np.exp(padded(PLACES, MANY, 5)), np.exp(padded(FEATURES, OTHERS, 5))
+    real = {name: (np.arange(5) < own[:, None])[..., None] for name, own in lengths.items()}
+    of = {"h": "pos", "k": "atoms", "both": known}
+    for name, y in {"h": h, "k": k, "both": h * k}.items():
+        wanted = spread(y * real[masked] if of[name] == masked else y)
+        assert found[name] == pytest.approx(wanted, rel=1e-5), name
+    (note,) = [note for note in result["notes"] if "is not known, and is measured too" in note]
+    other = {"pos": "atoms", "atoms": "pos"}[masked]
+    apart = [name for name in ("h", "k", "both") if of[name] != masked]
+    said = apart[0] if len(apart) == 1 else f"{apart[0]} and 1 other"
+    assert note.startswith(f"--mask: {said} may be of the set of {other}, whose lengths are others")

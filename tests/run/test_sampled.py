@@ -14,7 +14,14 @@ from letter_cases import CASES, data_of
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.report.page import report
-from onnx_geed.results import compare, to_csv
+from onnx_geed.results import (
+    BetweenSamples,
+    Normaliser,
+    OrbitDeviations,
+    compare,
+    make_record,
+    to_csv,
+)
 from onnx_geed.run import Options, prepare_run
 
 POINTS = {"input_layout": "NPX", "output_kind": "embedding", "provider": "cpu"}
@@ -356,6 +363,38 @@ def test_too_few_elements_are_told(tmp_path):
     assert found["SO2~32"]["value"] == pytest.approx(2 / np.pi, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("measure", "apart", "told"),
+    [
+        ("latent-l2", 1e-7, False),
+        ("latent-l2", 1e-3, True),
+        ("latent-cos", 1e-9, False),
+        ("latent-cos", 1e-3, True),
+        # Squares: what was squared is 1e-7 and 1e-4.
+        ("unexplained", 1e-14, False),
+        ("unexplained", 1e-8, True),
+        # M does not divide it: vectors of norm 100 are rounded at 1e-5.
+        ("output-l2", 1e-5, False),
+        ("output-l2", 1e-2, True),
+    ],
+)
+def test_half_of_the_elements_is_another_value_only_beyond_rounding(measure, apart, told):
+    steady = apart * np.array([[1.0], [1.1], [0.9], [1.0]])
+    perfect = -1.0 if measure == "latent-cos" else 0.0
+    part = OrbitDeviations(np.full((4, 2), perfect), ["e", "r2"])
+    record = make_record(
+        OrbitDeviations(perfect + np.repeat(steady, 4, axis=1), ["e", "r1", "r2", "r3"]),
+        measure=measure,
+        layer="y",
+        layout="NK",
+        output_action="trivial",
+        half=part,
+        normaliser=Normaliser(1.0, 4, 1.0),
+        between=BetweenSamples(np.full((4, 4), 150.0), 100.0) if measure == "output-l2" else None,
+    )
+    assert any("too few elements" in warning for warning in record["warnings"]) == told
+
+
 def test_the_page_and_csv_tell_the_half(tmp_path):
     result = measured(tmp_path, lm.point_net(), "SO3~6", measures=["output-l2"])
     half = result["measurements"][0]["half"]["value"]
@@ -368,3 +407,22 @@ def test_the_page_and_csv_tell_the_half(tmp_path):
 
 def test_the_twin_draws_what_is_drawn_for_each_sample():
     assert letter_cases.naive_letters.drawn("S4~3*O", 1, 2) == "S4~3@1,2*O"
+
+
+@pytest.mark.parametrize("group", ["S4*SO2~4", "SO2~4*S4~3"])
+def test_labels_are_for_classes_that_the_drawn_rotation_leaves_in_place(group):
+    """Each point is a class: its score is of its distance, whichever way the plane is turned."""
+    x = points(14, 4, 2)
+    labels = np.random.default_rng(3).integers(0, 4, 14)
+
+    def net(x):
+        return {"y": np.tanh((x.astype(float) ** 2).sum(-1)).astype(np.float32)}
+
+    asked = {**POINTS, "output_kind": "logits", "layout": {"y": "NP"}, "labels": labels}
+    del asked["provider"]
+    result = geed.measure(net, x, group, measures=["flip-rate"], samples=14, **asked)
+    (record,) = result["measurements"]
+    assert record["value"] == 0
+    right = np.mean((x**2).sum(-1).argmax(1) == labels)
+    every = record["predictions"]["right"]["per_element"].values()
+    assert list(every) == pytest.approx([right] * len(every))

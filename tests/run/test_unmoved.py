@@ -240,3 +240,78 @@ def test_photographs_are_read_no_more_than_once_more(tmp_path, monkeypatch):
     monkeypatch.setattr("onnx_geed.run.pipeline.unmoving", counted)
     measure(tmp_path / "net.onnx", noise(3, 8, 8), "C8", **RUN)
     assert counts == [1]
+
+
+IMAGE, SET = noise(1, 4, 4), noise(3, 2, samples=6) + noise(3, 2, samples=6)[::-1]
+
+
+def two_inputs(path):
+    """Weighted values of an image beside a sum over a set, which orders of it leave as it is."""
+    rng = np.random.default_rng(4)
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("ReduceSum", ["set", "one"], ["sum"], keepdims=0),
+        helper.make_node("Concat", ["flat", "sum"], ["both"], axis=1),
+        helper.make_node("MatMul", ["both", "w"], ["y"]),
+        helper.make_node("Mul", ["set", "ramp"], ["placed"]),
+        helper.make_node("ReduceSum", ["placed", "one"], ["z"], keepdims=0),
+    ]
+    held = {
+        "one": np.array([1]),
+        "w": rng.standard_normal((18, 3)).astype(np.float32),
+        "ramp": np.arange(3, dtype=np.float32)[:, None],
+    }
+    sides = {"image": (1, 4, 4), "set": (3, 2), "y": (3,), "z": (2,)}
+    infos = {
+        k: helper.make_tensor_value_info(k, TensorProto.FLOAT, ["N", *s]) for k, s in sides.items()
+    }
+    graph = helper.make_graph(
+        *(nodes, "net", [infos["image"], infos["set"]], [infos["y"], infos["z"]]),
+        [onnx.numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path, held["w"]
+
+
+@pytest.mark.parametrize("acted", ["image", "set"])
+@pytest.mark.parametrize("group", ["flip-h*S3", "S3*flip-h", "flip-h", "S3"])
+def test_an_element_may_move_any_of_several_inputs(tmp_path, group, acted):
+    path, w = two_inputs(tmp_path / "m.onnx")
+    result = measure(
+        *(path, {"image": IMAGE, "set": SET}, group),
+        measures=["output-l2@y", *(["output-l2@z"] if "S3" in group else [])],
+        input=acted,
+        input_layout={"image": "NCHW", "set": "NPC"},
+        layout={"y": "NK"} | ({"z": "NK"} if "S3" in group else {}),
+        **{"output": "y", "output_kind": "embedding", "provider": "cpu"},
+        samples=6,
+    )
+    y, *of_set = (record["value"] for record in result["measurements"])
+    # Of a flip's orbit both images lie as far from their mean; each as often as there are orders.
+    flat = IMAGE.reshape(6, -1) @ w[:16] - IMAGE[..., ::-1].reshape(6, -1) @ w[:16]
+    turned = np.linalg.norm(flat, axis=1).mean() / 2 if "flip" in group else 0
+    assert y == pytest.approx(turned, rel=1e-5, abs=1e-6)
+    weights = np.array(list(itertools.permutations(range(3))))
+    placed = np.einsum("gp,npc->ngc", weights, SET)
+    spread = np.linalg.norm(placed - placed.mean(axis=1, keepdims=True), axis=2).mean()
+    assert of_set == pytest.approx([spread] * ("S3" in group), rel=1e-5)
+    shapes = {"image": "NCHW, 1 × 4 × 4", "set": "NPC, 3 × 2"}
+    still = {"flip-h": "set", "S3": "image"}.get(group)
+    unmoved = [
+        f"input {name} ({shape}) is fed unmoved: {group} moves none of its axes"
+        for name, shape in shapes.items()
+        if name == still
+    ]
+    assert [note for note in result["notes"] if "unmoved" in note] == unmoved
+
+
+@pytest.mark.parametrize("acted", ["image", "set"])
+def test_an_element_that_moves_none_of_several_inputs_is_refused(tmp_path, acted):
+    path, _ = two_inputs(tmp_path / "m.onnx")
+    asked = {"input": acted, "input_layout": {"image": "NCHW", "set": "NPC"}, "output": "y"}
+    data = {"image": IMAGE, "set": SET}
+    with pytest.raises(GeedError, match=r"P 3 e\*reverse leaves every sample unchanged"):
+        measure(path, data, "S3*reverse", **asked)
+    with pytest.raises(GeedError, match="group S5 does not move this input: it moves P of 5"):
+        measure(path, data, "S5", **asked)
