@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.options import (
         Options as Options,
         check_option as check_option,
+        drawn_notes as drawn_notes,
         make_options as make_options,
     )
     from onnx_geed.run.orbit_reduction import (
@@ -180,8 +181,9 @@ if TYPE_CHECKING:
         with_truths as with_truths,
     )
     from onnx_geed.run.unmoved import (
+        first_moved as first_moved,
         unmoved_notes as unmoved_notes,
-        unmoving as unmoving,
+        unmoved_of_fewer as unmoved_of_fewer,
     )
     from onnx_geed.run.worker import (
         Worker as Worker,
