@@ -49,12 +49,14 @@ if TYPE_CHECKING:
         refuse_overlap as refuse_overlap,
     )
     from onnx_geed.run.fit_requests import (
+        FIT_OPTIONS as FIT_OPTIONS,
         FitRequest as FitRequest,
         check_fits_measured as check_fits_measured,
         check_given_measured as check_given_measured,
         fits_to_make as fits_to_make,
         judged_tables as judged_tables,
         refuse_fits as refuse_fits,
+        refuse_idle_fit_options as refuse_idle_fit_options,
         requested_fits as requested_fits,
     )
     from onnx_geed.run.fit_scales import (
