@@ -146,7 +146,8 @@ def measured(
                 given = None
                 if group in GIVEN.get(network, ()):
                     place = keep.with_name(f"{keep.name}.given.json")
-                    given = result(path, work / data, group, place, **what)
+                    known = {name: v for name, v in what.items() if name != "fit_samples"}
+                    given = result(path, work / data, group, place, **known)
                 own = predictions(layer_motions(seen), given)
                 found.setdefault((network, group), {})[seed] = own
                 print(f"A.4: {network} {seed}, {group}", flush=True)

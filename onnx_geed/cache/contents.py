@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -18,7 +19,7 @@ from onnx_geed.cache.matrices import texts_of
 from onnx_geed.cache.place_labels import LABELLED
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError, without_secrets
-from onnx_geed.groups import parse_layout
+from onnx_geed.groups import Group, parse_layout
 from onnx_geed.measures import (
     Layer,
     Measure,
@@ -36,11 +37,12 @@ from onnx_geed.run import (
     describe_group,
     describe_model,
     describe_runtime,
+    first_moved,
     job_orbits,
     refuse_fits,
     software_versions,
     unmoved_notes,
-    unmoving,
+    unmoved_of_fewer,
     without_machine_notes,
 )
 
@@ -51,9 +53,11 @@ __all__ = [
     "kept_latents",
     "kept_of",
     "labels_of_d",
+    "lasting_notes",
     "needs_activations",
     "paired_measures",
     "rounded",
+    "unmoved_notes_of",
 ]
 
 Mode = Literal["raw", "stats"]
@@ -71,6 +75,16 @@ _SHARD_ORBITS = 8
 
 # Of many small orbits it holds more, until there are about so many shards, each of few bytes.
 _SHARDS, _SMALL_SHARD_BYTES = 128, 4 << 20
+
+
+# Notes on how many samples are measured, and on a background that nobody stated: both are open
+# until a cache is measured, where they are told anew. Earlier versions kept them.
+_TOLD_ANEW = re.compile(
+    r"only \d+ of the \d+ samples? (asked for|wanted for M) exist"
+    r"|background is class \d+.*, the most common label .*; change with --background"
+    r"|.* of D unchanged: .*",
+    re.DOTALL,
+)
 
 
 def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
@@ -180,7 +194,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         fingerprints["masks"] = backdrop.masks_fingerprint(source.indices)
     if source.main.members:
         fingerprints["members"] = source.main.members
-    idle = unmoving(source, prepared.count)
+    firsts = first_moved(source, prepared.count)
     description: Description = {
         "mode": mode,
         "model": describe_model(prepared.model),
@@ -199,10 +213,8 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         ],
         "classes": prepared.model.metadata.get(CLASSES),
         "targets": [m.layer for m in plan.measures if m.target],
-        "notes": [
-            *without_machine_notes(plan.notes),
-            *unmoved_notes(plan.group.name, plan.group.elements, idle, prepared.count),
-        ],
+        "notes": lasting_notes(without_machine_notes(plan.notes)),
+        "unmoved": [firsts.get(g, prepared.count) for g in range(n)],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,
         "seed": options.seed,
@@ -241,6 +253,45 @@ def fingerprints_of(description: Description) -> dict[str, str]:
     if (labels := description["data"]["labels"]) is not None:
         told["labels"] = hashlib.sha256(json.dumps(labels).encode()).hexdigest()
     return told
+
+
+def lasting_notes(notes: Iterable[str]) -> list[str]:
+    """Return the notes of a run that hold however a cache of it is measured.
+
+    Parameters
+    ----------
+    notes : iterable of str
+        Of the run that writes the cache, or as one keeps them, also an older one.
+
+    Returns
+    -------
+    list of str
+        Without those on how many samples are measured, and on the background.
+    """
+    return [note for note in notes if _TOLD_ANEW.fullmatch(note) is None]
+
+
+def unmoved_notes_of(description: Description, group: Group, count: int) -> list[str]:
+    """Say which elements leave the first samples of a cache as they are, if any do.
+
+    Parameters
+    ----------
+    description : dict
+        The cache's. That of an older one tells only of elements that change none of its samples.
+    group : Group
+        The acting group.
+    count : int
+        How many samples are measured.
+
+    Returns
+    -------
+    list of str
+        Notes on the run as a whole.
+    """
+    if (unmoved := description.get("unmoved")) is None:
+        return unmoved_of_fewer(description["notes"], count)
+    idle = [g for g, samples in enumerate(unmoved) if g and samples >= count]
+    return unmoved_notes(group.name, group.elements, idle, count)
 
 
 def _orbits_of_a_shard(count: int, per_orbit: int) -> int:

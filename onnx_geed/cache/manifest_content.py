@@ -76,6 +76,8 @@ class Description(TypedDict):
     classes: NotRequired[str | None]
     targets: NotRequired[list[str]]
     notes: list[str]
+    # How many of the first samples of D each element leaves as they are.
+    unmoved: NotRequired[list[Count]]
     norm_samples: Count
     samples: Count | None
     seed: Count
@@ -165,6 +167,8 @@ def _disagreements(content: ManifestContent) -> Iterator[str]:
         yield f"order is {content['order']}, and that of description.group {group['order']}"
     for name, listed in (("elements", group["elements"]), ("exact", group["exact"])):
         yield from _unequal(f"description.group.{name}", listed, "order", content["order"])
+    unmoved = described.get("unmoved")
+    yield from _unequal("description.unmoved", unmoved, "order", content["order"])
     for name in ("names", "labels", "marks"):
         own: Any = data.get(name)
         yield from _unequal(f"description.data.{name}", own, "indices", samples)

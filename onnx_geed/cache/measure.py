@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_geed.arguments import checked
 from onnx_geed.cache import store
 from onnx_geed.cache.acting import acting_group
-from onnx_geed.cache.contents import needs_activations
+from onnx_geed.cache.contents import lasting_notes, needs_activations, unmoved_notes_of
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.inputs import read_inputs
 from onnx_geed.cache.manifest import Manifest
@@ -67,6 +67,7 @@ from onnx_geed.run import (
     copies_notes,
     cores,
     describe_targets,
+    drawn_notes,
     fits_to_make,
     gain_is_taken,
     gain_notes,
@@ -247,6 +248,7 @@ def measure_cache(
         add_gain(measured.records, of_inputs, plan.group.elements)
         on_fits += gain_notes(of_inputs, min(norm, len(manifest.indices)))
     add_class_values(measured.records, data["labels"], seed=description["seed"])
+    on_fits += unmoved_notes_of(description, plan.group, measured.count)
     marks = data.get("marks", [])[: measured.count]
     on_fits += copies_notes({name: table.fit for name, table in tables.items()}, marks)
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
@@ -261,7 +263,10 @@ def measure_cache(
         seed=description["seed"],
         measurements=measured.records,
     )
-    outcome["notes"] = [*plan.notes, *on_fits, *notes, f"measured from the cache {folder.name}"]
+    asked = samples if precision is not None or samples is not None else description["samples"]
+    notes = [*drawn_notes(data["available"], asked, norm), *plan.notes, *on_fits, *notes]
+    # What a plan is found to leave out was kept with the activations, too.
+    outcome["notes"] = [*dict.fromkeys(notes), f"measured from the cache {folder.name}"]
     if measured.precision is not None:
         outcome["precision"] = measured.precision
         outcome["notes"] += precision_notes(measured.precision)
@@ -388,7 +393,7 @@ def plan_of(
         support=group["support"],
         kinds=description["kinds"],
         tables=tables,
-        notes=description["notes"],
+        notes=lasting_notes(description["notes"]),
         targets=targets,
     )
     data = description["data"]

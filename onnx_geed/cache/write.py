@@ -38,6 +38,7 @@ from onnx_geed.run import (
     Executor,
     ExecutorName,
     Meter,
+    Options,
     Prepared,
     Progress,
     Task,
@@ -52,7 +53,7 @@ from onnx_geed.run import (
 )
 from onnx_geed.text import counted, format_bytes
 
-__all__ = ["write_cache"]
+__all__ = ["write_cache", "write_chosen"]
 
 # Seconds until a shard that another machine wrote is seen here.
 _SEEN_WITHIN = 20.0
@@ -62,8 +63,14 @@ _SEEN_WITHIN = 20.0
 _Points = tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]
 
 
+# Options of measuring, by which a cache is no other one.
+_OF_MEASURING = (
+    ("interval", "background", "fit_samples", "fit_anyway"),
+    "is given where the cache is measured",
+)
+
+
 @checked
-@written_there
 def write_cache(
     model: str | Path | Any,
     data: str | Path | Any,
@@ -115,15 +122,69 @@ def write_cache(
         If the existing cache belongs to something else; the message names the difference.
         If another process is writing to it, or the disk is full or too small.
     """
+    return write_chosen(
+        model,
+        data,
+        group,
+        folder,
+        chosen=make_options(options, *_OF_MEASURING),
+        mode=mode,
+        dtype=dtype,
+        progress=progress,
+        notify=notify,
+        limits=limits,
+        executor=executor,
+        address=address,
+    )
+
+
+@written_there
+def write_chosen(
+    model: str | Path | Any,
+    data: str | Path | Any,
+    group: Any,
+    folder: str | Path,
+    *,
+    chosen: Options,
+    mode: Mode,
+    dtype: Dtype,
+    progress: Progress | None,
+    notify: Callable[[str], None] | None,
+    limits: Sequence[str],
+    executor: ExecutorName | Executor,
+    address: str | None,
+) -> CacheInfo:
+    """Write a cache as :func:`write_cache` does.
+
+    Parameters
+    ----------
+    model, data, group, folder, mode, dtype, progress, notify, limits, executor, address
+        As there.
+    chosen : Options
+        Also those with which the cache will be measured, to be checked before it is written.
+
+    Returns
+    -------
+    dict
+        As there.
+
+    Raises
+    ------
+    GeedError
+        As there.
+    """
     folder = Path(folder)
     say = notify or (lambda _: None)
-    chosen = make_options(options, ("interval",), "is given where the cache is measured")
     for name in ("references", "untrained"):
         if getattr(chosen, name):
             raise GeedError(
                 f"--{name}: needs further runs of the model, which a cache does not store; "
                 "leave it out"
             )
+    if chosen.engine == "graph":
+        raise GeedError(
+            "--engine graph: computes without the activations that a cache stores; leave it out"
+        )
     chosen = dataclasses.replace(chosen, engine="kernels")
     with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, chosen, executor=running)

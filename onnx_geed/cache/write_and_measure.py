@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.arguments import checked
 from onnx_geed.cache.contents import Dtype, Mode
 from onnx_geed.cache.measure import measure_cache
-from onnx_geed.cache.write import write_cache
+from onnx_geed.cache.write import write_chosen
 from onnx_geed.errors import GeedError
 from onnx_geed.results import Interval, Result
-from onnx_geed.run import Progress, machine_notes
+from onnx_geed.run import Executor, ExecutorName, Progress, machine_notes, make_options
 
 __all__ = ["measure_through_cache"]
 
@@ -20,6 +21,7 @@ __all__ = ["measure_through_cache"]
 _AGAIN = ("references", "untrained")
 
 
+@checked
 def measure_through_cache(
     model: Any,
     data: Any,
@@ -33,6 +35,8 @@ def measure_through_cache(
     command: str | None = None,
     limits: Sequence[str] = (),
     interval: Interval = "t",
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Result:
     """Write a cache of a model's activations, or finish one, and measure it.
@@ -53,6 +57,8 @@ def measure_through_cache(
         As for :func:`onnx_geed.measure`.
     interval : {"t", "bootstrap"}
         Interval over samples.
+    executor, address
+        As for :func:`onnx_geed.measure`.
     **options
         Further fields of :class:`onnx_geed.Options`.
 
@@ -82,17 +88,19 @@ def measure_through_cache(
                 f"--{name}: needs further runs of the model, which a cache does not store; leave "
                 "--cache out."
             )
-    write_cache(
+    write_chosen(
         model,
         data,
         group,
         folder,
+        chosen=make_options(options),
         mode=mode,
         dtype=dtype,
         progress=None if progress is None else _Half(progress, 0),
         notify=notify,
         limits=limits,
-        **options,
+        executor=executor,
+        address=address,
     )
     result = measure_cache(
         folder,

@@ -154,7 +154,11 @@ def measure(
         raise click.UsageError(
             "--report: needs the whole result; give that of onnx-geed merge to onnx-geed report."
         )
-    _refuse_idle_fit_options(typed_options(context), options["output_action"])
+    if not any(value.lower().startswith("fit") for value in options["output_action"].values()):
+        from onnx_geed.run import FIT_OPTIONS, refuse_idle_fit_options
+
+        typed = typed_options(context)
+        refuse_idle_fit_options([name for name in FIT_OPTIONS if name in typed])
     if page:
         check_drawable()
     if len(groups) > 1:
@@ -194,16 +198,6 @@ def _shared(limits: Sequence[str], quiet: bool) -> Iterator[dict[str, Any]]:
             "command": command_line(),
             "limits": limits,
         }
-
-
-def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str]) -> None:
-    """Refuse options of fits where nothing is fitted."""
-    idle = [name for name in ("fit_samples", "fit_anyway") if name in typed]
-    if idle and not any(value.lower().startswith("fit") for value in actions.values()):
-        raise click.UsageError(
-            f"--{idle[0].replace('_', '-')}: nothing is fitted; add --output-action "
-            "LAYER=fit:permutation, fit:orthogonal or fit:linear, or leave the option out"
-        )
 
 
 def _measure_model(

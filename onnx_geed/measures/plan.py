@@ -238,11 +238,7 @@ def make_plan(
             named = descriptor_of(request.measure)
             if targeted := named.of_error and layer.name in targets:
                 named = named.against_target()
-            if table is not None and _passes_by(named, table):
-                told.append(
-                    f"{request.measure}@{layer.name} does not use the fitted matrices; "
-                    f"unexplained@{layer.name} does"
-                )
+            if passed_by := table is not None and _passes_by(named, table):
                 table = None
             measure = _bind(named, layer, group, by_letters, support, kind, table, targeted)
         except GeedError as error:
@@ -253,6 +249,11 @@ def make_plan(
                 raise
             misfits.setdefault(request.measure, []).append(error)
             continue
+        if passed_by:
+            told.append(
+                f"{request.measure}@{layer.name} does not use the fitted matrices; "
+                f"unexplained@{layer.name} does"
+            )
         if all((m.name, m.layer) != (measure.name, measure.layer) for m in measures):
             measures.append(measure)
     for request, _ in selected:

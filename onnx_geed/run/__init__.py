@@ -49,12 +49,14 @@ if TYPE_CHECKING:
         refuse_overlap as refuse_overlap,
     )
     from onnx_geed.run.fit_requests import (
+        FIT_OPTIONS as FIT_OPTIONS,
         FitRequest as FitRequest,
         check_fits_measured as check_fits_measured,
         check_given_measured as check_given_measured,
         fits_to_make as fits_to_make,
         judged_tables as judged_tables,
         refuse_fits as refuse_fits,
+        refuse_idle_fit_options as refuse_idle_fit_options,
         requested_fits as requested_fits,
     )
     from onnx_geed.run.fit_scales import (
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.options import (
         Options as Options,
         check_option as check_option,
+        drawn_notes as drawn_notes,
         make_options as make_options,
     )
     from onnx_geed.run.orbit_reduction import (
@@ -180,8 +183,9 @@ if TYPE_CHECKING:
         with_truths as with_truths,
     )
     from onnx_geed.run.unmoved import (
+        first_moved as first_moved,
         unmoved_notes as unmoved_notes,
-        unmoving as unmoving,
+        unmoved_of_fewer as unmoved_of_fewer,
     )
     from onnx_geed.run.worker import (
         Worker as Worker,

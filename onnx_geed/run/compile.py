@@ -69,7 +69,10 @@ _TRIED_OUT: dict[str, Any] = {
 
 # Options of a whole run, which the file has no part in, and what to do with them.
 _OF_A_RUN = (
-    ("labels", "target", "layers", "references", "untrained"),
+    (
+        *("labels", "background", "target", "layers", "references", "untrained"),
+        *("fit_samples", "fit_anyway"),
+    ),
     "has no effect on a compiled measurement, which takes samples and returns deviations; give it "
     "to onnx-geed measure",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from onnx_geed.run.options import Options
 from onnx_geed.text import counted
 
 __all__ = [
+    "FIT_OPTIONS",
     "FitRequest",
     "check_fits_measured",
     "check_given_measured",
@@ -34,8 +35,10 @@ __all__ = [
     "judged_tables",
     "parse_fit",
     "refuse_fits",
+    "refuse_idle_fit_options",
     "requested_fits",
     "takes_table",
+    "without_idle_fit_options",
 ]
 
 # Longer vectors, and those with fewer samples an entry, are fitted to noise (measured).
@@ -49,6 +52,10 @@ _SAMPLES_AN_ENTRY = 3
 
 
 _PREFIX = "fit:"
+
+
+#: Options that say how output actions are fitted, and nothing where none is.
+FIT_OPTIONS = ("fit_samples", "fit_anyway")
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ def requested_fits(listed: Sequence[Tensor], options: Options) -> dict[str, FitR
     ------
     GeedError
         If no tensor has a name that was given, or no fit is called so.
+        If options say how to fit, and nothing is fitted.
     """
     requests: dict[str, FitRequest] = {}
     for layer, value in patterns_first(listed, options.output_action):
@@ -116,7 +124,52 @@ def requested_fits(listed: Sequence[Tensor], options: Options) -> dict[str, FitR
                 requests.pop(tensor.name, None)
             else:
                 requests[tensor.name] = request
+    if not requests:
+        given = [n for n in FIT_OPTIONS if getattr(options, n) != getattr(Options, n)]
+        refuse_idle_fit_options(given)
     return requests
+
+
+def without_idle_fit_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one run's options of several, without those that say how others of them fit.
+
+    Parameters
+    ----------
+    options : mapping of str to object
+        Fields of :class:`Options`.
+
+    Returns
+    -------
+    dict of str to object
+
+    Raises
+    ------
+    GeedError
+        If no fit is called as one is asked for.
+    """
+    asked = options.get("output_action", {}).items()
+    fitted = any(parse_fit(layer, value) is not None for layer, value in asked)
+    return {k: v for k, v in options.items() if fitted or k not in FIT_OPTIONS}
+
+
+def refuse_idle_fit_options(given: Sequence[str]) -> None:
+    """Refuse options of fits, where nothing is fitted.
+
+    Parameters
+    ----------
+    given : sequence of str
+        Those of ``FIT_OPTIONS`` that the user gave.
+
+    Raises
+    ------
+    GeedError
+        If there are any.
+    """
+    if given:
+        raise GeedError(
+            f"--{given[0].replace('_', '-')}: nothing is fitted; add --output-action "
+            "LAYER=fit:permutation, fit:orthogonal or fit:linear, or leave the option out"
+        )
 
 
 def fits_to_make(

@@ -27,6 +27,10 @@ _HELD = 1 << 29
 # Entries that are added up at once: their order does not depend on how many samples there are.
 _AT_ONCE = 1 << 14
 
+# Points that are multiplied with each other at once: what a product adds up in which order depends
+# on the shapes, and so the distance of two points does not depend on how many others there are.
+_TILE = 32
+
 
 def gain_is_taken(plan: Plan) -> bool:
     """Say whether how far inputs move is asked for: by distances of latents under a family."""
@@ -168,13 +172,20 @@ def _between(read: Callable[[int], NDArray[np.float32]], points: int) -> F64:
     if points < 2:
         return np.zeros((points, points))
     rows = np.stack([read(position) for position in range(points)])
-    products = np.zeros((points, points))
+    padded = -(-points // _TILE) * _TILE
+    products = np.zeros((padded, padded))
     for start in range(0, rows.shape[1], _AT_ONCE):
-        part = rows[:, start : start + _AT_ONCE].astype(np.float64)
+        columns = min(_AT_ONCE, rows.shape[1] - start)
+        part = np.zeros((padded, columns))
+        part[:points] = rows[:, start : start + columns]
         # About one of them, so that near samples keep their digits.
-        part -= part[0]
-        products += part @ part.T
+        part[:points] -= part[0].copy()
+        for i in range(0, padded, _TILE):
+            for j in range(i, padded, _TILE):
+                products[i : i + _TILE, j : j + _TILE] += (
+                    part[i : i + _TILE] @ part[j : j + _TILE].T
+                )
+    products = np.triu(products)[:points, :points]
+    products += np.triu(products, 1).T
     own = products.diagonal()
-    squares = np.maximum(own[:, None] + own - 2 * products, 0)
-    # The same either way, whatever the order in which a product was summed.
-    return np.sqrt((squares + squares.T) / 2)
+    return np.sqrt(np.maximum(own[:, None] + own - 2 * products, 0))

@@ -19,10 +19,10 @@ from onnx_geed.measures import Support
 from onnx_geed.model import StatedKind
 from onnx_geed.results import Interval, check_precision
 from onnx_geed.run.session import Provider
-from onnx_geed.text import parse_bytes
+from onnx_geed.text import counted, parse_bytes
 from onnx_geed.typed import check_value, parts_of
 
-__all__ = ["EngineChoice", "Options", "check_option", "make_options", "names_files"]
+__all__ = ["EngineChoice", "Options", "check_option", "drawn_notes", "make_options", "names_files"]
 
 EngineChoice = Literal["auto", "kernels", "graph"]
 
@@ -194,6 +194,31 @@ class Options:
     def wanted(self) -> int | None:
         """The requested or largest size of D; ``None`` for all samples."""
         return _SAMPLES if self.samples is None and self.precision is None else self.samples
+
+
+def drawn_notes(available: int, wanted: int | None, norm_samples: int) -> list[str]:
+    """Say where there are fewer samples than are asked for.
+
+    Parameters
+    ----------
+    available : int
+        Samples of the data.
+    wanted : int or None
+        Size of D that is asked for; ``None`` for all.
+    norm_samples : int
+        Points for M that are asked for.
+
+    Returns
+    -------
+    list of str
+        Notes on the run as a whole.
+    """
+    notes = []
+    if wanted is not None and available < wanted:
+        notes.append(f"only {available} of the {counted(wanted, 'sample')} asked for exist")
+    if available < norm_samples:
+        notes.append(f"only {available} of the {norm_samples} samples wanted for M exist")
+    return notes
 
 
 @functools.cache

@@ -58,9 +58,8 @@ from onnx_geed.run.mask import Mask, check_taker, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
 from onnx_geed.run.moving import check_input, check_moving
 from onnx_geed.run.on_group import as_asked
-from onnx_geed.run.options import Options
+from onnx_geed.run.options import Options, drawn_notes
 from onnx_geed.run.row_check import RowCheck
-from onnx_geed.text import counted
 
 __all__ = ["Source", "chosen_preprocess", "layouts_of_inputs", "make_source", "source_of"]
 
@@ -387,13 +386,10 @@ def _on_values(main: MovedInput) -> list[str]:
 
 def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list[str]]:
     """Draw D and the points for M; return the size of D, and notes where there are fewer."""
-    drawn, notes = np.random.default_rng(options.seed).permutation(available), []
+    drawn = np.random.default_rng(options.seed).permutation(available)
     wanted = available if options.wanted is None else options.wanted
     indices = tuple(int(i) for i in drawn[: max(wanted, options.norm_samples)])
-    if available < wanted:
-        notes.append(f"only {available} of the {counted(wanted, 'sample')} asked for exist")
-    if available < options.norm_samples:
-        notes.append(f"only {available} of the {options.norm_samples} samples wanted for M exist")
+    notes = drawn_notes(available, wanted, options.norm_samples)
     return indices, min(wanted, available), notes
 
 

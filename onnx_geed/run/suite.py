@@ -37,6 +37,7 @@ from onnx_geed.results import (
 )
 from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
 from onnx_geed.run.executors import open_executor
+from onnx_geed.run.fit_requests import without_idle_fit_options
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
@@ -319,7 +320,8 @@ def _measure_cell(cell: Cell, progress: Progress | None, executor: Executor) -> 
         executor=executor,
         command=f"onnx-geed benchmark, {cell}",
         measures=cell.measures,
-        **cell.options,
+        # How to fit may be told to all models, of which some are fitted.
+        **without_idle_fit_options(cell.options),
     )
     outcome["suite"] = json.loads(json.dumps(settings))
     return outcome

@@ -29,6 +29,11 @@ from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError, nearest, reason_of, shown
 from onnx_geed.held import ALLOWED, read_held
 from onnx_geed.measures import parse_request
+from onnx_geed.run.fit_requests import (
+    FIT_OPTIONS,
+    refuse_idle_fit_options,
+    without_idle_fit_options,
+)
 from onnx_geed.run.options import Options, check_option, names_files
 from onnx_geed.run.path_pattern import PLACE, PathPattern
 from onnx_geed.safe_names import file_name
@@ -194,7 +199,19 @@ def read_suite(path: str | Path) -> Suite:
                     for group, acts in zip(groups, acting, strict=True)
                 ]
     _check_names_differ(path, cells)
+    _check_fits(path, cells)
     return Suite(title, tuple(cells))
+
+
+def _check_fits(path: str | Path, cells: Sequence[Cell]) -> None:
+    """Refuse options of fits in a suite of which no run fits anything."""
+    try:
+        idle = [n for cell in cells for n in FIT_OPTIONS if n in cell.options]
+        kept = (without_idle_fit_options(cell.options) for cell in cells)
+        if idle and all(one.keys().isdisjoint(FIT_OPTIONS) for one in kept):
+            refuse_idle_fit_options(idle)
+    except GeedError as error:
+        raise GeedError(f"{path}: {error}") from None
 
 
 @read_by_copy(copy_file)

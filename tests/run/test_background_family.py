@@ -397,9 +397,10 @@ def test_precision_and_fits_go_with_backgrounds(tmp_path, scenes):
     data, group = images((3, *SIZE), 30), f"background:{scenes}/3"
     looked = measured(tmp_path, data, group, masks=discs(30), precision=0.3, samples=20)
     assert looked["precision"]["samples"] <= 20
-    asked = {"measures": ["unexplained@stem"], "fit_samples": 20, "masks": discs(30)}
+    asked = {"measures": ["unexplained@stem"], "masks": discs(30)}
     plain = measured(tmp_path, data, group, **asked)["measurements"][0]
-    fitted = measured(tmp_path, data, group, output_action={"stem": "fit:linear"}, **asked)
+    fits = {"output_action": {"stem": "fit:linear"}, "fit_samples": 20}
+    fitted = measured(tmp_path, data, group, **fits, **asked)
     record = fitted["measurements"][0]
     assert record["value"] < plain["value"]
     assert record["fit"]["identity"] == pytest.approx(plain["value"], rel=1e-5)

@@ -363,13 +363,19 @@ def test_a_cache_keeps_labels_and_takes_another_background(tmp_path, mode):
     np.save(tmp_path / "labels.npy", labels)
     options = {**OPTIONS, "measures": BOTH, "labels": tmp_path / "labels.npy"}
     write_cache(path, data, "C8", tmp_path / "a.geed", mode=mode, **options)
-    for more in ({}, {"background": 2}, {"background": "1", "samples": 3}):
+    for more in ({}, {"samples": 3}, {"background": 2}, {"background": "1", "samples": 3}):
         live = geed.measure(path, data, "C8", engine="kernels", **{**options, **more})
         cached = measure_cache(tmp_path / "a.geed", **more)
         for a, b in zip(live["measurements"], cached["measurements"], strict=True):
             assert {k: v for k, v in a.items() if k != "references"} == {
                 k: v for k, v in b.items() if k != "references"
             }
+        told = [
+            [note for note in one["notes"] if note.startswith("background is class")]
+            for one in (live, cached)
+        ]
+        assert told[0] == told[1]
+        assert len(told[1]) == ("background" not in more)
     done = write_cache(path, data, "C8", tmp_path / "a.geed", mode=mode, **options)
     assert done["complete"]
     other = {**options, "labels": np.roll(labels, 1, axis=2)}

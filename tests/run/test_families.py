@@ -22,7 +22,7 @@ from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import blur_matrix, own_family
 from onnx_geed.groups.families import KINDS
-from onnx_geed.run import make_options
+from onnx_geed.run import how_far, make_options
 from onnx_geed.run.source import source_of
 
 GEOMETRIC = ["rotate:-15..15/3", "zoom:0.8..1.25/4", "shift-px:-2..2/5", "shift-px:-1.5..3/4"]
@@ -344,13 +344,29 @@ def test_a_cache_measures_the_same_bits(tmp_path, mode, group):
         assert a == b
     assert cache_info(folder)["complete"]
     assert verify_cache(folder) == []
-    (few,) = measure_cache(folder, measures=["latent-l2"], samples=2)["measurements"]
+    (few,) = measure_cache(folder, measures=["latent-l2"], samples=2, norm_samples=5)[
+        "measurements"
+    ]
     assert few["samples"] == 2
-    assert few["gain"]["value"] > 0
+    again = measured(tmp_path, model, data, group, engine="kernels", samples=2, norm_samples=5)
+    (alone,) = [r for r in again["measurements"] if r["measure"] == "latent-l2"]
+    assert few["gain"] == alone["gain"]
     (folder / "inputs.h5").unlink()
     assert not cache_info(folder)["complete"]
     with pytest.raises(GeedError, match=r"inputs\.h5 is missing; run the same"):
         measure_cache(folder)
+
+
+@pytest.mark.parametrize("size", [3, 243, 20_000])
+def test_how_far_inputs_are_apart_does_not_depend_on_how_many_there_are(size):
+    x = np.random.default_rng(0).random((70, size)).astype(np.float32)
+    apart = how_far.SeenInputs(np.zeros((70, 1)), x).distances().between
+    of = x.astype(np.float64)
+    loops = np.array([[np.sqrt(np.square(a - b).sum()) for b in of] for a in of])
+    np.testing.assert_allclose(apart, loops, rtol=1e-9, atol=1e-9)
+    for points in (2, 3, 17, 31, 32, 33, 64, 65):
+        fewer = how_far.SeenInputs(np.zeros((points, 1)), x[:points]).distances().between
+        np.testing.assert_array_equal(fewer, apart[:points, :points])
 
 
 def compiled(tmp_path, group, x, **options):
@@ -520,9 +536,10 @@ def test_dense_scores_are_moved_back(tmp_path, group, engine):
 @pytest.mark.parametrize("kind", ["permutation", "orthogonal", "linear"])
 def test_actions_are_fitted_under_a_family(tmp_path, group, kind):
     model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 30)
-    asked = {"measures": ["unexplained@stem"], "fit_samples": 20, "engine": "kernels"}
+    asked = {"measures": ["unexplained@stem"], "engine": "kernels"}
     plain = measured(tmp_path, model, data, group, **asked)["measurements"][0]
-    fitted = measured(tmp_path, model, data, group, output_action={"stem": f"fit:{kind}"}, **asked)
+    fits = {"output_action": {"stem": f"fit:{kind}"}, "fit_samples": 20}
+    fitted = measured(tmp_path, model, data, group, **fits, **asked)
     record = fitted["measurements"][0]
     assert record["fit"]["kind"] == kind
     assert record["fit"]["defect"] is None

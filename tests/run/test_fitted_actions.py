@@ -16,7 +16,8 @@ from onnx_geed.files import write_json
 from onnx_geed.groups import parse_group, read_tables, write_fits
 from onnx_geed.measures import fit_seconds
 
-FEW = {"samples": 6, "norm_samples": 16, "seed": 3, "provider": "cpu", "fit_samples": 10}
+PLAIN = {"samples": 6, "norm_samples": 16, "seed": 3, "provider": "cpu"}
+FEW = PLAIN | {"fit_samples": 10}
 KINDS = ("permutation", "orthogonal", "linear")
 
 
@@ -54,7 +55,9 @@ def steered(tmp_path):
 
 def measured(path, data, kind, layer="fields", group="C4", **options):
     asked = {"output_action": {layer: f"fit:{kind}"}, "measures": [f"unexplained@{layer}"]}
-    return geed.measure(path, data, group, **{**asked, **FEW, **options})
+    action = options.get("output_action", asked["output_action"])
+    fits = any(isinstance(value, str) and value.startswith("fit:") for value in action.values())
+    return geed.measure(path, data, group, **{**asked, **(FEW if fits else PLAIN), **options})
 
 
 def test_planted_permutations_are_found_from_two_samples(tmp_path):
@@ -160,8 +163,7 @@ def test_graph_cache_file_and_run_agree(steered, tmp_path, kind):
     from_file = fitted(measured(path, data, kind, output_action=given))
     assert from_file == live | {"notes": from_file["notes"]}
     folder = tmp_path / "acts.geed"
-    kept = {**FEW, "samples": 16}
-    del kept["fit_samples"]
+    kept = {**PLAIN, "samples": 16}
     write_cache(path, data, "C4", folder, measures=["unexplained@fields"], **kept)
     asked = {"samples": 6, "norm_samples": 16, "measures": ["unexplained@fields"]}
     cached = measure_cache(folder, output_action={"fields": f"fit:{kind}"}, fit_samples=10, **asked)
@@ -192,7 +194,7 @@ def test_figures_do_not_depend_on_batches_and_passes(steered):
 
 def test_inferences_are_counted(steered):
     path, data, _ = steered
-    plain = geed.measure(path, data, "C4", measures=["unexplained@fields"], **FEW)
+    plain = geed.measure(path, data, "C4", measures=["unexplained@fields"], **PLAIN)
     result = measured(path, data, "linear")
     # Ten samples to fit to, and D again for the scales.
     more = 4 * (10 + 6)
@@ -290,7 +292,7 @@ def test_sampled_groups_compile_and_caches_refuse_fits(steered, tmp_path):
     with pytest.raises(geed.GeedError, match="fit it first with onnx-geed fit"):
         geed.compile_measurement(path, "C4", tmp_path / "m.onnx", output_action=action)
     with pytest.raises(geed.GeedError, match="when a cache is measured"):
-        write_cache(path, data, "C4", tmp_path / "a.geed", output_action=action, **FEW)
+        write_cache(path, data, "C4", tmp_path / "a.geed", output_action=action, **PLAIN)
 
 
 def test_what_takes_no_matrices_is_measured_without_them(steered):
@@ -302,6 +304,34 @@ def test_what_takes_no_matrices_is_measured_without_them(steered):
     assert any(
         "channel-cos@fields does not use the fitted matrices" in note for note in result["notes"]
     )
+
+
+def test_only_what_is_measured_is_said_not_to_use_the_matrices(tmp_path):
+    path, data = (
+        models.save(models.random_cnn(2, (8, 8)), tmp_path / "n.onnx"),
+        images((3, 8, 8), 40),
+    )
+    result = measured(
+        *(path, data, "orthogonal", "logits"), measures=[], output_kind="embedding", fit_samples=30
+    )
+    assert "softmax-kl" not in [record["measure"] for record in result["measurements"]]
+    notes = [note for note in result["notes"] if "softmax-kl" in note]
+    assert [note.partition(":")[0] for note in notes] == ["left out"]
+
+
+def test_a_cache_says_once_what_does_not_use_the_matrices(steered, tmp_path):
+    path, data, _ = steered
+    write_fits(tmp_path / "a.npz", geed.fit_actions(path, data, "C4", ["fields"], **FEW))
+    asked = {"measures": ["unexplained@fields", "channel-cos@fields"]}
+    asked["output_action"] = {"fields": str(tmp_path / "a.npz")}
+    write_cache(path, data, "C4", tmp_path / "a.geed", **asked, **PLAIN)
+    live = geed.measure(path, data, "C4", **asked, **PLAIN)
+    told = [
+        [note for note in result["notes"] if "does not use the fitted" in note]
+        for result in (live, measure_cache(tmp_path / "a.geed"))
+    ]
+    assert len(told[0]) == 1
+    assert told[0] == told[1]
 
 
 def test_no_measure_asked_for_means_unexplained_of_what_is_fitted(steered):
@@ -383,7 +413,7 @@ def test_an_untrained_network_is_judged_by_a_fit_of_its_own(tmp_path):
     with pytest.raises(geed.GeedError, match="was fitted to the trained network"):
         measured(path, data, "linear", "map1", untrained=True, output_action=given)
     # Its own identity is no worse than its own fit, by which it is judged.
-    plain = geed.measure(path, data, "C4", measures=["unexplained@map1"], untrained=True, **FEW)
+    plain = geed.measure(path, data, "C4", measures=["unexplained@map1"], untrained=True, **PLAIN)
     drawn = fitted(plain)["references"]["untrained"]["value"]
     assert record["references"]["untrained"]["value"] < drawn
 

@@ -249,6 +249,17 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
         ("write_cache", {"engine": "grahp"}, "--engine grahp: .*Did you mean 'graph'"),
         ("write_cache", {"references": True}, "--references: needs further runs of the model"),
         ("write_cache", {"untrained": True}, "--untrained: needs further runs of the model"),
+        ("write_cache", {"engine": "graph"}, "--engine graph: computes without the activations"),
+        ("write_cache", {"background": 0}, "--background: is given where the cache is measured"),
+        ("write_cache", {"fit_samples": 9}, "--fit-samples: is given where the cache is measured"),
+        ("write_cache", {"fit_anyway": True}, "--fit-anyway: is given where the cache is measured"),
+        ("compile", {"background": 0}, "--background: has no effect on a compiled measurement"),
+        ("compile", {"fit_samples": 3}, "--fit-samples: has no effect on a compiled measurement"),
+        ("compile", {"fit_anyway": True}, "--fit-anyway: has no effect on a compiled"),
+        ("measure", {"fit_samples": 7}, "--fit-samples: nothing is fitted; add --output-action"),
+        ("measure", {"fit_anyway": True}, "--fit-anyway: nothing is fitted; add --output-action"),
+        ("measure_cache", {"fit_samples": 7}, "--fit-samples: nothing is fitted"),
+        ("measure_cache", {"fit_anyway": True}, "--fit-anyway: nothing is fitted"),
         ("compile", {"provider": "gpu"}, "--provider gpu: choose"),
         ("compile", {"samples": "x"}, "--samples is a whole number"),
         ("list_layers", {"layout_of_input": "nhwc"}, "--input-layout 'nhwc': is not a layout"),
@@ -268,6 +279,15 @@ def test_a_wrong_value_is_refused_before_anything_runs(
     with pytest.raises(GeedError, match=message):
         calls(net, tmp_path, kept)[function](**wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fits_nothing_may_state_the_defaults_of_fits(net, kept):
+    plain = {"samples": 2, "fit_samples": 50, "fit_anyway": False, "measures": "latent-l2"}
+    live = measure(net, IMAGES, "C4", provider="cpu", norm_samples=4, **plain)
+    for a, b in zip(
+        live["measurements"], measure_cache(kept, **plain)["measurements"], strict=True
+    ):
+        assert a["value"] == pytest.approx(b["value"])
 
 
 def test_a_cache_takes_one_measure_as_a_text(kept):

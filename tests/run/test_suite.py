@@ -396,6 +396,22 @@ def test_places_may_return_and_globs_are_allowed(box):
     assert cell.path.endswith("a1/1.onnx")
 
 
+def test_how_to_fit_may_be_told_to_all_models_where_some_are_fitted(box):
+    told = SUITE.replace("samples = 6\n", "samples = 6\nfit-samples = 3\nfit-anyway = true\n", 1)
+    told = told.replace("{kind}", "a").replace("a{seed}/step{step}", "a0/step0")
+    plain = '[[models]]\nname = "b"\npath = "runs/b0/step0.onnx"\n'
+    box.write(told + plain)
+    with pytest.raises(GeedError, match=r"suite\.toml: --fit-samples: nothing is fitted"):
+        box.run()
+    fits = 'measures = ["unexplained@latent"]\n'
+    fits += '[models.options]\noutput-action = {latent = "fit:linear"}\n'
+    box.write(told.replace("[[data]]", fits + "[[data]]") + plain)
+    done = box.run()
+    assert done["failed"] == []
+    values = {(row["model"], row["measure"]) for row in done["rows"]}
+    assert values == {("a", "unexplained"), ("b", "latent-l2"), ("b", "softmax-kl")}
+
+
 def test_the_narrower_option_wins(box):
     text = SUITE + '[data.options]\nseed = 4\nsamples = 7\n[[models]]\nname = "one"\n'
     text += 'path = "runs/a0/step0.onnx"\nmeasures = ["output-l2"]\n[models.options]\nsamples = 8\n'

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnx_geed import GeedError, disk_mask, grid_action, measure, parse_group, write_cache
-from onnx_geed.cache import measure_cache
+from onnx_geed.cache import contents, measure_cache
 from onnx_geed.run import benchmark, compile_measurement
 
 RUN = {"measures": ["latent-l2"], "samples": 4, "norm_samples": 4, "provider": "cpu"}
@@ -205,6 +205,85 @@ def test_with_a_precision_only_the_samples_that_were_taken_count(tmp_path, moves
     # The values of the first 20 are all 0, so that the run ends there.
     assert result["precision"]["samples"] == 20
     assert any("each of the 20 samples" in n for n in result["notes"])
+
+
+def unmoved(result):
+    return [note for note in result["notes"] if "of D unchanged" in note]
+
+
+@pytest.mark.parametrize("mode", ["raw", "stats"])
+def test_a_cache_tells_of_as_many_samples_as_are_measured(tmp_path, mode):
+    path, x = net(tmp_path / "net.onnx", 8, 8), noise(8, 8, samples=12)
+    drawn = np.random.default_rng(0).permutation(12)
+    x[drawn[:3]] = 0.5  # which nothing moves
+    x[drawn[3:8]] = ((x + x[:, ::-1, ::-1]) / 2)[drawn[3:8]]  # which r2 of C4 leaves as they are
+    run = RUN | {"samples": 12}
+    write_cache(path, x, "C4", tmp_path / "a.geed", mode=mode, **run)
+    for count in (1, 3, 4, 8, 9, 12):
+        who = "group C4" if count <= 3 else "r2 of C4" if count <= 8 else None
+        every = "the only sample" if count == 1 else f"each of the {count} samples"
+        (told,) = unmoved(measure_cache(tmp_path / "a.geed", samples=count)) or [None]
+        assert (told is None) == (who is None)
+        assert who is None or told.startswith(f"{who} leaves {every} of D unchanged")
+        assert unmoved(measure(path, x, "C4", **run | {"samples": count})) == [told][: bool(told)]
+
+
+def test_a_cache_that_a_precision_ends_early_tells_of_the_samples_taken(tmp_path):
+    path, x = net(tmp_path / "net.onnx", 8, 8), noise(8, 8, samples=60)
+    data = (x + x[..., ::-1]) / 2
+    data[np.random.default_rng(0).permutation(60)[25]] = x[0]
+    few = RUN | {"samples": 60}
+    write_cache(path, data, "flip-h", tmp_path / "a.geed", **few)
+    assert unmoved(measure_cache(tmp_path / "a.geed")) == []
+    result = measure_cache(tmp_path / "a.geed", precision=0.1)
+    assert result["precision"]["samples"] == 20
+    (note,) = unmoved(result)
+    assert note.startswith("group flip-h leaves each of the 20 samples of D unchanged")
+
+
+def test_an_older_cache_tells_what_it_knows_of_as_many_samples_as_are_measured(
+    tmp_path, monkeypatch
+):
+    path, data = net(tmp_path / "net.onnx", 8, 8), symmetric(8, 8)
+
+    def as_before(*args):
+        manifest = contents.contents_of(*args)
+        del manifest.description["unmoved"]
+        manifest.description["notes"].append(OLD)
+        return manifest
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr("onnx_geed.cache.write.contents_of", as_before)
+        write_cache(path, data, "flip-h", tmp_path / "a.geed", **RUN)
+    (whole,) = unmoved(measure_cache(tmp_path / "a.geed"))
+    (few,) = unmoved(measure_cache(tmp_path / "a.geed", samples=1))
+    assert whole == OLD
+    assert few == OLD.replace("each of the 4 samples", "the only sample")
+
+
+OLD = (
+    "group flip-h leaves each of the 4 samples of D unchanged: the values say nothing about the "
+    "model; give samples that it changes, or take another group"
+)
+
+
+def test_a_cache_tells_of_missing_samples_only_where_they_are_asked_for(tmp_path):
+    path, data = net(tmp_path / "net.onnx", 8, 8), noise(8, 8)
+    run = RUN | {"samples": 9, "norm_samples": 8}
+    write_cache(path, data, "flip-h", tmp_path / "a.geed", **run)
+    both = [
+        "only 6 of the 9 samples asked for exist",
+        "only 6 of the 8 samples wanted for M exist",
+    ]
+    for more, told in (
+        ({}, both),
+        ({"samples": 6}, both[1:]),
+        ({"norm_samples": 5}, both[:1]),
+        ({"samples": 2, "norm_samples": 6}, []),
+        ({"precision": 0.1}, both[1:]),
+    ):
+        result = measure_cache(tmp_path / "a.geed", **more)
+        assert [note for note in result["notes"] if note.startswith("only ")] == told
 
 
 def test_a_suite_says_so_of_its_cell_and_goes_on(tmp_path):
