@@ -10,7 +10,8 @@ import onnx
 from onnx_geed.groups import MAP_LAYOUTS, parse_layout
 from onnx_geed.model.axis_parts import Axes
 from onnx_geed.model.dataflow import Flow
-from onnx_geed.model.letter_reading import Reading
+from onnx_geed.model.letter_parts import taken_after
+from onnx_geed.model.letter_reading import Place, Reading
 from onnx_geed.model.letter_rules import axes_after
 from onnx_geed.model.lettered_axes import lettered, one_axis, sized, spelt
 from onnx_geed.model.map_layouts import map_layouts
@@ -100,6 +101,7 @@ def _followed(
     integers = constants(graph)
     batch = next((shapes[name][0] for name in flow.starts if shapes.get(name)), None)
     known: dict[str, Axes] = {}
+    taken: dict[str, frozenset[Place]] = {}
     for name, text in stated.items():
         layout = parse_layout(text)
         if layout.grid is None and len(shapes.get(name, text)) == len(text):
@@ -108,8 +110,12 @@ def _followed(
         if not flow.tainted.intersection(node.output):
             continue
         data = {n: known.get(n) for n in data_reads(node) if n in flow.tainted or n in known}
-        reading = Reading(node, data, shapes, integers, batch)
-        for name, axes in zip(node.output, axes_after(reading), strict=False):
+        reading = Reading(node, data, shapes, integers, batch, taken)
+        after = axes_after(reading)
+        for name, places in zip(node.output, taken_after(reading, after), strict=True):
+            if places and name not in stated:
+                taken[name] = places
+        for name, axes in zip(node.output, after, strict=False):
             if axes is None or name in known:
                 continue
             fitted = sized(axes, shapes.get(name))

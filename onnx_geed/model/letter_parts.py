@@ -1,11 +1,16 @@
-"""How letters pass through nodes that take some of the entries, or put several side by side."""
+"""How letters pass through nodes that take some of the entries, or put several side by side.
+
+A step that was taken singly has lost its axis, and so has the mean of a segment. Which places of
+which axis a tensor comes from is kept beside its axes: where several such are put side by side,
+they are that axis again, or of no known kind, but no features.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from onnx_geed.model.axis_parts import Axes, Axis, length
-from onnx_geed.model.letter_reading import LetterRule, Made, Reading
+from onnx_geed.model.letter_reading import NOWHERE, LetterRule, Made, Place, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
     FIXED,
@@ -25,20 +30,27 @@ from onnx_geed.model.lettered_axes import (
 )
 from onnx_geed.model.nodes import axis_of, integer_of
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "taken_after"]
 
 
-def _sliced(r: Reading) -> Axes | None:
-    axes = r.axes(0)
+def _slices(r: Reading) -> list[tuple[int, int, int, int]] | None:
+    """Return start, end, step and axis of each slice."""
     starts, ends, over = (r.stated(i, k) for i, k in ((1, "starts"), (2, "ends"), (3, "axes")))
     steps = r.integers.get(r.name(4)) if r.name(4) else [1] * len(starts or ())
-    if axes is None or not starts or not ends or not steps:
+    if not starts or not ends or not steps:
         return None
     over = list(range(len(starts))) if over is None else over
     if not len(starts) == len(ends) == len(steps) == len(over):
         return None
+    return list(zip(starts, ends, steps, over, strict=True))
+
+
+def _sliced(r: Reading) -> Axes | None:
+    axes, slices = r.axes(0), _slices(r)
+    if axes is None or slices is None:
+        return None
     result = list(axes)
-    for start, end, step, i in zip(starts, ends, steps, over, strict=True):
+    for start, end, step, i in slices:
         axis, size = result[i], r.size(i)
         whole = size == length(axis) if size is not None else start == 0 and end >= 1 << 31
         if step == -1 and size is not None and whole:
@@ -66,8 +78,12 @@ def _resized(r: Reading) -> Axes | None:
     axes, shape = r.axes(0), r.made()
     if axes is None or shape is None or len(shape) != len(axes):
         return None
+    # One place of many with nothing around it is no feature among others.
+    placed = r.node.op_type == "Pad" and r.places(0)
     return tuple(
-        lost(n) if kind(axis) == "N" and length(axis) != n else cut(axis, n)
+        lost(n)
+        if length(axis) != n and (kind(axis) == "N" or (placed and not kind(axis)))
+        else cut(axis, n)
         for axis, n in zip(axes, shape, strict=True)
     )
 
@@ -86,7 +102,9 @@ def _joined(r: Reading) -> Axes | None:
     size = shape[i] if shape is not None and len(shape) == rank else None
     if size is None and all(length(axis) is not None for axis in along):
         size = sum(length(axis) or 0 for axis in along)
-    return (*beside[:i], _end_to_end(along, size), *beside[i + 1 :])
+    taken = [r.places(k) for k in range(len(r.node.input)) if r.name(k)]
+    kinds = {kind(a) for o in known for a in o if isinstance(a, tuple) and length(a) != 1}
+    return (*beside[:i], _end_to_end(along, size, taken, kinds), *beside[i + 1 :])
 
 
 def _nothing(operand: Operand, i: int) -> Operand:
@@ -94,12 +112,30 @@ def _nothing(operand: Operand, i: int) -> Operand:
     return ((),) if isinstance(operand[i], tuple) else (1,)
 
 
-def _end_to_end(along: Sequence[Axis], size: int | None) -> Axis:
-    """Return the axis of pieces put one behind the other."""
+def _end_to_end(
+    along: Sequence[Axis],
+    size: int | None,
+    taken: Sequence[frozenset[Place]],
+    there: Collection[str],
+) -> Axis:
+    """Return the axis of pieces put one behind the other.
+
+    Parameters
+    ----------
+    along : sequence of Axis
+        The axis of each piece.
+    size : int or None
+        The length of all.
+    taken : sequence of frozenset of Place
+        From which places each comes.
+    there : collection of str
+        Kinds of the axes that the pieces have.
+    """
     if len(along) == 1:
         return along[0]
     if all(map(is_fixed, along)):
-        return fixed(size)
+        apart = _apart(taken, there)
+        return _of_places(along, size, taken, apart) if apart else fixed(size)
     kinds = set(map(kind, along))
     if kinds <= {"X", "B", MADE, FIXED, ALIKE, ""}:
         return one_axis(MADE, size)
@@ -111,7 +147,70 @@ def _end_to_end(along: Sequence[Axis], size: int | None) -> Axis:
     letter = kind(along[widest])
     even = sum(n or 0 for n in lengths[:widest]) == sum(n or 0 for n in lengths[widest + 1 :])
     same = all(is_fixed(a) or {p.letter for p in a} == {letter} for a in along)
-    return one_axis(letter, size) if letter in tuple(LINES) and even and same else lost(size)
+    if letter not in tuple(LINES) or not same:
+        return lost(size)
+    rows, n = _one_behind_the_other(taken, letter)
+    whole = size == n and rows == list(range(size or 0)) and len(along) > 1
+    return one_axis(letter, size) if even or whole else lost(size)
+
+
+def _apart(taken: Sequence[frozenset[Place]], there: Collection[str]) -> list[str]:
+    """Return the axes of which tensors hold different places."""
+    result = []
+    for letter in sorted({letter for places in taken for letter, *_ in places}):
+        own = {frozenset(p for p in places if p[0] == letter) for places in taken} - {NOWHERE}
+        # Every second place and the ones between, side by side, are channels of a coarse line.
+        strides = all(_is_stride(rows, n) for places in own for _, rows, n in places)
+        if len(own) > 1 and not (strides and letter in there):
+            result.append(letter)
+    return result
+
+
+def _is_stride(rows: range | tuple[int, ...], n: int | None) -> bool:
+    """Whether places are every second one, or every third, from end to end."""
+    if not isinstance(rows, range) or n is None or rows.step < 2:
+        return False
+    return rows.start < rows.step and n <= rows.start + len(rows) * rows.step
+
+
+def _of_places(
+    along: Sequence[Axis],
+    size: int | None,
+    taken: Sequence[frozenset[Place]],
+    apart: Sequence[str],
+) -> Axis:
+    """Return the axis of tensors side by side that hold different places of some axes."""
+    letter, count = apart[0] if len(apart) == 1 else LOST, len(along)
+    rows, n = _one_behind_the_other(taken, letter)
+    inner = {length(axis) for axis in along}
+    per = inner.pop() if len(inner) == 1 else None
+    if per is None:
+        return (*one_axis(LOST, size), *one_axis(FIXED, 1))
+    if letter in ("X", "B"):
+        outer = one_axis(MADE, count)
+    elif n == count and rows == list(range(count)):
+        outer = one_axis(letter, count)
+    elif n == count and rows == list(range(count))[::-1]:
+        outer = reversed_axis(one_axis(letter, count))
+    else:
+        outer = one_axis(LOST, count)
+    # A vector of several things stays one.
+    return outer if per == 1 and letter != LOST else (*outer, *one_axis(FIXED, per))
+
+
+def _one_behind_the_other(
+    taken: Sequence[frozenset[Place]], letter: str
+) -> tuple[list[int], int | None]:
+    """Return the places of an axis that tensors hold, one after the other, and its length.
+
+    No places where one of them holds none, or several apart, besides those that all hold.
+    """
+    shared = frozenset.intersection(*taken)
+    own = [[p for p in places - shared if p[0] == letter] for places in taken]
+    lengths = {n for places in own for _, _, n in places}
+    if any(len(places) != 1 for places in own) or len(lengths) != 1:
+        return [], None
+    return [row for ((_, rows, _),) in own for row in rows], lengths.pop()
 
 
 def _picked(r: Reading) -> Axes | None:
@@ -196,6 +295,67 @@ def _one_hot(r: Reading) -> Axes | None:
         return None
     i = axis_of(r.node, -1, len(axes) + 1)
     return (*axes[:i], fixed(r.size(i)), *axes[i:])
+
+
+# ------------------------------------------------------------------------------------------------
+# Places
+# ------------------------------------------------------------------------------------------------
+
+
+def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[frozenset[Place]]:
+    """Return from which places of longer axes a node's outputs come.
+
+    Parameters
+    ----------
+    r : Reading
+        The node.
+    made : sequence of Axes or None
+        Axes of its outputs.
+    """
+    operands = [r.taken[name] for name in r.data if name in r.taken]
+    before = frozenset().union(*operands) if len(operands) > 1 else (*operands, NOWHERE)[0]
+    axes, op, outputs = r.axes(0), r.node.op_type, len(r.node.output)
+    if op == "Concat" and before and made[0] is not None:
+        kept = [r.places(k) for k in range(len(r.node.input)) if r.name(k)]
+        along = made[0][axis_of(r.node, 0, len(made[0]))]
+        whole = {part.letter for part in along} - {LOST}
+        shared = frozenset.intersection(*kept)
+        return [frozenset(p for p in before if p in shared or p[0] not in whole)] * outputs
+    if axes is None or op not in ("Slice", "Split", "Gather"):
+        return [before] * outputs
+    if op == "Slice":
+        for start, end, step, i in _slices(r) or ():
+            here = length(axes[i])
+            if here is not None and step:
+                rows = range(*slice(start, end, step).indices(here))
+                before |= _places(axes[i], rows)
+        return [before] * outputs
+    i = axis_of(r.node, 0, len(axes))
+    if op == "Gather":
+        index = r.integers.get(r.name(1)) if not r.is_data(1) else None
+        here = length(axes[i])
+        places = tuple(n % here if here else n for n in index or ())
+        return [before | _places(axes[i], places)] * outputs
+    result, at = [], 0
+    for k in range(outputs):
+        size = r.size(i, k)
+        if size is None:
+            return [before] * outputs
+        result.append(before | _places(axes[i], range(at, at + size)))
+        at += size
+    return result
+
+
+def _places(axis: Axis, rows: range | tuple[int, ...]) -> frozenset[Place]:
+    """Return the places of an axis that are left, where they are few.
+
+    A crop leaves more than half of an axis, as all crops of one do, and is none of its parts.
+    """
+    here = length(axis)
+    few = 2 * len(set(rows)) <= here if here is not None else len(rows) == 1
+    if not rows or not few or is_fixed(axis) or kind(axis) in ("N", MADE):
+        return NOWHERE
+    return frozenset([(kind(axis), rows if len(rows) > 1 else tuple(rows), here)])
 
 
 RULES: list[tuple[LetterRule, str]] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 
@@ -12,7 +12,13 @@ from onnx_geed.model.lettered_axes import Operand
 from onnx_geed.model.nodes import integers_of
 from onnx_geed.model.shapes import Shape
 
-__all__ = ["LetterRule", "Made", "Reading"]
+__all__ = ["NOWHERE", "LetterRule", "Made", "Place", "Reading"]
+
+#: Some of the places of an axis: its letter or kind, which they are, and its length if known.
+Place = tuple[str, range | tuple[int, ...], int | None]
+
+#: Of a tensor of which no axis was cut to a part.
+NOWHERE: frozenset[Place] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Reading:
         Short integer constants.
     batch : int or None
         Length of N.
+    taken : mapping of str to frozenset of Place
+        Of the data it reads, from which places of longer axes they come; absent where from none.
     """
 
     node: onnx.NodeProto
@@ -38,6 +46,7 @@ class Reading:
     shapes: Mapping[str, Shape]
     integers: Mapping[str, list[int]]
     batch: int | None
+    taken: Mapping[str, frozenset[Place]] = field(default_factory=dict)
 
     def name(self, i: int) -> str:
         """Return the name of an input; empty where there is none."""
@@ -67,6 +76,10 @@ class Reading:
     def operand(self, i: int) -> Operand | None:
         """Return the axes of data, the shape of a constant; ``None`` where not known."""
         return self.axes(i) if self.is_data(i) else self.shape(i)
+
+    def places(self, i: int) -> frozenset[Place]:
+        """Return from which places of longer axes an input comes."""
+        return self.taken.get(self.name(i), NOWHERE)
 
     def stated(self, i: int, key: str) -> list[int] | None:
         """Return integers that are an input in newer opsets, an attribute in older ones."""

@@ -9,6 +9,7 @@ import pytest
 import running
 from models import FLOAT, integers, node, weights
 
+import onnx_geed
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import LETTERS, parse_layout
 from onnx_geed.model import (
@@ -737,6 +738,156 @@ def test_tokens_of_images_have_no_letters_of_lines(tmp_path):
     model = load_model(models.save(models.tokens(), tmp_path / "model.onnx"))
     listed = list_as_stated(model, "x", find_output(model), input_layout="NCHW")
     assert "NTD" in letters_of(listed).values()
+
+
+# ------------------------------------------------------------------------------------------------
+# Places taken singly, or a few of them, and put side by side again
+# ------------------------------------------------------------------------------------------------
+
+
+def stacked(order, n, take, *, axis=1, features=5):
+    """A dense layer of each place alone, put side by side in some order."""
+    nodes, constants = (
+        [],
+        [
+            integers("axis", [axis]),
+            integers("from", [1]),
+            integers("split", [1] * n),
+            w("w", 3, features),
+        ],
+    )
+    constants += [weights(f"i{i}", i, np.int64) for i in range(n)]
+    if take == "Split":
+        nodes.append(node("Split", "x split", " ".join(f"p{i}" for i in range(n)), axis=1))
+    for i in range(n):
+        if take == "Gather":
+            nodes.append(node("Gather", f"x i{i}", f"s{i}", axis=1))
+        elif take == "Slice":
+            constants += [integers(f"a{i}", [i - n]), integers(f"b{i}", [i + 1])]
+            nodes.append(node("Slice", f"x a{i} b{i} from", f"p{i}"))
+        if take != "Gather":
+            nodes.append(node("Squeeze", f"p{i} from", f"s{i}"))
+        nodes += [
+            node("MatMul", f"s{i} w", f"m{i}"),
+            node("Tanh", f"m{i}", f"t{i}"),
+            node("Unsqueeze", f"t{i} axis", f"u{i}"),
+        ]
+    nodes.append(node("Concat", " ".join(f"u{i}" for i in order), "put", axis=axis))
+    return [*nodes, node("Sin", "put", "y")], constants
+
+
+@pytest.mark.parametrize("take", ["Gather", "Split", "Slice"])
+@pytest.mark.parametrize(("letter", "axis"), [("T", 1), ("P", 1), ("T", 2)])
+def test_steps_taken_singly_and_put_side_by_side_in_order_are_the_line_again(
+    read, take, letter, axis
+):
+    nodes, constants = stacked(range(4), 4, take, axis=axis)
+    layout = f"N{letter}C" if axis == 1 else f"NC{letter}"
+    listing = check(read, nodes, constants, [x("N", 4, 3)], f"N{letter}C", {"y": layout})
+    assert "channel" in next(t.roles for t in listing if t.name == "y")
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 1, 2), (0, 0, 1, 2, 3), (1, 1)])
+def test_steps_in_another_order_or_not_all_of_them_are_no_features(read, order):
+    # Twice one and the same step are features as any others.
+    letters = {"y": "?" if len(set(order)) > 1 else "NKC"}
+    check(read, *stacked(order, 4, "Gather"), [x("N", 4, 3)], "NTC", letters)
+
+
+@pytest.mark.parametrize("letter", "TP")
+def test_parts_kept_as_axes_of_one_place_are_that_axis_again(read, letter):
+    nodes = [
+        node("Split", "x ones", "a b c", axis=1),
+        *(node("Tanh", name, f"t{name}") for name in "abc"),
+        node("Concat", "ta tb tc", "y", axis=1),
+    ]
+    text = f"N{letter}C"
+    check(read, nodes, [integers("ones", [1, 1, 1])], [x("N", 3, 2)], text, {"y": text})
+
+
+def test_features_of_each_step_end_to_end_are_steps_by_features(read):
+    nodes, constants = stacked(range(4), 4, "Gather")
+    nodes = [n for n in nodes if n.op_type not in ("Unsqueeze", "Concat", "Sin")]
+    nodes += [
+        node("Concat", "t0 t1 t2 t3", "row", axis=1),
+        node("Reshape", "row shape", "y"),
+        node("MatMul", "row head", "scores"),
+    ]
+    constants += [integers("shape", [-1, 4, 5]), w("head", 20, 6)]
+    letters = {"row": "NK", "y": "NTC", "scores": "NK"}
+    check(read, nodes, constants, [x("N", 4, 3)], "NTC", letters, output="scores")
+
+
+@pytest.mark.parametrize("way", ["segments", "windows", "even and odd", "unrolled"])
+def test_segments_windows_and_unrolled_steps_are_no_features(read, way):
+    nodes, constants = [], [integers("axis", [1])]
+    if way == "unrolled":
+        constants += [weights(f"i{i}", i, np.int64) for i in range(4)]
+        nodes += [node("Gather", f"x i{i}", f"g{i}", axis=1) for i in range(4)]
+        nodes += [node("Tanh", "g0", "h0")]
+        nodes += [node("Add", f"h{i - 1} g{i}", f"h{i}") for i in range(1, 4)]
+        parts = [f"h{i}" for i in range(4)]
+    else:
+        step = 2 if way == "even and odd" else 1
+        for i in range(2):
+            first = i if step == 2 else 4 * i
+            last = 8 if step == 2 else 4 * i + 4
+            constants += [integers(f"a{i}", [first]), integers(f"b{i}", [last])]
+            nodes.append(node("Slice", f"x a{i} b{i} axis step", f"s{i}"))
+            if way != "windows":
+                nodes.append(node("ReduceMean", f"s{i}", f"m{i}", axes=[1], keepdims=0))
+        constants.append(integers("step", [step]))
+        parts = [f"{'s' if way == 'windows' else 'm'}{i}" for i in range(2)]
+    nodes += [node("Unsqueeze", f"{p} axis", f"u{p}") for p in parts]
+    nodes.append(node("Concat", " ".join(f"u{p}" for p in parts), "y", axis=1))
+    length = 4 if way == "unrolled" else 8
+    check(read, nodes, constants, [x("N", length, 3)], "NTC", {"y": "?"})
+
+
+def test_every_second_step_beside_the_others_are_channels_of_a_coarse_line(read):
+    nodes = [
+        node("Slice", "x zero end axis two", "even"),
+        node("Slice", "x one end axis two", "odd"),
+        node("Concat", "even odd", "y", axis=1),
+    ]
+    numbers = {"zero": 0, "one": 1, "end": 8, "axis": 2, "two": 2}
+    constants = [integers(name, [value]) for name, value in numbers.items()]
+    check(read, nodes, constants, [x("N", 3, 8)], "NCT", {"y": "NCT"})
+
+
+def test_first_steps_of_several_layers_and_a_step_beside_the_mean_are_features(read):
+    nodes = [
+        node("Tanh", "x", "deep"),
+        node("Gather", "x first", "one", axis=1),
+        node("Gather", "deep first", "two", axis=1),
+        node("ReduceMean", "deep", "mean", axes=[1], keepdims=0),
+        *(node("Unsqueeze", f"{name} axis", f"u{name}") for name in ("one", "two", "mean")),
+        node("Concat", "uone utwo umean", "y", axis=1),
+    ]
+    constants = [integers("axis", [1]), weights("first", 0, np.int64)]
+    check(read, nodes, constants, [x("N", 8, 3)], "NTC", {"y": "NKC"})
+
+
+def test_frames_taken_singly_move_with_the_video(tmp_path):
+    """Frame by frame the network is equivariant, so that the channels agree: -1."""
+    nodes, constants = [], [integers("axis", [1]), w("k", 4, 3, 3, 3)]
+    for i in range(4):
+        constants.append(weights(f"i{i}", i, np.int64))
+        nodes += [
+            node("Gather", f"x i{i}", f"g{i}", axis=1),
+            node("Conv", f"g{i} k", f"c{i}", pads=[1] * 4),
+            node("Unsqueeze", f"c{i} axis", f"u{i}"),
+        ]
+    nodes += [node("Concat", "u0 u1 u2 u3", "put", axis=1), node("Tanh", "put", "y")]
+    source = models.build(nodes, constants, [x("N", 4, 3, 6, 6)], [("y", FLOAT, None)])
+    file = models.save(source, tmp_path / "model.onnx")
+    data = RNG.normal(size=(6, 4, 3, 6, 6)).astype(np.float32)
+    result = onnx_geed.measure(
+        file, data, "reverse", input_layout="NTCHW", measures=["channel-cos@y"], samples=4
+    )
+    (row,) = result["measurements"]
+    assert (row["layout"], row["output_action"]) == ("NTCHW", "line")
+    assert row["value"] == pytest.approx(-1, abs=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------
