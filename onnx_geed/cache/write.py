@@ -181,10 +181,6 @@ def write_chosen(
                 f"--{name}: needs further runs of the model, which a cache does not store; "
                 "leave it out"
             )
-    if chosen.engine == "graph":
-        raise GeedError(
-            "--engine graph: computes without the activations that a cache stores; leave it out"
-        )
     chosen = dataclasses.replace(chosen, engine="kernels")
     with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, chosen, executor=running)

@@ -249,7 +249,6 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
         ("write_cache", {"engine": "grahp"}, "--engine grahp: .*Did you mean 'graph'"),
         ("write_cache", {"references": True}, "--references: needs further runs of the model"),
         ("write_cache", {"untrained": True}, "--untrained: needs further runs of the model"),
-        ("write_cache", {"engine": "graph"}, "--engine graph: computes without the activations"),
         ("write_cache", {"background": 0}, "--background: is given where the cache is measured"),
         ("write_cache", {"fit_samples": 9}, "--fit-samples: is given where the cache is measured"),
         ("write_cache", {"fit_anyway": True}, "--fit-anyway: is given where the cache is measured"),
