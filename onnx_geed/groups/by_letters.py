@@ -282,7 +282,8 @@ class LayoutAction:
         factors = drawn(seed, sample)
         if undone:
             factors = tuple(factor.inverse() for factor in factors)
-        placed = placed_factors(factors, self.layout.kept, self.lengths, of_input=of_input)
+        kept, lengths = self.layout.kept, self.lengths
+        placed = placed_factors(factors, kept, lengths, of_input=of_input, moved=self.moved)
         # Not kept in mind: another sample has other elements.
         each = [f.moves(self.group.name, n, self.interpolation) for f, _, n in placed]
         return replace(self, moves=product_of_moves(each))

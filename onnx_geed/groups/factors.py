@@ -103,6 +103,20 @@ class Factor:
         """Say why axes of these lengths are not moved, for a message; empty where they are."""
         return ""
 
+    def crosses(self, letter: str) -> bool:
+        """Whether an element surely maps one of several axes to another one."""
+        return False
+
+    def along(self, letter: str) -> LineFactor | None:
+        """Return what is done to one of several axes; ``None`` where that has no move of its own.
+
+        Parameters
+        ----------
+        letter : str
+            The axis, the others being summed up or taken out.
+        """
+        return None
+
     def resampled(self, lengths: tuple[int, ...]) -> int:
         """Return of how many bases :meth:`moves` makes tables, for axes of these lengths."""
         return 0
@@ -143,6 +157,21 @@ class PlaneFactor(Factor):
     def inverse(self) -> PlaneFactor:
         """Return the same of what undoes each element."""
         return replace(self, motions=tuple(map(_undone, self.motions)))
+
+    def crosses(self, letter: str) -> bool:
+        """Whether an element rotates, by other than half a turn."""
+        return any(motion.degrees % 180 for motion in self.motions)
+
+    def along(self, letter: str) -> LineFactor | None:
+        """Return the reversals and shifts of rows or columns."""
+        if self.crosses(letter):
+            return None
+        down = letter == self.axes[self.swapped]
+        moves = (
+            LineMove((m.degrees == 180) != (m.mirror == "hv"[down]), m.shift[not down])
+            for m in self.motions
+        )
+        return LineFactor(tuple(moves), letter)
 
     def resampled(self, lengths: tuple[int, ...]) -> int:
         """Return the number of angles that are no quarter turns."""
@@ -256,6 +285,11 @@ class LineFactor(Factor):
 
     line: tuple[LineMove, ...]
     axes: str = "T"
+
+    @property
+    def moves_any(self) -> bool:
+        """Whether an element moves an entry of a line that is long enough."""
+        return any(move != LineMove() for move in self.line)
 
     def inverse(self) -> LineFactor:
         """Return the same of what undoes each element; a reversal and a shift undo themselves."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups.exactness import Exactness
-from onnx_geed.groups.factors import Factor, as_rows, empty_tables
+from onnx_geed.groups.factors import Factor, LineFactor, LineMove, as_rows, empty_tables
 from onnx_geed.groups.grid_tables import Interpolation, warp_table
 from onnx_geed.groups.moves import Moves
 from onnx_geed.groups.rotations import octahedral_rotations
@@ -36,6 +36,19 @@ class SpaceFactor(Factor):
         """Return the same of what undoes each element: the matrices are orthogonal."""
         every = np.array(self.matrices).reshape(-1, 3, 3)
         return replace(self, matrices=as_rows(list(every.transpose(0, 2, 1))))
+
+    def crosses(self, letter: str) -> bool:
+        """Whether a matrix maps an axis to another one."""
+        own = self.axes[::-1].index(letter)
+        return any(abs(matrix[3 * own + own]) != 1.0 for matrix in self.matrices)
+
+    def along(self, letter: str) -> LineFactor | None:
+        """Return the reversals of an axis."""
+        if self.crosses(letter):
+            return None
+        own = self.axes[::-1].index(letter)
+        moves = (LineMove(reverse=matrix[3 * own + own] < 0) for matrix in self.matrices)
+        return LineFactor(tuple(moves), letter)
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a volume.

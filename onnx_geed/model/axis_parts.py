@@ -26,6 +26,7 @@ __all__ = [
     "reduced",
     "reshaped",
     "tokens_layout",
+    "vector_layout",
     "with_lengths",
 ]
 
@@ -161,6 +162,20 @@ def tokens_layout(axes: Axes | None, beside: tuple[int, Axis, int] | None) -> st
     if ahead + height * width != length(axes[1]):  # others stand behind them
         return "NTD"
     return f"NTD:{height}x{width}" + (f"+{ahead}" if ahead else "")
+
+
+def vector_layout(axes: Axes | None) -> str:
+    """Spell the layout of a vector a sample: ``NH`` or ``NW`` of rows or columns, else ``NK``.
+
+    Parameters
+    ----------
+    axes : tuple of tuple of Part or None
+        The parts of each axis.
+    """
+    if axes is None or len(axes) != 2 or len(axes[1]) != 1 or length(axes[1]) == 1:
+        return "NK"
+    own = letter(axes[1])
+    return f"N{own}" if own in ("H", "W") else "NK"
 
 
 def length(axis: Axis) -> int | None:

@@ -23,6 +23,7 @@ from onnx_geed.model.axis_parts import (
     reduced,
     reshaped,
     tokens_layout,
+    vector_layout,
     with_lengths,
 )
 from onnx_geed.model.dataflow import Flow
@@ -97,12 +98,12 @@ def map_layouts(
     Returns
     -------
     layouts : dict
-        ``NCHW`` or these letters in another order where that is sure, ``NK`` for rank 2, ``NTD``
-        for rank 3, with its grid where that is sure: ``NTD:14x14+1``. Attention's (N, heads, T, d)
-        and other tensors are absent.
+        ``NCHW`` or these letters in another order where that is sure, ``NK`` for rank 2, or ``NH``
+        and ``NW`` where only that side is left, ``NTD`` for rank 3, with its grid where that is
+        sure: ``NTD:14x14+1``. Attention's (N, heads, T, d) and other tensors are absent.
     folded : set of str
         Maps made by a Reshape, of which nothing but what was reshaped tells that they are maps:
-        they hold the values of others, can be named, and are no defaults.
+        they hold the values of others, can be named, and are no defaults. So are NH and NW.
 
     Notes
     -----
@@ -125,13 +126,13 @@ def map_layouts(
     # Of an image, three axes are tokens; of an input of three axes nobody knows what they are.
     of_image = flow.input in stated or _rank(flow.input, types) not in (2, 3)
     for name in flow.tainted - set(result):
-        rank = _rank(name, types)
-        if rank == 2 or (rank == 3 and of_image):
-            result[name] = (
-                "NK"
-                if rank == 2
-                else tokens_layout(layouts.known.get(name), layouts.beside.get(name))
-            )
+        rank, own = _rank(name, types), layouts.known.get(name)
+        if rank == 2:
+            result[name] = vector_layout(own)
+            if result[name] != "NK":
+                folded.add(name)
+        elif rank == 3 and of_image:
+            result[name] = tokens_layout(own, layouts.beside.get(name))
     return result, folded
 
 

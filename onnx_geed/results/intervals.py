@@ -393,14 +393,13 @@ def _score(gap: float, n: int, level: float) -> tuple[float, float]:
 
 def _quantile(count: float, level: float) -> float:
     """Return Student's quantile for values that count for so many, which need not be whole."""
-    freedom = max(1.0, count - 1)
-    whole_ones = int(freedom)
-    below = _within(whole_ones, level)
-    if freedom == whole_ones:
-        return below
-    # Nearly a line in one over the degrees of freedom.
-    part = (freedom - whole_ones) * (whole_ones + 1) / freedom
-    return below + part * (_within(whole_ones + 1, level) - below)
+    freedom = float(max(1, count - 1))
+    if freedom.is_integer():
+        return _within(int(freedom), level)
+    with whole():
+        from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + level / 2))
 
 
 @functools.cache

@@ -41,14 +41,10 @@ def test_students_quantile_is_scipys(level):
         assert _within(freedom, level) == pytest.approx(expected, rel=1e-10)
 
 
-def test_students_quantile_lies_between_those_of_whole_degrees_of_freedom():
-    for count in (2.0, 3.5, 4.7, 11.2, 30.0, 57.9):
-        expected = stats.t.ppf(0.975, count - 1)
-        assert _quantile(count, 0.95) == pytest.approx(expected, rel=0.03)
-    assert stats.t.ppf(0.975, 1.3) < _quantile(2.3, 0.95) < _within(1, 0.95)
-    assert _quantile(5.0, 0.95) == _within(4, 0.95)
-    assert _quantile(5 - 1e-13, 0.95) == pytest.approx(_quantile(5.0, 0.95), rel=1e-12)
-    assert _quantile(1.2, 0.95) == _within(1, 0.95)
+def test_degrees_of_freedom_need_not_be_whole():
+    for count in (2.0, 2.3, 3.5, 4.7, 11.2, 30.0, 57.9):
+        assert _quantile(count, 0.95) == pytest.approx(stats.t.ppf(0.975, count - 1), rel=1e-9)
+    assert _quantile(1.2, 0.95) == _within(1, 0.95)  # of fewer than one nothing is known
 
 
 @settings(deadline=None)
