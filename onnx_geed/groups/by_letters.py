@@ -342,7 +342,8 @@ def grid_action(
     """
     lengths = check_grid(height, width)
     group = on_grid(group, "HW", lengths)
-    placed = placed_factors(factors_of(group), "HW", lengths, of_input=False)
+    # A grid of one row is meant as one: nothing of it was summed up.
+    placed = placed_factors(factors_of(group), "HW", lengths, of_input=False, moved="HW")
     if not placed:
         raise GeedError(f"group {group.name} moves no plane: take a group such as C4 or flip-h")
     moves = _moves_on(group, placed, interpolation)
