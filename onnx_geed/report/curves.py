@@ -102,11 +102,15 @@ def curve_of(name: str, reading: Reading, model: str = "") -> Curve:
     Returns
     -------
     Curve
-        Wilson's intervals where each sample is 0 or 1, else Student t.
+        Wilson's intervals where each sample is 0 or 1, else Student t. The unmoved sample that is
+        compared with itself is 0 for certain.
     """
     columns = reading.deviations.T
     trials = reading.descriptor.view == "classes" and bool(np.isin(columns, (0.0, 1.0)).all())
-    ends = [mean_interval(column, "wilson" if trials else "t") for column in columns]
+    ends = [
+        mean_interval(column, "wilson" if trials and g >= reading.skipped else "t")
+        for g, column in enumerate(columns)
+    ]
     known = [
         reading.within(pair or (value, value))
         for pair, value in zip(ends, reading.per_element, strict=True)
@@ -124,7 +128,7 @@ def curve_of(name: str, reading: Reading, model: str = "") -> Curve:
 
 
 def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
-    """Return the paired difference of two models by element, with Student t's intervals.
+    """Return the paired difference of two models by element.
 
     Parameters
     ----------
@@ -136,10 +140,14 @@ def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
     Returns
     -------
     Curve
+        Student t's intervals; Tango's where shares of flips differ alike in all samples, but for
+        the unmoved sample that is compared with itself.
     """
     gaps = a.deviations - b.deviations
     shares = a.descriptor.view == "classes"
-    ends = [gap_interval(column, shares=shares) for column in gaps.T]
+    ends = [
+        gap_interval(column, shares=shares and g >= a.skipped) for g, column in enumerate(gaps.T)
+    ]
     mean = gaps.mean(axis=0)
     known = [
         gap_within(a.descriptor, pair or (value, value), a.scale)

@@ -17,12 +17,13 @@ from onnx_geed.results import (
     Record,
     Result,
     far_off,
+    gap_interval,
     is_family,
     is_map,
     is_sampled,
-    mean_interval,
     most_of_orbit,
     read_record,
+    side_of_zero,
 )
 from onnx_geed.text import counted, interval, number, span
 
@@ -215,10 +216,10 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     ends = [number_of(reading, float(v)) for v in (values.max(), values.min())]
     before, after = _unit_around(reading)
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
-    sure = mean_interval(gaps)
+    sure = gap_interval(gaps, shares=reading.descriptor.view == "classes")
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
     alike = spread < _DIFFER
-    if alike or (sure is not None and sure[0] <= 0):
+    if alike or (sure is not None and side_of_zero(sure) <= 0):
         said = f"no {noun} is clearly worse than another over these samples"
         if alike:
             first = "random start" if is_sampled(group) else "unmoved input"

@@ -101,9 +101,7 @@ def standard_error(values: ArrayLike) -> float | None:
     return float(x.std(ddof=1) / math.sqrt(len(x)))
 
 
-def decisive_kind(
-    gaps: ArrayLike, *, shares: bool = False, effective: float | None = None
-) -> Literal["t", "bootstrap", "score"]:
+def decisive_kind(gaps: ArrayLike, *, shares: bool = False) -> Literal["t", "bootstrap", "score"]:
     """Return the kind of interval that decides whether paired differences are apart from 0.
 
     Parameters
@@ -112,19 +110,19 @@ def decisive_kind(
         The differences.
     shares : bool
         Whether they are of shares, as of flips.
-    effective : float, optional
-        How many they count for, where that is less.
 
     Returns
     -------
     {"t", "bootstrap", "score"}
         The bootstrap, which bears skewed differences, where there are enough of them; the score
-        interval of :func:`gap_interval` where shares differ alike in all samples.
+        interval of :func:`gap_interval` where shares differ alike in all samples. Differences that
+        count for fewer than they are (:func:`effective_number`) are Student t's whatever this says:
+        simulated, the bootstrap was wrong in 8 to 10 % where t was in 4 to 5 %.
     """
     x = np.asarray(gaps, dtype=np.float64)
     if shares and _alike(x):
         return "score"
-    return "t" if (len(x) if effective is None else effective) < _LEAST_PAIRS else "bootstrap"
+    return "t" if len(x) < _LEAST_PAIRS else "bootstrap"
 
 
 def gap_interval(
@@ -133,6 +131,7 @@ def gap_interval(
     *,
     shares: bool = False,
     seed: int = 0,
+    effective: float | None = None,
 ) -> tuple[float, float] | None:
     """Return an interval of the mean of paired differences.
 
@@ -147,11 +146,13 @@ def gap_interval(
         interval takes the place of one of no width, which would be sure of two samples.
     seed : int
         Seed of the resampling.
+    effective : float, optional
+        As of :func:`mean_interval`.
 
     Returns
     -------
     (float, float) or None
-        ``None`` for fewer than two differences.
+        ``None`` for fewer than two differences, or where they count for but one.
 
     Notes
     -----
@@ -163,7 +164,7 @@ def gap_interval(
     if shares and _alike(x):
         return _score(float(x.mean()), len(x), _LEVEL)
     assert kind != "score"  # which is of shares
-    return mean_interval(x, kind, seed=seed)
+    return mean_interval(x, kind, seed=seed, effective=effective)
 
 
 def side_of_zero(ends: Sequence[float] | None) -> Literal[-1, 0, 1]:
@@ -386,9 +387,10 @@ def _score(gap: float, n: int, level: float) -> tuple[float, float]:
         return (-high, -low)
     z = statistics.NormalDist().inv_cdf(0.5 + level / 2)
     low, high = _wilson(min(gap, 1.0), n, level)
-    # Below d / (2 - d) it is likeliest that some differ in the other direction too.
+    # The lower one is that of d / (2 - d) and below, where it is likeliest that some differ in the
+    # other direction too.
     both = (n * gap - z * z) / (n + z * z)
-    return (both if both < gap / (2 - gap) else low, high)
+    return (min(both, low), high)
 
 
 def _quantile(count: float, level: float) -> float:

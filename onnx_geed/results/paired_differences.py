@@ -62,7 +62,9 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
     if gaps is not None:
         resampled = mean_interval(gaps, "bootstrap", seed=seed, effective=number)
     shares = x.descriptor.view == "classes"
-    used = decisive_kind([] if gaps is None else gaps, shares=shares, effective=number)
+    used = "t"
+    if gaps is not None and number is None:
+        used = decisive_kind(gaps, shares=shares)
     ends = t if used == "t" else resampled
     if gaps is not None and used == "score":
         ends = gap_interval(gaps, shares=True)
@@ -140,13 +142,10 @@ def _a_lower(x: Reading, y: Reading, gaps: F64, rounding: float) -> NDArray[np.b
     lower: NDArray[np.bool_] = gaps < -rounding
     if x.errors is None or y.errors is None:
         return lower
-    # A share of the error by the sample's own part, since gaps move with the errors of all others;
-    # and a sample on which both models err alike is better with neither.
-    m, n = x.normaliser or 1.0, y.normaliser or 1.0
-    least = ROUNDING * max(m, n)
-    alike = np.abs(x.per_sample * m - y.per_sample * n) <= least
-    alike &= np.abs(x.errors * m - y.errors * n) <= least
-    lower = (x.per_sample - y.per_sample < -rounding) & ~alike
+    # A share of the error by the sample's own share, since gaps move with the errors of all others:
+    # tₐ / eₐ < t_b / e_b without the division, as a sample without any error has no share.
+    margin = rounding * (x.errors + y.errors + np.abs(x.per_sample) + np.abs(y.per_sample))
+    lower = x.per_sample * y.errors - y.per_sample * x.errors < -margin
     return lower
 
 

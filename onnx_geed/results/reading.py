@@ -80,6 +80,8 @@ class Reading:
         Of a share of the error, each sample's error as a multiple of the mean.
     averaged : tuple of str
         Names of the elements over which f̂ is a mean, where these are some and not all.
+    skipped : int
+        Elements at the beginning that are compared with themselves and do not count.
     """
 
     measure: str
@@ -101,6 +103,7 @@ class Reading:
     relative: float | None = None
     errors: F64 | None = None
     averaged: tuple[str, ...] = ()
+    skipped: int = 0
 
     @property
     def descriptor(self) -> Descriptor:
@@ -357,6 +360,7 @@ def read_record(record: Record) -> Reading:
         relative=relative,
         errors=None if plain or errors is None else np.asarray(errors, np.float64) / float(m or 1),
         averaged=tuple(record.get("averaged", ())),
+        skipped=deviations.shape[1] - len(record["per_element"]),
     )
 
 

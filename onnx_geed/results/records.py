@@ -220,7 +220,7 @@ def make_record(
     )
     doubts = [] if by_m is None else _doubts(descriptor, by_m, divisor.usable)
     if orbits.errors is not None and divisor.usable:
-        doubts += _few_errors(orbits.errors)
+        doubts += _few_errors(orbits.errors, kind)
     of_half = None
     if half is not None:
         own = _statistics(_finite(name, half), half, divisor, kind, seed, trials)
@@ -267,7 +267,10 @@ def _half_part(
         return part, []
     apart = _spread(whole) - _spread(half) if whole["ci95"] and half["ci95"] else np.zeros(0)
     part["difference"] = difference = whole["value"] - half["value"]
-    ends, own = gap_interval(apart, shares=descriptor.view == "classes"), whole["ci95"]
+    errors = [s["errors"] for s in (whole, half) if "errors" in s]
+    counts_for = min(map(effective_number, errors), default=None)
+    ends = gap_interval(apart, shares=descriptor.view == "classes", effective=counts_for)
+    own = whole["ci95"]
     part["difference_ci95"] = list(ends) if ends else None
     if not side_of_zero(ends) or ends is None or own is None or own[0] <= half["value"] <= own[1]:
         return part, []
@@ -385,14 +388,17 @@ def _relative(
     return other, (value - perfect) / apart, []
 
 
-def _few_errors(errors: ArrayLike) -> list[str]:
+def _few_errors(errors: ArrayLike, interval: IntervalKind) -> list[str]:
     """Say so where a few samples have nearly all of the error."""
     number, n = effective_number(errors), len(np.asarray(errors))
-    if number >= _FEW_ERRORS or 2 * number >= n:
+    few = number < _FEW_ERRORS and (number <= 1 or 2 * number < n)
+    if n < 2 or not few:
         return []
+    # Resamples hold no other errors than these few.
+    found = "too narrow" if interval == "bootstrap" else "wide"
     return [
         f"the errors of {n} samples count for {number:.1f} equal ones, since few samples have most "
-        f"of the error: the interval is {'missing' if number <= 1 else 'wide'}; take more samples"
+        f"of the error: the interval is {'missing' if number <= 1 else found}; take more samples"
     ]
 
 

@@ -13,7 +13,7 @@ from recording import measurement
 from onnx_geed import parse_group
 from onnx_geed.files import write_json
 from onnx_geed.report import suite_csv, suite_table, table, write_report, write_summary
-from onnx_geed.report.curves import Curve, curve_of, curve_picture
+from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
 from onnx_geed.report.family_overview import families_picture, overview_lines, overview_sections
 from onnx_geed.report.glance import glance
 from onnx_geed.report.page import report
@@ -100,6 +100,17 @@ def test_flips_have_intervals_of_shares():
     reading = read_record(result["measurements"][-1])
     column = reading.deviations[:, 1]
     assert curve_of("net", reading).ends[1] == pytest.approx(mean_interval(column, "wilson"))
+
+
+def test_the_unmoved_sample_that_is_compared_with_itself_is_certain():
+    a, b = family_result(ROTATE), family_result(ROTATE, scale=0.5, path="b.onnx", sha="ef", seed=1)
+    own = [read_record(r["measurements"][-1]) for r in (a, b)]
+    start = own[0].deviations.shape[1] - len(a["measurements"][-1]["per_element"])
+    assert own[0].descriptor.name == "flip-rate"
+    assert start == 1
+    for curve in (curve_of("net", own[0]), difference_curve("a - b", *own)):
+        assert curve.ends[0].tolist() == [0, 0]
+        assert curve.ends[1][0] < curve.ends[1][1]
 
 
 def test_equal_ratios_are_equal_steps_and_a_falling_range_runs_on():

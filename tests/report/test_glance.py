@@ -288,6 +288,17 @@ def test_one_layer_has_its_worst_angle(samples):
     assert told.endswith(f"at the unmoved sample{few}.")
 
 
+@pytest.mark.parametrize(("samples", "sure"), [(2, False), (3, False), (4, True)])
+def test_two_samples_that_flip_alike_have_no_worst_angle(samples, sure):
+    """McNemar's z of n pairs that all differ in one direction is √n."""
+    flips = np.zeros((samples, 8))
+    flips[:, 2] = 1
+    one = record("flip-rate", flips, "y", skipped=1)
+    (told,) = first(result_of([one]))["models"][0]["sentences"][-1:]
+    assert ("the worst is 100 % at 90°" in told) is sure
+    assert ("is clearly worse than another" in told) is not sure
+
+
 def test_an_identity_that_is_perfect_by_itself_is_not_the_best_angle():
     values = np.array([[-1.0, *row[1:]] for row in by_angle_values()])
     one = record("channel-cos", values, "a")

@@ -155,7 +155,14 @@ def test_shares_that_vary_and_other_values_keep_their_intervals():
     assert gap_interval([1 / 3 - 0, 2 / 3 - 1 / 3, 1 - 2 / 3], shares=True)[0] < 0
     kinds = [decisive_kind(np.arange(n), shares=True) for n in (0, 1, 9, 10)]
     assert kinds == ["t", "t", "t", "bootstrap"]
-    assert decisive_kind(np.arange(50), effective=4.5) == "t"
+
+
+def test_gaps_that_count_for_few_have_the_quantile_of_few():
+    gaps = np.random.default_rng(3).normal(size=40)
+    low, high = gap_interval(gaps, effective=4.5)
+    half = stats.t.ppf(0.975, 3.5) * gaps.std(ddof=1) / np.sqrt(40)
+    assert (low, high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+    assert gap_interval(gaps, effective=1.0) is None
 
 
 def bca_by_hand(x, seed):

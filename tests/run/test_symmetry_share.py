@@ -14,6 +14,7 @@ from running import images, orbits
 from scipy import stats
 
 import onnx_geed as geed
+from onnx_geed import results
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
@@ -21,6 +22,7 @@ from onnx_geed.groups import layout_action, parse_layout
 from onnx_geed.report.axes import begin_at_perfect
 from onnx_geed.results import read_record
 from onnx_geed.results.intervals import linearised, mean_interval, ratio_interval
+from onnx_geed.results.paired_differences import paired
 
 NAME = "symmetry-share"
 OPTIONS = {"samples": 5, "norm_samples": 9, "seed": 3, "provider": "cpu"}
@@ -440,6 +442,70 @@ def test_two_shares_of_one_samples_error_are_not_told_apart():
     assert entry["verdict"].startswith("no conclusion: one sample has all of the error")
     assert entry["verdict_ci95"] is entry["ci95"] is entry["ci95_bootstrap"] is None
     assert entry["share_a_lower"] == pytest.approx(1 / 12)  # the other eleven are the same in both
+
+
+def share_record(errors, share, **changes):
+    """A record of a share that is the same on every sample and element."""
+    values = (np.asarray(errors) * share)[:, None] * np.ones((1, 4))
+    orbits_of = results.OrbitDeviations(values, tuple("abcd"), errors=np.asarray(errors))
+    return results.make_record(
+        orbits_of, measure=NAME, layer="y", layout="NK", output_action="trivial", **changes
+    )
+
+
+def test_the_samples_on_which_a_model_is_better_go_by_their_own_shares():
+    rng = np.random.default_rng(0)
+    e, f = np.exp(rng.standard_normal((2, 40)))
+    some = np.where(np.arange(40) < 10, 0.0, f)
+    for a, b, expected in (
+        (share_record(e, 0.2), share_record(f, 0.3), 1.0),
+        (share_record(f, 0.3), share_record(e, 0.2), 0.0),
+        (share_record(e, 0.25), share_record(10 * e, 0.25), 0.0),
+        (share_record(10 * e, 0.25), share_record(e, 0.25), 0.0),
+        # A sample without any error has no share.
+        (share_record(e, 0.2), share_record(some, 0.3), 0.75),
+    ):
+        entry = paired(a, b, 0, same=True)
+        assert entry["share_a_lower"] == expected
+        # Errors differ in size, and the bootstrap is too sure of such samples.
+        assert entry["interval"] == "t"
+
+
+def test_the_half_of_a_share_counts_samples_by_their_errors_too():
+    """Beta shares of lognormal errors; the half's are the same, so that their difference is 0."""
+    rng, apart, wrong = np.random.default_rng(3), 0, 0
+    for _ in range(200):
+        errors = rng.lognormal(0, 3, size=40)
+        values = errors[:, None] * rng.beta(1, 3, (40, 8))
+        names = tuple("abcdefgh")
+        half = results.OrbitDeviations(values[:, ::2], names[::2], errors=errors)
+        record = results.make_record(
+            results.OrbitDeviations(values, names, errors=errors),
+            **{"measure": NAME, "layer": "y", "layout": "NK", "output_action": "trivial"},
+            half=half,
+        )
+        gaps = without_each(record) - without_each({"deviations": values[:, ::2], "errors": errors})
+        number = errors.sum() ** 2 / np.square(errors).sum()
+        # The jackknife's standard error, and as many degrees of freedom as the errors count for.
+        error = np.sqrt(39 / 40 * np.square(gaps - gaps.mean()).sum())
+        low, high = record["half"]["difference_ci95"]
+        assert (high - low) / 2 == pytest.approx(
+            stats.t.ppf(0.975, max(1, number - 1)) * error, rel=1e-6
+        )
+        apart += not low <= 0 <= high
+        wrong += any("too few elements" in w for w in record["warnings"])
+    assert apart <= 12  # of 200; with one degree of freedom less than samples it was one in nine
+    assert wrong <= 2
+
+
+@pytest.mark.parametrize(("interval", "found"), [("t", "wide"), ("bootstrap", "too narrow")])
+def test_what_few_errors_do_to_an_interval_is_said_of_that_interval(interval, found):
+    (warning,) = share_record([9.0] * 2 + [0.01] * 38, 0.3, interval=interval)["warnings"]
+    assert f"count for 2.1 equal ones, since few samples have most of the error: the" in warning
+    assert f"the interval is {found}" in warning
+    (warning,) = share_record([9.0, 0.0], 0.3, interval=interval)["warnings"]
+    assert "the interval is missing" in warning
+    assert share_record([9.0], 0.3, interval=interval)["warnings"] == []
 
 
 @pytest.mark.parametrize("interval", ["t", "bootstrap"])
