@@ -89,6 +89,11 @@ def _fill_whole(action: LayoutAction, x: NDArray[Any], out: NDArray[Any]) -> Non
             out[g] = action.unstacked(flat[..., taken])
             continue
         if moves.gathered is None:
+            of_bytes = out.dtype == np.uint8
+            if of_bytes:
+                meaningless = "which bytes do not hold"
+            if of_bytes and action.interpolation != "nearest" and action.channel_matrices is None:
+                remedy = "take --interpolation nearest, or a group that only permutes them"
             raise GeedError(
                 f"group {action.group.name} computes weighted sums of entries, {meaningless}: "
                 f"{remedy}"

@@ -68,6 +68,10 @@ class WarpFactor(Factor):
     def _bases(self) -> list[Warp]:
         return list(dict.fromkeys(warp for warp in self.warps if warp != Warp()))
 
+    def crosses(self, letter: str) -> bool:
+        """Whether an element rotates, by other than half a turn."""
+        return any(warp.degrees % 180 for warp in self.warps)
+
     def resampled(self, lengths: tuple[int, ...]) -> int:
         """Return the number of motions but the one that leaves all in place."""
         return len(self._bases)

@@ -349,7 +349,7 @@ def check_graph_can_move(source: Source) -> None:
     GeedError
         If a family changes values as no nodes do.
         If colours are mixed before mean and std, which a graph has behind it.
-        If whole numbers are weighed.
+        If whole numbers are weighed, or drawn from other places than a permutation does.
     """
     for moved in source.moved:
         action = tables_of(moved.action)
@@ -362,8 +362,8 @@ def check_graph_can_move(source: Source) -> None:
             )
         if moved.samples.dtype.kind in "iub" and action.moves.base_of.any():
             raise GeedError(
-                f"group {action.group.name} computes weighted sums of entries, or fills them, and "
-                "these are whole numbers"
+                f"group {action.group.name} does more than permute the entries, which are whole "
+                "numbers: no nodes do that"
             )
 
 

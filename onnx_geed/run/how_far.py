@@ -29,7 +29,7 @@ _AT_ONCE = 1 << 14
 
 # Points that are multiplied with each other at once: what a product adds up in which order depends
 # on the shapes, and so the distance of two points does not depend on how many others there are.
-_TILE = 32
+_TILE = 64
 
 
 def gain_is_taken(plan: Plan) -> bool:

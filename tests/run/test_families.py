@@ -890,5 +890,6 @@ def test_bytes_are_shifted_with_black_behind_and_token_ids_are_not():
     with pytest.raises(GeedError, match=r"moves entries out of the grid and zeros into it"):
         geed.orbit(geed.grid_action(group, 6, 7), ids, np.empty((group.order, *x.shape), np.int64))
     half = geed.grid_action(geed.parse_group("shift-px:0.5..1/2"), 6, 7)
-    with pytest.raises(GeedError, match="computes weighted sums of entries"):
-        geed.orbit(half, x, np.empty((half.group.order, *x.shape), np.uint8))
+    for array, remedy in ((x, "bytes do not hold: take --interpolation nearest"), (ids, "token")):
+        with pytest.raises(GeedError, match=f"computes weighted sums of entries.*{remedy}"):
+            geed.orbit(half, array, np.empty((half.group.order, *x.shape), array.dtype))

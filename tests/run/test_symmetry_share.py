@@ -501,7 +501,7 @@ def test_the_half_of_a_share_counts_samples_by_their_errors_too():
 @pytest.mark.parametrize(("interval", "found"), [("t", "wide"), ("bootstrap", "too narrow")])
 def test_what_few_errors_do_to_an_interval_is_said_of_that_interval(interval, found):
     (warning,) = share_record([9.0] * 2 + [0.01] * 38, 0.3, interval=interval)["warnings"]
-    assert f"count for 2.1 equal ones, since few samples have most of the error: the" in warning
+    assert "count for 2.1 equal ones, since few samples have most of the error: the" in warning
     assert f"the interval is {found}" in warning
     (warning,) = share_record([9.0, 0.0], 0.3, interval=interval)["warnings"]
     assert "the interval is missing" in warning
