@@ -123,7 +123,8 @@ def fitted_permutations(sums: Sums, bonus_unit: float, step: Callable[[], None])
     Of g = g⁻¹ the sums are symmetric, so that each cycle gains as much backwards, and the last bit
     would choose. Choice: cycles of even length are split into pairs, which gain the same, and of an
     odd one's two directions the lexicographically first is taken. It stays, since no involution
-    gains as much.
+    gains as much. Of cycles that gain the same by chance, or by channels that are the same, the
+    last bit still chooses; of the latter, no prediction depends on it.
     """
     with whole():
         from scipy.optimize import linear_sum_assignment
@@ -144,7 +145,10 @@ def fitted_permutations(sums: Sums, bonus_unit: float, step: Callable[[], None])
 
 
 def _of_order_two(row: NDArray[Any]) -> NDArray[Any]:
-    """Return the same for all permutations that gain as much as one under symmetric gains."""
+    """Return the same for both directions of a cycle, and for both halves of its steps.
+
+    Others that gain as much, as of channels that are the same, stay apart.
+    """
     chosen = row.copy()
     left = set(np.flatnonzero(row[row] != np.arange(len(row))).tolist())
     while left:

@@ -422,7 +422,7 @@ def test_a_side_that_was_summed_up_and_kept_is_as_good_as_gone():
     with pytest.raises(GeedError, match="only H is left of DH"):
         layout_action(parse_group("C4-x"), layout, (2, 1, 5, 5))
     assert layout_action(parse_group("C2-x"), layout, (2, 1, 5, 5)).moved == "DH"
-    row, families = parse_layout("NCHW"), ("rotate:-15..15/3", "scale:0.8..1.25/3")
+    row, families = parse_layout("NCHW"), ("rotate:-15..15/3", "zoom:0.8..1.25/3")
     rotated, shifted = map(parse_group, families)
     with pytest.raises(GeedError, match="only W is left of HW"):
         layout_action(rotated, row, (2, 1, 6))

@@ -191,3 +191,12 @@ def test_a_few_samples_that_all_flip_do_not_tell_a_fit_from_blindness(samples, s
     assert _below(np.full(samples, -1.0), True, 0) is sure
     assert not _below(np.full(samples, 1.0), True, 0)
     assert not _below(np.array([-1.0, 1.0] * samples), True, 0)
+
+
+@pytest.mark.parametrize(("samples", "word"), [(3, "does not move along"), (4, "mixes along")])
+def test_motions_of_classes_go_by_the_interval_of_shares(samples, word):
+    flips = {"identity": 1.0, "linear": 0.0, "shuffled": 1.0}
+    assert motion(n=samples, noise=0.0, measure="flip-rate", **flips).motion == word
+    # One that sees its sample and is not surely better than the identity.
+    few = {"identity": 1.0, "linear": 0.5, "shuffled": 1.0}
+    assert motion(n=samples, noise=0.0, measure="flip-rate", **few).motion != "mixes along"
