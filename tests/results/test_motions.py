@@ -197,6 +197,9 @@ def test_a_few_samples_that_all_flip_do_not_tell_a_fit_from_blindness(samples, s
 def test_motions_of_classes_go_by_the_interval_of_shares(samples, word):
     flips = {"identity": 1.0, "linear": 0.0, "shuffled": 1.0}
     assert motion(n=samples, noise=0.0, measure="flip-rate", **flips).motion == word
-    # One that sees its sample and is not surely better than the identity.
-    few = {"identity": 1.0, "linear": 0.5, "shuffled": 1.0}
-    assert motion(n=samples, noise=0.0, measure="flip-rate", **few).motion != "mixes along"
+    # Where it surely sees its sample, the identity is still as good by the interval.
+    record = fitted_record("h", "linear", flips, n=samples, noise=0.0, measure="flip-rate")
+    shuffled = record["fit"]["per_sample"]["shuffled"]
+    shuffled[:] = 0.9 + 0.01 * np.arange(samples)
+    (told_of,) = layer_motions([result_with([record])])
+    assert (told_of.best.kind == "linear") is (samples == 4)
