@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_geed.model.dataflow import Flow
-from onnx_geed.model.nodes import ARITHMETIC, POINTWISE, ops, subgraphs
+from onnx_geed.model.nodes import ARITHMETIC, FLOATS, POINTWISE, ops, subgraphs
 from onnx_geed.model.shapes import Types
 from onnx_geed.model.spellings import CONV, DENSE, RESHAPES, Spellings, is_l2, main_output
 
@@ -146,20 +146,38 @@ def _checked(
     pooled: Collection[str],
     scores: bool = True,
 ) -> Head:
-    """Take a tensor for the latent if it is a vector or a map, or holds the values of one."""
+    """Take a tensor for the latent if it is a vector or a map, or holds the values of one.
+
+    Of a tensor of integers, what was dequantised from it is taken.
+    """
     held: str | None = name
-    while held is not None and held not in pooled and not _vector_or_map(held, types):
+    while held is not None:
+        real = _as_numbers(held, flow, types)
+        if real is not None and (held in pooled or _vector_or_map(real, types)):
+            if held == name or held in points:
+                return Head(real, scores)
+            break
         held = _reshaped_from(held, flow, types)
-    if held is not None and (held == name or held in points):
-        return Head(held, scores)
     dtype, shape = types.get(name, ("?", None))
     axes = f"({', '.join(['N', *(str(n or '?') for n in (shape or ())[1:])])})"
     which = f"the output {name!r} is" if name == flow.output else f"its layer reads {name!r},"
-    return Head(
-        None,
-        scores,
-        f"{which} {'' if dtype == '?' else dtype + ' '}{axes}: neither (N, k) nor (N, C, H, W)",
-    )
+    fault = "neither (N, k) nor (N, C, H, W)"
+    if not _is_measured(name, types):
+        fault = "a type that is not measured"
+    return Head(None, scores, f"{which} {'' if dtype == '?' else dtype + ' '}{axes}: {fault}")
+
+
+def _as_numbers(name: str, flow: Flow, types: Types) -> str | None:
+    """Return a tensor, or where it holds integers its dequantised values; ``None`` without any."""
+    if _is_measured(name, types):
+        return name
+    readers = (n for n in flow.nodes if n.op_type == "DequantizeLinear" and name in n.input[:1])
+    made = (node.output[0] for node in readers)
+    return next((real for real in made if _is_measured(real, types)), None)
+
+
+def _is_measured(name: str, types: Types) -> bool:
+    return types.get(name, ("?", None))[0] in ("?", *FLOATS.values())
 
 
 def _reshaped_from(name: str, flow: Flow, types: Types) -> str | None:
@@ -175,9 +193,8 @@ def _reshaped_from(name: str, flow: Flow, types: Types) -> str | None:
 
 
 def _vector_or_map(name: str, types: Types) -> bool:
-    dtype, shape = types.get(name, ("?", None))
-    fits = shape is None or len(shape) in (1, 2, 4)
-    return fits and dtype in ("?", "float32", "float16", "float64")
+    shape = types.get(name, ("?", None))[1]
+    return shape is None or len(shape) in (1, 2, 4)
 
 
 class _Search:

@@ -212,7 +212,8 @@ def tensors_from(
         raise GeedError(f"output {output!r} {reason}; name another with --output")
     along_batch = _along_batch(graph, input, types, second)
     offered = [p for p in flow.points if p in along_batch]
-    kept = drop_pointwise(offered, flow, types)
+    # A map is not dropped for its quantised values, which nobody can measure.
+    kept = drop_pointwise([p for p in offered if not refused.get(p)], flow, types)
     pooled = {name for name, text in layout.items() if _has_places_and_channels(text)}
     kind_of_output = output_kind(model, output, kind)
     short = constants(graph)
@@ -265,7 +266,7 @@ def tensors_from(
                     node.name or f"{node.op_type}_{index}",
                     node.op_type,
                     ",".join(modules),
-                    name in kept and not refused.get(name),
+                    name in kept,
                     layout.get(name, "?"),
                     roles(name),
                     refused.get(name, ""),
@@ -401,6 +402,10 @@ def _layouts_in_file(model: Model, input: str) -> dict[str, str]:
 def _refusals(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str]:
     """Return why tensors of the main graph cannot be measured, by name."""
     reasons = {}
+    dequantised: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            dequantised.update(node.input[:1])
     for node in graph.node:
         for name in node.output:
             dtype = types.get(name, ("?", None))[0]
@@ -409,7 +414,7 @@ def _refusals(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str
             elif dtype in ("sequence", "map", "optional"):
                 reasons[name] = f"is {'an' if dtype == 'optional' else 'a'} {dtype}, not a tensor"
             elif dtype not in (*FLOATS.values(), "?"):
-                hint = " (the DequantizeLinear output behind it is)" if "int8" in dtype else ""
+                hint = " (the DequantizeLinear output behind it is)" if name in dequantised else ""
                 reasons[name] = f"holds {dtype}, which is not measured{hint}"
             elif name not in flow.tainted:
                 reasons[name] = f"does not depend on the values of input {flow.input!r}"

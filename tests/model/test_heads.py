@@ -542,6 +542,73 @@ def test_a_classifier_of_the_input_itself_keeps_its_scores(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------
+# Integers inside a quantised model
+# ------------------------------------------------------------------------------------------------
+
+STEP, ZERO = 0.02, 100
+
+
+def in_integers(beside=()):
+    """Convolutions of codes, QOperator form: the map that the last one reads is uint8."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        node("Relu", "x", "act"),
+        node("QuantizeLinear", "act small nought", "xq"),
+        node("QLinearConv", "xq small nought w0 fine even step zero", "codes", pads=[1] * 4),
+        node("QLinearConv", "codes step zero w1 fine even wide middle", "sums"),
+        node("DequantizeLinear", "sums wide middle", "maps"),
+        node("GlobalAveragePool", "maps", "gap"),
+        node("Flatten", "gap", "plain" if beside else "y"),
+        *beside,
+    ]
+    steps = {"small": 1 / 255, "fine": 0.01, "step": STEP, "wide": 0.05}
+    zeros = {"nought": 0, "zero": ZERO, "middle": 128}
+    constants = [
+        *(weights(name, value) for name, value in steps.items()),
+        *(weights(name, value, np.uint8) for name, value in zeros.items()),
+        weights("even", 0, np.int8),
+        weights("w0", rng.integers(-90, 90, (8, 3, 3, 3)), np.int8),
+        weights("w1", rng.integers(-90, 90, (5, 8, 1, 1)), np.int8),
+        weights("head", rng.normal(size=(8, 5))),
+    ]
+    read = {name for n in nodes for name in n.input}
+    used = [tensor for tensor in constants if tensor.name in read]
+    return models.build(nodes, used, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)])
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+def test_a_map_of_integers_is_no_latent(tmp_path, engine):
+    file = models.save(in_integers(), tmp_path / "m.onnx")
+    result = measure(file, images((3, 6, 6), 3), "C4", engine=engine, **FEW)
+    layers = [(m["measure"], m["layer"]) for m in result["measurements"]]
+    assert layers == [("channel-cos", "act"), ("channel-cos", "maps"), ("softmax-kl", "y")]
+    (note,) = [n for n in result["notes"] if "latent-l2" in n]
+    assert "its layer reads 'codes', uint8 (N, 8, 6, 6): a type that is not measured" in note
+    with pytest.raises(GeedError, match="'codes' holds uint8, which is not measured; name another"):
+        measure(file, images((3, 6, 6), 3), "C4", latent="codes", **FEW)
+
+
+def test_of_a_map_of_integers_the_dequantised_one_is_the_latent(tmp_path):
+    beside = [
+        node("DequantizeLinear", "codes step zero", "real"),
+        node("GlobalAveragePool", "real", "mean"),
+        node("Flatten", "mean", "flat"),
+        node("Gemm", "flat head", "other"),
+        node("Add", "plain other", "y"),
+    ]
+    source = in_integers(beside)
+    x = images((3, 6, 6), 3)
+    result = measure(models.save(source, tmp_path / "m.onnx"), x, "C4", **FEW)
+    listing = {m["measure"]: m for m in result["measurements"]}
+    assert listing["latent-l2"]["layer"] == listing["latent-cos"]["layer"] == "real"
+    order = np.random.default_rng(0).permutation(3)
+    (codes,) = orbits(source, "C4", x[order], ["codes"], 12)
+    numbers = (np.asarray(codes, float) - ZERO) * STEP
+    expected = naive.latent_l2(numbers.mean(axis=(-2, -1)), "C4").mean()
+    np.testing.assert_allclose(listing["latent-l2"]["unnormalised"], expected, rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------
 # What an output holds
 # ------------------------------------------------------------------------------------------------
 
