@@ -18,6 +18,7 @@ __all__ = [
     "Axes",
     "Axis",
     "Part",
+    "convolved",
     "from_letters",
     "is_swapped",
     "length",
@@ -284,3 +285,30 @@ def reduced(axes: Axes, over: Sequence[int], *, keep: bool) -> Axes:
         one = {x: from_letters(x, (1,))[0] for x in "NCHW?"}
         return tuple(one[letter(a)] if i in gone else a for i, a in enumerate(axes))
     return tuple(axis for i, axis in enumerate(axes) if i not in gone)
+
+
+def convolved(axes: Axes, shape: Shape | None) -> Axes | None:
+    """Return the axes of what an operator on (N, C, ...) makes, whichever way the grid lies.
+
+    Parameters
+    ----------
+    axes : tuple of tuple of Part
+        The parts of each axis before.
+    shape : tuple of int or None, or None
+        Lengths after it.
+
+    Returns
+    -------
+    tuple of tuple of Part or None
+        ``None`` where axis 1 holds no channels, or there are not as many axes.
+    """
+    if len(axes) < 3 or letter(axes[1]) != "C" or (shape is not None and len(shape) != len(axes)):
+        return None
+    sizes = shape or [None] * len(axes)
+    result = [axes[0], *from_letters("C", (sizes[1],))]
+    for axis, size in zip(axes[2:], sizes[2:], strict=True):
+        if size is not None and length(axis) == size:
+            result.append(axis)
+        else:
+            result += from_letters(letter(axis), (size,))
+    return tuple(result)

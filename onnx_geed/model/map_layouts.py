@@ -15,6 +15,7 @@ from onnx_geed.groups import MAP_LAYOUTS
 from onnx_geed.model.axis_parts import (
     Axes,
     Axis,
+    convolved,
     from_letters,
     is_swapped,
     length,
@@ -27,6 +28,7 @@ from onnx_geed.model.axis_parts import (
     with_lengths,
 )
 from onnx_geed.model.dataflow import Flow
+from onnx_geed.model.map_evidence import Evidence
 from onnx_geed.model.nodes import (
     ARITHMETIC,
     POINTWISE,
@@ -164,6 +166,7 @@ class _MapLayouts:
         self.folded: set[str] = set()
         shape = self._shape(flow.input)
         self.batch = shape[0] if shape else None
+        self.evidence = Evidence(flow, types, self.integers, self.batch)
         for name, text in stated.items():
             own = self._shape(name)
             fits = own is None or len(own) == len(text)
@@ -194,14 +197,17 @@ class _MapLayouts:
             for name in filter(None, node.output):
                 if name in self.known or name not in self.flow.tainted:
                     continue
-                axes = self._after(node, data, name)
+                at_odds = self._is_at_odds(node)
+                axes = None if at_odds else self._after(node, data, name)
                 if axes is None and node.op_type in _SPATIAL and not lost:
                     axes = self._guessed(node, name)
                 if axes is not None:
                     axes = self._with_tokens(node, data, name, axes)
                     self.known[name] = self._turned_back(node, data, name, axes)
                     continue
-                if lost or self._is_at_odds(node, data):
+                if self.fold:
+                    self.evidence.take(node, self.known)
+                if lost or at_odds or self._contradicts(node, data, name):
                     self.doubtful.add(name)
                 if self._is_turned(node, data):
                     self.turned.add(name)
@@ -211,12 +217,20 @@ class _MapLayouts:
         source = node.input[0]
         if source in self.turned or source in self.known or self._rank(output) == 5:
             return None
+        if self.evidence.speaks_against(source, "NCHW"):
+            return None
         return from_letters("NCHW", self._shape(output))
 
-    def _is_at_odds(self, node: onnx.NodeProto, data: list[str]) -> bool:
+    def _is_at_odds(self, node: onnx.NodeProto) -> bool:
+        entrywise = node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES
+        return entrywise and self.evidence.are_at_odds(node, self.known)
+
+    def _contradicts(self, node: onnx.NodeProto, data: list[str], output: str) -> bool:
         """Whether what is known contradicts itself, as for a map that is added to its transpose."""
         if node.op_type in _SPATIAL:
-            return node.input[0] in self.known
+            source = node.input[0]
+            no_map = self.evidence.speaks_against(source, "NCHW")
+            return source in self.known or (no_map and not self.evidence.is_sure(output))
         views = {letters(self.known[n]) for n in data if n in self.known} - {None}
         return node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES and len(views) > 1
 
@@ -241,7 +255,7 @@ class _MapLayouts:
         if op == "Concat" and (tokens := self._tokens(node)):
             return with_lengths(self.known[tokens], shape)
         if op in _SPATIAL:
-            return _convolved(axes, shape) if operands[0] == node.input[0] else None
+            return convolved(axes, shape) if operands[0] == node.input[0] else None
         if op == "Transpose":
             perm = _perm(node, len(axes))
             return tuple(axes[i] for i in perm) if len(perm) == len(axes) else None
@@ -258,7 +272,7 @@ class _MapLayouts:
             return (*axes[:-1], *from_letters("C", (size,)))  # a dense layer over channels
         if op == "Gather" and operands[0] == node.input[0]:
             return self._picked(node, axes, shape)
-        if op == "Einsum":
+        if op == "Einsum" and len(data) == 1:
             return self._summed(node, operands, shape)
         return None
 
@@ -404,7 +418,7 @@ class _MapLayouts:
         for node in reversed(self.flow.nodes):
             for name, text in self._before(node):
                 fits = name in self.flow.tainted and self._rank(name) in (4, 5, None)
-                if fits and name not in self.known:
+                if fits and name not in self.known and not self.evidence.speaks_against(name, text):
                     shape = self._shape(name)
                     if shape is None or len(shape) == len(text):
                         self.known[name] = from_letters(text, shape)
@@ -467,17 +481,3 @@ def _is_grid(axis: Axis) -> bool:
 
 def _lengths(axes: Axes) -> list[int | None]:
     return [length(axis) for axis in axes]
-
-
-def _convolved(axes: Axes, shape: Shape | None) -> Axes | None:
-    """Axes of what an operator on (N, C, ...) makes, whichever way the grid lies."""
-    if len(axes) < 3 or letter(axes[1]) != "C" or (shape is not None and len(shape) != len(axes)):
-        return None
-    sizes = shape or [None] * len(axes)
-    result = [axes[0], *from_letters("C", (sizes[1],))]
-    for axis, size in zip(axes[2:], sizes[2:], strict=True):
-        if size is not None and length(axis) == size:
-            result.append(axis)
-        else:
-            result += from_letters(letter(axis), (size,))
-    return tuple(result)

@@ -303,6 +303,159 @@ def test_where_a_map_that_was_turned_over_is_lost_nothing_is_guessed(tmp_path, l
     assert (layouts["z"], layouts["again"], layouts["y"]) == ("?", "?", "?")
 
 
+PROFILES = [
+    node("ReduceMean", "map", "columns", axes=[2], keepdims=0),  # (N, C, W)
+    node("ReduceMean", "map", "rows", axes=[3], keepdims=0),
+]
+NO_MAPS = {
+    "columns by columns": [node("Einsum", "map map", "z", equation="nchw,nchv->ncwv")],
+    "rows by rows": [node("Einsum", "map map", "z", equation="nchw,ncvw->nchv")],
+    "rows by rows, axes left out": [node("Einsum", "map map", "z", equation="...hw,...vw->...hv")],
+    "the transpose": [
+        node("Transpose", "map", "t", perm=[0, 1, 3, 2]),
+        node("MatMul", "t map", "z"),
+    ],
+    "an outer product": [
+        *PROFILES,
+        node("Unsqueeze", "columns a3", "down"),
+        node("Unsqueeze", "rows a2", "right"),
+        node("Mul", "down right", "z"),
+    ],
+    "a product of two vectors": [
+        *PROFILES[:1],
+        node("Unsqueeze", "columns a3", "down"),
+        node("Unsqueeze", "columns a2", "right"),
+        node("MatMul", "down right", "z"),
+    ],
+    "differences of columns": [
+        *PROFILES[:1],
+        node("Unsqueeze", "columns a3", "down"),
+        node("Unsqueeze", "columns a2", "right"),
+        node("Sub", "down right", "difference"),
+        node("Abs", "difference", "z"),
+    ],
+    "a sum of both profiles": [
+        *PROFILES,
+        node("Add", "columns rows", "sum"),
+        node("Unsqueeze", "sum a3", "down"),
+        node("Unsqueeze", "sum a2", "right"),
+        node("Mul", "down right", "z"),
+    ],
+    "a map gated by columns": [
+        node("Einsum", "map map", "gate", equation="nchw,nchv->ncwv"),
+        node("Add", "map gate", "z"),
+    ],
+    "channels by channels": [
+        node("Einsum", "map map", "products", equation="nchw,ndhw->ncd"),
+        node("Unsqueeze", "products a1", "plane"),
+        node("Concat", "plane plane plane plane", "z", axis=1),
+    ],
+    "the largest values": [
+        node("Reshape", "map line", "flat"),
+        node("TopK", "flat sixteen", "values ranks", axis=2),
+        node("Reshape", "values four_by_four", "z"),
+    ],
+    "attention of all places": [
+        node("Reshape", "map line", "flat"),
+        node("Transpose", "flat", "tokens", perm=[0, 2, 1]),
+        node("MatMul", "tokens flat", "products"),
+        node("Unsqueeze", "products a1", "plane"),
+        node("Concat", "plane plane plane plane", "z", axis=1),
+    ],
+}
+AXES = [
+    *(integers(f"a{n}", [n]) for n in (1, 2, 3)),
+    *(integers("line", [0, 4, 36]), integers("sixteen", [16])),
+    integers("four_by_four", [0, 4, 4, 4]),
+]
+
+
+@pytest.mark.parametrize("kind", NO_MAPS)
+def test_what_follows_to_be_no_map_is_not_taken_for_one(tmp_path, kind):
+    between = convolved(*NO_MAPS[kind])
+    layouts = layouts_of(saved(tmp_path, between, [*KERNELS, *AXES], ("N", 3, 6, 6)))
+    assert layouts["map"] == "NCHW"
+    assert (layouts["z"], layouts["again"], layouts["y"]) == ("?", "?", "?")
+
+
+# Reversed columns are not those of the mirror image.
+UNMIRRORED = ("a sum of both profiles", "a map gated by columns")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NO_MAPS if kind not in UNMIRRORED])
+def test_of_an_equivariant_network_all_maps_that_are_found_score_minus_one(tmp_path, kind):
+    rng = np.random.default_rng(2)
+    kernels = [rng.normal(size=size) for size in ((4, 3, 3, 3), (5, 4, 3, 3))]
+    mirrored = [w + w[..., ::-1] + w[..., ::-1, :] + w[..., ::-1, ::-1] for w in kernels]
+    nodes = [*convolved(*NO_MAPS[kind]), node("ReduceMean", "y", "mean", axes=[2, 3], keepdims=0)]
+    constants = [weights("w", mirrored[0]), weights("k", mirrored[1]), *AXES]
+    file = saved(tmp_path, nodes, constants, ("N", 3, 6, 6), output="mean")
+    records = measured(file, running.images((3, 6, 6), n=6), "flip-h", [])
+    maps = {layer: r["value"] for (measure, layer), r in records.items() if measure[0] == "c"}
+    assert maps == {"map": pytest.approx(-1, abs=1e-6)}
+
+
+MIXED = {
+    "attention": [
+        node("Reshape", "map flat", "flat_map"),
+        node("Transpose", "flat_map", "tokens", perm=[0, 2, 1]),
+        node("MatMul", "tokens flat_map", "products"),
+        node("Softmax", "products", "shares", axis=2),
+        node("MatMul", "shares tokens", "mixed"),
+        node("Transpose", "mixed", "turned", perm=[0, 2, 1]),
+        node("Reshape", "turned grid", "z"),
+    ],
+    "rows by columns by columns": [
+        node("Einsum", "map map", "products", equation="nchw,nchv->ncwv"),
+        node("Softmax", "products", "shares", axis=3),
+        node("Einsum", "shares map", "z", equation="ncwv,nchv->nchw"),
+    ],
+    "squares": [node("Einsum", "map map", "z", equation="...w,...w->...w")],
+    "profiles in place": [
+        *PROFILES,
+        node("Unsqueeze", "columns a2", "right"),
+        node("Unsqueeze", "rows a3", "down"),
+        node("Mul", "down right", "z"),
+    ],
+    "an operator that nobody knows": [node("Unknown", "map", "z")],
+}
+
+
+@pytest.mark.parametrize("way", MIXED)
+def test_products_that_keep_the_grid_are_maps(tmp_path, way):
+    between = convolved(*MIXED[way])
+    source = models.build(
+        between, [*KERNELS, *GRIDS, *AXES], [("x", FLOAT, ["N", 3, 6, 5])], [("y", FLOAT, None)]
+    )
+    for entry in source.graph.node:
+        entry.domain = "custom" if entry.op_type == "Unknown" else ""
+    source.opset_import.add(domain="custom", version=1)
+    layouts = layouts_of(models.save(source, tmp_path / "model.onnx"))
+    assert (layouts["z"], layouts["again"], layouts["y"]) == ("NCHW", "NCHW", "NCHW")
+
+
+def test_convolutions_of_places_by_patches_are_no_maps_and_the_map_behind_them_is(tmp_path):
+    # As in MobileViTv2: 1×1 convolutions of (N, C, places in a patch, patches), and back.
+    patches = [
+        node("Reshape", "map cut", "parts"),
+        node("Transpose", "parts", "sorted", perm=[0, 1, 3, 5, 2, 4]),
+        node("Reshape", "sorted pairs", "pairs_of_axes"),
+        node("Conv", "pairs_of_axes one_by_one", "inside"),
+        node("Reshape", "inside apart", "cut_again"),
+        node("Transpose", "cut_again", "back", perm=[0, 1, 4, 2, 5, 3]),
+        node("Reshape", "back whole", "z"),
+    ]
+    constants = [
+        *KERNELS,
+        weights("one_by_one", RNG.normal(size=(4, 4, 1, 1))),
+        *(integers("cut", [0, 4, 3, 2, 2, 2]), integers("pairs", [0, 4, 4, 6])),
+        *(integers("apart", [0, 4, 2, 2, 3, 2]), integers("whole", [0, 4, 6, 4])),
+    ]
+    layouts = layouts_of(saved(tmp_path, convolved(*patches), constants, ("N", 3, 6, 4)))
+    assert (layouts["pairs_of_axes"], layouts["inside"]) == ("?", "?")
+    assert (layouts["z"], layouts["y"]) == ("NCHW", "NCHW")
+
+
 def test_a_stated_order_is_measured_and_one_of_another_rank_refused(tmp_path):
     nodes = [
         node("Transpose", "x", "t", perm=[0, 1, 3, 2]),
