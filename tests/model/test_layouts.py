@@ -440,19 +440,24 @@ def test_convolutions_of_places_by_patches_are_no_maps_and_the_map_behind_them_i
         node("Reshape", "map cut", "parts"),
         node("Transpose", "parts", "sorted", perm=[0, 1, 3, 5, 2, 4]),
         node("Reshape", "sorted pairs", "pairs_of_axes"),
-        node("Conv", "pairs_of_axes one_by_one", "inside"),
-        node("Reshape", "inside apart", "cut_again"),
+        node("ReduceSum", "pairs_of_axes a3", "context", keepdims=1),
+        node("Expand", "context spread", "everywhere"),
+        node("Mul", "pairs_of_axes everywhere", "weighed"),
+        node("Conv", "weighed one_by_one", "inside"),
+        node("Add", "pairs_of_axes inside", "more"),
+        node("Reshape", "more apart", "cut_again"),
         node("Transpose", "cut_again", "back", perm=[0, 1, 4, 2, 5, 3]),
         node("Reshape", "back whole", "z"),
     ]
     constants = [
         *KERNELS,
         weights("one_by_one", RNG.normal(size=(4, 4, 1, 1))),
+        *(AXES[2], integers("spread", [1, 4, 4, 6])),
         *(integers("cut", [0, 4, 3, 2, 2, 2]), integers("pairs", [0, 4, 4, 6])),
         *(integers("apart", [0, 4, 2, 2, 3, 2]), integers("whole", [0, 4, 6, 4])),
     ]
     layouts = layouts_of(saved(tmp_path, convolved(*patches), constants, ("N", 3, 6, 4)))
-    assert (layouts["pairs_of_axes"], layouts["inside"]) == ("?", "?")
+    assert {layouts[name] for name in ("pairs_of_axes", "weighed", "inside", "more")} == {"?"}
     assert (layouts["z"], layouts["y"]) == ("NCHW", "NCHW")
 
 
