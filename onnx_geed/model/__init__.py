@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         input_layout as input_layout,
         inputs as inputs,
         output_kind as output_kind,
+        stored_input as stored_input,
     )
     from onnx_geed.model.soundness import (
         has_loops as has_loops,

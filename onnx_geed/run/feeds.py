@@ -16,12 +16,12 @@ from onnx_geed.data import Samples, array_by_layout, ragged_axes
 from onnx_geed.errors import GeedError, nearest, reason_of
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_head, check_held
-from onnx_geed.model import Input, Model, inputs
+from onnx_geed.model import PREPROCESS, Input, Model, inputs, stored_input
 from onnx_geed.ordinary import open_ordinary
 from onnx_geed.run.moved_input import MovedInput, Opening
 from onnx_geed.text import counted
 
-__all__ = ["Feed", "Still", "check_lengths", "feeds_of", "notes_on_bytes", "refuse_acted_on"]
+__all__ = ["Feed", "Still", "check_lengths", "feeds_of", "notes_on_axes", "refuse_acted_on"]
 
 Rows = Literal["samples", "one", "whole"]
 
@@ -230,23 +230,31 @@ def feeds_of(
     return feeds
 
 
-def notes_on_bytes(model: Model, feeds: Mapping[str, Feed]) -> list[str]:
-    """Return notes on what may be pictures, and is fed as bytes, since no layout says so.
+def notes_on_axes(model: Model, acted: Input, feeds: Mapping[str, Feed]) -> list[str]:
+    """Return notes on what may be pictures, and is fed as it is, since no layout says so.
 
     Parameters
     ----------
     model : Model
         The model.
+    acted : Input
+        The input that the group acts on.
     feeds : mapping of str to Feed
         The inputs that are read without a layout, by name.
     """
     takes = {i.name: np.dtype(i.dtype) for i in inputs(model)}
-    return [
+    notes = [
         f"input {name}: bytes are fed as 0 to 255, since its axes are not stated; --input-layout "
         f"{name}=LETTERS scales pictures by 1/255, and lets a group that moves such axes move them"
         for name, feed in feeds.items()
         if feed.given == np.uint8 and feed.values.ndim > 3 and takes[name].kind == "f"
     ]
+    if PREPROCESS in model.metadata and (name := stored_input(model, acted.name)) in feeds:
+        notes.append(
+            f"input {name}: the model's preprocessing is not applied to it, since its axes are not "
+            f"stated; --input-layout {name}=LETTERS applies it"
+        )
+    return notes
 
 
 def _same_axis(model: Model, *names: str) -> bool:
