@@ -464,10 +464,8 @@ def output_kind(model: Model, output: str, stated_by_user: str | None = None) ->
     GeedError
         If a stated kind is none of these.
     """
-    in_file = model.metadata.get(OUTPUT_KIND)
-    stated = stated_by_user or (
-        in_file if in_file and output == stored_output(model, output) else ""
-    )
+    its_own = output == stored_output(model, output)
+    stated = stated_by_user or (its_own and model.metadata.get(OUTPUT_KIND))
     if stated:
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(
