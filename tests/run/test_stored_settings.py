@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
-from onnx_geed.model import annotate_model as annotate, list_layers
+from onnx_geed.model import action_key, annotate_model as annotate, layout_key, list_layers
 from onnx_geed.run import compile_measurement
 
 FLOAT, SAMPLES = TensorProto.FLOAT, 6
@@ -138,7 +138,7 @@ def test_the_stored_layout_of_the_input_that_was_named_stays_its_own(two, known)
     assert metadata(path) == {
         "onnx_geed.input": "b",
         "onnx_geed.input_layout": "NHWC",
-        "onnx_geed.layout.a": "NCHW",
+        layout_key("a"): "NCHW",
     }
     assert measured(path)[0] == pytest.approx(expected("ab"), rel=1e-5)
     back = known(path, input="a")
@@ -174,8 +174,8 @@ def test_two_stored_layouts_of_one_input_are_refused(two, known, tmp_path):
     entries = {
         "onnx_geed.input": "b",
         "onnx_geed.input_layout": "NCHW",
-        "onnx_geed.layout.b": "NHWC",
-        "onnx_geed.layout.a": "NCHW",
+        layout_key("b"): "NHWC",
+        layout_key("a"): "NCHW",
     }
     path = models.save(models.with_metadata(two_images(), entries), tmp_path / "both.onnx")
     for chosen in ("a", "b"):
@@ -194,13 +194,13 @@ def test_annotate_takes_tensors_of_any_moved_input(two, known):
     path = known(two, input_layout=BOTH, latent="cb", layout={"f*": "NK"})
     stored = metadata(path)
     assert stored["onnx_geed.latent"] == "cb"
-    assert {"onnx_geed.layout.fa", "onnx_geed.layout.fb"} <= set(stored)
+    assert {layout_key("fa"), layout_key("fb")} <= set(stored)
     again = known(path, preprocess="mean=0.5")  # the stored latent is no fault
     assert metadata(again)["onnx_geed.latent"] == "cb"
     eye = np.stack([np.eye(3)] * 2)
     table = two.parent / "table.npz"
     np.savez(table, elements=["e", "h"], channel_matrices=eye)
-    assert "onnx_geed.action.cb" in metadata(known(path, output_action={"cb": table}))
+    assert action_key("cb") in metadata(known(path, output_action={"cb": table}))
 
 
 PREPROCESS = "mean=0.5 std=0.25"
