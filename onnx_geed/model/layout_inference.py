@@ -12,7 +12,7 @@ from onnx_geed.model.axis_parts import Axes, length
 from onnx_geed.model.dataflow import Flow
 from onnx_geed.model.io import Model
 from onnx_geed.model.letter_parts import taken_after
-from onnx_geed.model.letter_reading import Place, Reading
+from onnx_geed.model.letter_reading import Places, Reading
 from onnx_geed.model.letter_rules import axes_after
 from onnx_geed.model.lettered_axes import kind, lettered, lost, one_axis, sized, spelt
 from onnx_geed.model.map_layouts import map_layouts
@@ -177,16 +177,17 @@ def _all_axes(
 ) -> dict[str, Axes]:
     """Return the axes of all tensors where they are known, from those of inputs."""
     integers = constants(graph)
-    taken: dict[str, frozenset[Place]] = {}
+    taken: dict[str, int] = {}
+    places = Places()
     for node in graph.node:
         if reached.isdisjoint(node.output):
             continue
         data = {n: known.get(n) for n in data_reads(node) if n in reached or n in known}
-        reading = Reading(node, data, shapes, integers, batch, taken)
+        reading = Reading(node, data, shapes, integers, batch, taken, places)
         after = axes_after(reading)
-        for name, places in zip(node.output, taken_after(reading, after), strict=True):
-            if places and name not in stated:
-                taken[name] = places
+        for name, come_from in zip(node.output, taken_after(reading, after), strict=True):
+            if come_from and name not in stated:
+                taken[name] = come_from
         for name, axes in zip(node.output, after, strict=False):
             if axes is None or name in known:
                 continue

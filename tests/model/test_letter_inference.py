@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import models
 import numpy as np
 import onnx
@@ -23,7 +25,9 @@ from onnx_geed.model import (
     list_layers,
     load_model,
 )
+from onnx_geed.model.layout_inference import find_layouts
 from onnx_geed.model.metadata import layout_key
+from onnx_geed.model.tensors import infer_tensors
 from onnx_geed.report import layer_table
 
 RNG = np.random.default_rng(11)
@@ -842,6 +846,32 @@ def test_segments_windows_and_unrolled_steps_are_no_features(read, way):
     nodes.append(node("Concat", " ".join(f"u{p}" for p in parts), "y", axis=1))
     length = 4 if way == "unrolled" else 8
     check(read, nodes, constants, [x("N", length, 3)], "NTC", {"y": "?"})
+
+
+def unrolled(n):
+    """A recurrent network step by step, each step from all before."""
+    constants = [integers("axis", [1]), w("w", 3, 3)]
+    constants += [weights(f"i{i}", i, np.int64) for i in range(n)]
+    nodes = [node("Gather", f"x i{i}", f"g{i}", axis=1) for i in range(n)]
+    nodes.append(node("Tanh", "g0", "h0"))
+    for i in range(1, n):
+        nodes += [node("MatMul", f"h{i - 1} w", f"m{i}"), node("Add", f"m{i} g{i}", f"h{i}")]
+    nodes += [node("Unsqueeze", f"h{i} axis", f"u{i}") for i in range(n)]
+    nodes.append(node("Concat", " ".join(f"u{i}" for i in range(n)), "y", axis=1))
+    return models.build(nodes, constants, [x("N", n, 3)], [("y", FLOAT, None)])
+
+
+def test_memory_grows_with_the_steps_of_an_unrolled_network_and_not_with_their_square(model_of):
+    peaks = []
+    for n in (20, 200, 400):
+        model = model_of(unrolled(n))
+        facts = infer_tensors(model, "x", "y", None)
+        tracemalloc.start()
+        layouts, _ = find_layouts(model.proto.graph, facts.flow, facts.one, {"x": "NTC"})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert "y" not in layouts
+    assert peaks[2] < 2.5 * peaks[1]
 
 
 def test_every_second_step_beside_the_others_are_channels_of_a_coarse_line(read):
