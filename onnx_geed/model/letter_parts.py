@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Collection, Sequence
+from fractions import Fraction
 
 from onnx_geed.model.axis_parts import Axes, Axis, length
-from onnx_geed.model.letter_reading import NOWHERE, LetterRule, Made, Places, Reading
+from onnx_geed.model.letter_reading import NOWHERE, LetterRule, Made, Place, Places, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
     FIXED,
@@ -105,7 +106,7 @@ def _joined(r: Reading) -> Axes | None:
     if size is None and all(length(axis) is not None for axis in along):
         size = sum(length(axis) or 0 for axis in along)
     taken = [r.places(k) for k in range(len(r.node.input)) if r.name(k)]
-    kinds = {kind(a) for o in known for a in o if isinstance(a, tuple) and length(a) != 1}
+    kinds = [{kind(a) for a in o if isinstance(a, tuple) and length(a) != 1} for o in known]
     return (*beside[:i], _end_to_end(along, size, r.known, taken, kinds), *beside[i + 1 :])
 
 
@@ -119,7 +120,7 @@ def _end_to_end(
     size: int | None,
     places: Places,
     taken: Sequence[int],
-    there: Collection[str],
+    there: Sequence[Collection[str]],
 ) -> Axis:
     """Return the axis of pieces put one behind the other.
 
@@ -133,8 +134,8 @@ def _end_to_end(
         The places of axes.
     taken : sequence of int
         From which of them each comes.
-    there : collection of str
-        Kinds of the axes that the pieces have.
+    there : sequence of collection of str
+        Kinds of the axes that each has.
     """
     if len(along) == 1:
         return along[0]
@@ -159,19 +160,37 @@ def _end_to_end(
     return one_axis(letter, size) if even or whole else lost(size)
 
 
-def _apart(places: Places, taken: Sequence[int], there: Collection[str]) -> list[str]:
+def _apart(places: Places, taken: Sequence[int], there: Sequence[Collection[str]]) -> list[str]:
     """Return the axes of which tensors hold different places."""
     result = []
     for letter in places.letters(functools.reduce(operator.or_, taken)):
-        own = {some & places.of_letters(letter) for some in taken} - {NOWHERE}
+        mine = [some & places.of_letters(letter) for some in taken]
+        own = set(mine) - {NOWHERE}
         if len(own) < 2:
             continue
+        of_all = places.listed(functools.reduce(operator.or_, own))
+        kept = all(letter in kinds for some, kinds in zip(mine, there, strict=True) if some)
         # Every second place and the ones between, side by side, are channels of a coarse line.
-        all_of_them = places.listed(functools.reduce(operator.or_, own))
-        strides = all(_is_stride(rows, n) for _, rows, n in all_of_them)
-        if not (strides and letter in there):
+        strides = kept and all(_is_stride(rows, n) for _, rows, n in of_all)
+        if not (strides or _are_one_part(of_all)):
             result.append(letter)
     return result
+
+
+def _are_one_part(places: Sequence[Place]) -> bool:
+    """Whether places are of axes of several lengths, and of one part of all.
+
+    The last steps of several layers that grow shorter are no steps of one line.
+    """
+    lengths = [n for *_, n in places]
+    if not all(lengths) or len(set(lengths)) < len(lengths):
+        return False
+    starts, stops = [], []
+    for _, rows, n in places:
+        ends = (rows[0], rows[-1]) if isinstance(rows, range) else rows
+        starts.append(Fraction(min(ends), n))
+        stops.append(Fraction(max(ends) + 1, n))
+    return max(starts) < min(stops)
 
 
 def _is_stride(rows: range | tuple[int, ...], n: int | None) -> bool:
@@ -363,7 +382,7 @@ def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[int]:
 def _places(known: Places, axis: Axis, rows: range | tuple[int, ...]) -> int:
     """Return the places of an axis that are left, where they are few.
 
-    A crop leaves more than half of an axis, as all crops of one do, and is none of its parts.
+    A crop that leaves more than half of an axis is none of its parts, since no two are apart.
     """
     here = length(axis)
     different = len(rows) if isinstance(rows, range) else len(set(rows))
