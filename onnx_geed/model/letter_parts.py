@@ -172,13 +172,13 @@ def _apart(places: Places, taken: Sequence[int], there: Sequence[Collection[str]
         kept = all(letter in kinds for some, kinds in zip(mine, there, strict=True) if some)
         # Every second place and the ones between, side by side, are channels of a coarse line.
         strides = kept and all(_is_stride(rows, n) for _, rows, n in of_all)
-        if not (strides or _are_one_part(of_all)):
+        if not (strides or (letter in tuple(LINES) and _are_one_part(of_all))):
             result.append(letter)
     return result
 
 
 def _are_one_part(places: Sequence[Place]) -> bool:
-    """Whether places are of axes of several lengths, and of one part of all.
+    """Whether places are of lines of several lengths, and of one part of all.
 
     The last steps of several layers that grow shorter are no steps of one line.
     """
