@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -106,6 +107,20 @@ class PlacedAction:
         if not np.isfinite(moved).all():
             raise GeedError(f"{element} gives NaN or infinity")
         return np.ascontiguousarray(moved.transpose(back)).reshape(y.shape)
+
+    def digest(self, x: NDArray[Any]) -> str:
+        """Return a SHA-256 of what all elements make of a sample, by which they are known again.
+
+        Raises
+        ------
+        GeedError
+            If :meth:`apply` refuses one.
+        """
+        content = hashlib.sha256()
+        for g, name in enumerate(self.group.elements):
+            moved = self.apply(g, x)
+            content.update(f"{name} {moved.shape}".encode() + moved.astype("<f4").tobytes())
+        return content.hexdigest()
 
     @property
     def rows(self) -> int:

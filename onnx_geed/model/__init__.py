@@ -41,6 +41,12 @@ if TYPE_CHECKING:
         Joined as Joined,
         joined_tensors as joined_tensors,
     )
+    from onnx_geed.model.layout_inference import (
+        kinds_apart as kinds_apart,
+    )
+    from onnx_geed.model.lettered_axes import (
+        LOST as LOST,
+    )
     from onnx_geed.model.listing import (
         Listing as Listing,
         list_as_stated as list_as_stated,

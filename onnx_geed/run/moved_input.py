@@ -123,7 +123,7 @@ class MovedInput:
     backdrop : Backdrop, optional
         What a family of backgrounds puts samples before.
     members : str
-        A digest of what a family of one's own makes of the first sample.
+        A digest of what a family, or an action, of one's own makes of the first sample.
     """
 
     opening: Opening = field(repr=False)

@@ -312,6 +312,9 @@ def make_source(
     if group.family is not None and group.family.own is not None:
         first = main.samples[indices[0]]
         main = replace(main, members=group.family.own.digest(first, indices[0]))
+    if isinstance(main.action, PlacedAction):
+        first = np.asarray(main.samples[indices[0]], dtype=np.float32)
+        main = replace(main, members=main.action.digest(first))
     moved = {acted.name: main} | partners
     mover = main.action.group.name if own is None else None
     notes += [one.note(name, mover) for name, one in still.items()]
