@@ -236,7 +236,7 @@ def test_the_result_format_has_just_these_fields(written):
     assert section(page, "precision") == set(written["precise"]["precision"])
     # Of several inputs, of other components than usual, and of small motions and families.
     of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit", "clip"}
-    of_group |= {"backgrounds", "members"}
+    of_group |= {"backgrounds", "members", "action"}
     beside = {"inputs", "masks", "fed", "fed_marks", "targets"}
     optional = {"data": beside, "group": of_group, "runtime": {"isolated"}}
     for part, further in optional.items():

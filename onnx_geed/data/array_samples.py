@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data.images import resize_and_crop
 from onnx_geed.data.preprocess import Preprocess
+from onnx_geed.data.ragged import ragged_axes
 from onnx_geed.data.rows import Rows, shape_text
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import LETTERS, parse_layout
@@ -24,7 +25,12 @@ def has_plane(layout: str) -> bool:
 
 
 def check_array(
-    rows: Rows, where: str, takes: tuple[int | None, ...], layout: str, dtype: np.dtype[Any]
+    rows: Rows,
+    where: str,
+    takes: tuple[int | None, ...],
+    layout: str,
+    dtype: np.dtype[Any],
+    name: str | None = None,
 ) -> None:
     """Make sure that an array can be samples of an input.
 
@@ -40,6 +46,8 @@ def check_array(
         Its layout.
     dtype : numpy dtype
         What it takes.
+    name : str, optional
+        The input's name, where there are several arrays.
 
     Raises
     ------
@@ -65,9 +73,18 @@ def check_array(
         raise GeedError(
             f"{where}: an array of {shape_text(rows.shape)}, the model takes {wanted}: "
             + ("add an axis for the samples" if one else f"reshape it to {rank} axes")
+            + _in_a_row(rows, layout, rank, name)
         )
     if 0 in rows.shape:
         raise GeedError(f"{where}: an array of {shape_text(rows.shape)} holds no samples")
+
+
+def _in_a_row(rows: Rows, layout: str, rank: int, name: str | None) -> str:
+    """Return how samples of different lengths are given, where an array may be such samples."""
+    axes = ragged_axes(layout)
+    if name is None or not axes or len(rows.shape) != rank - len(axes):
+        return ""
+    return f", or store the samples' lengths along {layout[1 + axes[0]]} as {name}_lengths"
 
 
 def _is_plain(shape: tuple[int, ...], takes: tuple[int | None, ...], layout: str) -> bool:

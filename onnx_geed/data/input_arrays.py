@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_geed.data.array_samples import stored_whole
 from onnx_geed.data.fetched import is_folder
 from onnx_geed.data.named_arrays import Asked, open_mapping
+from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.data.rows import Rows, held_whole, reading, rows_of
 from onnx_geed.data.samples import Samples
 from onnx_geed.data.sources import names_in, open_rows
@@ -143,7 +144,8 @@ def array_by_layout(
     """
     where = _where(source) if name is None else f"{_where(source)}: {name}"
     size = array_bytes((len(samples), *samples.shape), samples.dtype)
-    if samples.kind == "array" and not is_folder(source):
+    plain = samples.preprocess == Preprocess()
+    if samples.kind == "array" and not is_folder(source) and plain:
         rows = _rows(source, Asked(_where(source), name=name, allowed=allowed, others=others))
         if rows.lengths is None:
             array = _every(source, rows, where, allowed)
@@ -151,12 +153,12 @@ def array_by_layout(
                 check_held(where, size, allowed)
             return stored_whole(array, where, layout, samples.dtype)
         rows.close()
-    # Files, and samples that are padded, are read one by one.
+    # Files, and samples that are padded or prepared, are read one by one.
     check_held(where, size, allowed)
     order = parse_layout(layout).planes_last
     back = (order.index(axis) + 1 for axis in range(len(order)))
     kept = np.stack([samples[index] for index in range(len(samples))])
-    return np.ascontiguousarray(kept.transpose(0, *back))
+    return np.ascontiguousarray(samples.finish(kept).transpose(0, *back))
 
 
 def _where(source: Any) -> str:

@@ -446,7 +446,7 @@ def _opened(
         rows = rows if rows.lengths is None else split(rows, layout, where)
     if rows.lengths is not None:
         rows = padded(rows, layout, takes, where)
-    check_array(rows, where, takes, layout, dtype)
+    check_array(rows, where, takes, layout, dtype, asked.name)
     if path:
         check_held(where, _DRAWN * rows.count, 2 * allowed, f"it has {rows.count:,} samples")
         # As it is read, and as float32.

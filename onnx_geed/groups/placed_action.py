@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,9 @@ from onnx_geed.groups.moving import array_to_move
 from onnx_geed.groups.named import group_named
 from onnx_geed.groups.own_action import kernel_on_noise, noise, own_exactness, own_layout
 from onnx_geed.groups.support import disk_mask
+from onnx_geed.groups.vectors import Permutation
 
-__all__ = ["PlacedAction", "acts_as_named", "place", "tables_of"]
+__all__ = ["PlacedAction", "acts_as_named", "permutation_of", "place", "tables_of"]
 
 # Of groups up to this order every pair is composed, of larger ones each with the generators.
 _ALL_PAIRS = 24
@@ -106,6 +108,20 @@ class PlacedAction:
         if not np.isfinite(moved).all():
             raise GeedError(f"{element} gives NaN or infinity")
         return np.ascontiguousarray(moved.transpose(back)).reshape(y.shape)
+
+    def digest(self, x: NDArray[Any]) -> str:
+        """Return a SHA-256 of what all elements make of a sample, by which they are known again.
+
+        Raises
+        ------
+        GeedError
+            If :meth:`apply` refuses one.
+        """
+        content = hashlib.sha256()
+        for g, name in enumerate(self.group.elements):
+            moved = self.apply(g, x)
+            content.update(f"{name} {moved.shape}".encode() + moved.astype("<f4").tobytes())
+        return content.hexdigest()
 
     @property
     def rows(self) -> int:
@@ -280,6 +296,46 @@ def tables_of(action: Action) -> LayoutAction:
     if isinstance(action, LayoutAction):
         return action
     raise GeedError(f"the action {action.name!r} is a function of your own, not nodes of a graph")
+
+
+def permutation_of(action: LayoutAction | PlacedAction) -> Permutation:
+    """Return how an action moves the entries of a vector that are classes: they change places.
+
+    Parameters
+    ----------
+    action : LayoutAction or PlacedAction
+        On tensors of which one axis has several entries.
+
+    Raises
+    ------
+    GeedError
+        If it does more than to permute the entries, so that none of them stands for a class.
+    """
+    several = "".join(a for a, n in zip(action.layout.kept, _lengths(action), strict=True) if n > 1)
+    refusal = GeedError(
+        f"classes change places at most, but {action.group.name} mixes entries along {several} of "
+        f"{action.layout}: if these are classes that stay, state the layout NK"
+    )
+    if isinstance(action, LayoutAction):
+        if "X" in action.moved or action.moves.base_of.any():
+            raise refusal
+        return Permutation.of_entries(action)
+    size, elements = math.prod(action.shape), range(action.group.order)
+    numbered = np.arange(size, dtype=np.float64).reshape(action.shape)
+    table = np.array([action.apply(g, numbered).ravel() for g in elements])
+    # A function may look at the values, and then numbers tell nothing.
+    x = cast("NDArray[Any]", noise(action.shape)).ravel()
+    seen = [action.apply(g, x.reshape(action.shape)).ravel() for g in elements]
+    if (np.sort(table, axis=1) != numbered.ravel()).any():
+        raise refusal
+    rows = table.astype(np.int64)
+    if not np.array_equal(x[rows], seen):
+        raise refusal
+    return Permutation(action.group, rows)
+
+
+def _lengths(action: LayoutAction | PlacedAction) -> tuple[int, ...]:
+    return action.lengths if isinstance(action, LayoutAction) else action.shape
 
 
 def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout, usual_layouts
+from onnx_geed.groups import Layout, LayoutAction, PlacedAction, parse_layout, usual_layouts
 
-__all__ = ["Layer"]
+__all__ = ["ByLetters", "Layer"]
+
+#: The group's action on tensors of a layout, whose lengths in kept order these are.
+ByLetters = Callable[[Layout, tuple[int, ...]], LayoutAction | PlacedAction]
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,39 @@ class Layer:
         known = layout.channels and layout.grid is None and len(shape) == layout.rank - 1
         return bool(known) and int(np.prod(self.kept_shape[layout.channels :])) == 1
 
+    def moved_along(self, by_letters: ByLetters) -> LayoutAction | PlacedAction | None:
+        """Return how the points (N, k) move that the tensor is brought to; ``None`` if they stay.
+
+        Parameters
+        ----------
+        by_letters : callable
+            How tensors of a layout move along with the input.
+
+        Returns
+        -------
+        LayoutAction, PlacedAction or None
+            On the whole tensor. Channels stay, and so do their means over places that move; means
+            over components of vectors do not.
+
+        Raises
+        ------
+        GeedError
+            If it is not known how the axes move on which the points depend.
+        """
+        layout = parse_layout(self.layout)
+        if len(self.shape) != layout.rank - 1:
+            return None
+        lengths = self.kept_shape
+        several = {a for a, n in zip(layout.kept, lengths, strict=True) if n > 1}
+        read = several - {*"CK"} if self.is_one_place else several & {"X"}
+        if not read:
+            return None
+        action = by_letters(layout, lengths)
+        stays = len(action.kernel_of_action()) == action.group.order
+        if stays or (isinstance(action, LayoutAction) and not read & {*action.moved}):
+            return None
+        return action
+
     @property
     def axes_known(self) -> bool:
         """Whether the layout says what each axis is, or all but one of them have a single place."""
@@ -121,3 +158,39 @@ class Layer:
         if "B" not in self.layout:
             return advice
         return f"{advice}; and as the classes are bases, how they change places, by --output-action"
+
+    def check_scores(self, bound: str, kind: str | None, *, targets: bool) -> None:
+        """Refuse a tensor that holds no class scores.
+
+        Parameters
+        ----------
+        bound : str
+            The measure and the tensor, for messages.
+        kind : str or None
+            ``logits`` or ``probabilities`` of class scores, else another word for what it holds.
+        targets : bool
+            Whether a target would do in place of classes.
+
+        Raises
+        ------
+        GeedError
+            If it holds none, or nothing is known of it and it is no vector.
+        """
+        given = f"give its target with --target {self.name}=FILE.npy"
+        if kind is None and len(self.shape) > 1:
+            target = f"; or {given}" * targets
+            raise GeedError(
+                f"{bound}: {self.classes_advice}; its shape is {self.shape_text}{target}"
+            )
+        if kind not in ("logits", "probabilities", "embedding", None):
+            chosen = "" if "output" in self.roles else f"--output {self.name} and "
+            raise GeedError(
+                f"{bound}: holds {kind}, which may not be class scores; name the scores with "
+                f"--output NAME, or state the kind with {chosen}--output-kind logits, "
+                "probabilities or embedding"
+            )
+        if kind not in ("logits", "probabilities"):
+            raise GeedError(
+                f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; change "
+                "with --output-kind logits or probabilities" + f", and {given}" * targets
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,7 @@ from onnx_geed.groups import (
     layout_action,
     moves_places,
     parse_layout,
+    permutation_of,
     vector_action,
     with_channels,
     without_row,
@@ -34,8 +35,9 @@ from onnx_geed.measures.catalogue import (
     Descriptor,
     Support,
     descriptor_of,
+    judge_of_fits,
 )
-from onnx_geed.measures.layer import Layer
+from onnx_geed.measures.layer import ByLetters, Layer
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.opposites import check_goes_with_group
 from onnx_geed.measures.requests import Request
@@ -43,10 +45,6 @@ from onnx_geed.measures.scores import OutputKind
 from onnx_geed.text import counted
 
 __all__ = ["Plan", "make_plan", "view"]
-
-
-# The group's action on tensors of a layout, whose lengths in kept order these are.
-_ByLetters = Callable[[Layout, tuple[int, ...]], LayoutAction | PlacedAction]
 
 
 # Tensors that do not fit a measure are named in notes up to this number, and then counted.
@@ -241,6 +239,7 @@ def make_plan(
             if passed_by := table is not None and _passes_by(named, table):
                 table = None
             measure = _bind(named, layer, group, by_letters, support, kind, table, targeted)
+            told += _on_invariance(request, layer, by_letters)
         except GeedError as error:
             given, maps = tables.get(layer.name), descriptor_of(request.measure).view == "maps"
             unseen = maps and given is not None and given.kind == "channel_matrices"
@@ -296,7 +295,7 @@ def _bind(
     descriptor: Descriptor,
     layer: Layer,
     group: Group,
-    by_letters: _ByLetters,
+    by_letters: ByLetters,
     support: Support,
     kind: str | None,
     table: Table | None,
@@ -311,7 +310,7 @@ def _bind(
         moved = _map_action(bound, layer, by_letters, table)
         return Measure(name, layer.name, moved, support)
     if descriptor.of_classes:
-        _check_scores(bound, layer, kind, targets=descriptor.of_error)
+        layer.check_scores(bound, kind, targets=descriptor.of_error)
         action = _scores_action(bound, layer, group, by_letters, table)
         reads: OutputKind = "probabilities" if kind == "probabilities" else "logits"
         compared = support if isinstance(action, LayoutAction | PlacedAction) else "full"
@@ -331,8 +330,33 @@ def _bind(
     return Measure(name, layer.name, _vector_action(layer, group, table, length))
 
 
+def _on_invariance(request: Request, layer: Layer, by_letters: ByLetters) -> list[str]:
+    """Tell that what moves is asked to stay; refuse it where nobody asked for that.
+
+    Raises
+    ------
+    GeedError
+        If the measure is a default, and the tensor is known to move, or not known to stay.
+    """
+    if descriptor_of(request.measure).actions != "trivial":
+        return []
+    bound, asked = f"{request.measure}@{layer.name}", request.asked or request.layer is not None
+    try:
+        if layer.moved_along(by_letters) is None:
+            return []
+    except GeedError as error:
+        if asked:
+            return []
+        raise GeedError(f"{bound}: {error}; its layout is {layer.layout}") from None
+    moves = f"compares vectors as they stay, but the layout {layer.layout} moves along"
+    judge = f"how well it does, {judge_of_fits()}@{layer.name} tells"
+    if asked:
+        return [f"{bound}: {moves}; {judge}"]
+    raise GeedError(f"{bound}: {moves}; {judge}")
+
+
 def _scores_action(
-    bound: str, layer: Layer, group: Group, by_letters: _ByLetters, table: Table | None
+    bound: str, layer: Layer, group: Group, by_letters: ByLetters, table: Table | None
 ) -> Action:
     """Return how class scores move: the classes by a table, their places by the letters."""
     layout = parse_layout(layer.layout)
@@ -341,12 +365,9 @@ def _scores_action(
             length = layer.point_length
             if table is not None and table.kind != "channels":
                 return _vector_action(layer, group, table, max(length, 2))
-            if len(layer.shape) == 1 and layout.letters in ("NP", "NT", "NB"):
-                # The classes are the points or bases themselves, which change places.
-                action = by_letters(layout, layer.kept_shape)
-                if isinstance(action, LayoutAction) and not action.moves.base_of.any():
-                    return Permutation.of_entries(action)
-            return Trivial(group)
+            # Classes may be points, columns or bases themselves, which change places.
+            action = layer.moved_along(by_letters)
+            return Trivial(group) if action is None else permutation_of(action)
         if len(layer.shape) != layout.rank - 1 or layout.channels != 1:
             raise GeedError(layer.classes_advice)
         placed = by_letters(layout, layer.kept_shape)
@@ -372,7 +393,7 @@ def _vector_action(layer: Layer, group: Group, table: Table, length: int) -> Per
 
 
 def _whole_action(
-    bound: str, layer: Layer, group: Group, by_letters: _ByLetters, table: Table | None
+    bound: str, layer: Layer, group: Group, by_letters: ByLetters, table: Table | None
 ) -> Action:
     """Return the action on all entries of a tensor: by its letters, or as a table gives it."""
     if table is not None and table.kind in ("permutation", "matrices"):
@@ -396,7 +417,7 @@ def _whole_action(
 
 
 def _map_action(
-    bound: str, layer: Layer, by_letters: _ByLetters, table: Table | None
+    bound: str, layer: Layer, by_letters: ByLetters, table: Table | None
 ) -> LayoutAction | PlacedAction:
     """Return how feature maps move along with the input, with a channel table if one was given."""
     layout = parse_layout(layer.layout)
@@ -456,25 +477,3 @@ def _own_on_maps(
         f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "
         "give it a method at(layout, shape) that returns one for them, or leave this measure out"
     )
-
-
-def _check_scores(bound: str, layer: Layer, kind: str | None, *, targets: bool) -> None:
-    """Refuse a tensor that holds no class scores."""
-    target = f"; or give its target with --target {layer.name}=FILE.npy" * targets
-    if kind is None and len(layer.shape) > 1:
-        advice = f"{layer.classes_advice}; its shape is {layer.shape_text}"
-        raise GeedError(f"{bound}: {advice}{target}")
-    if kind not in ("logits", "probabilities", "embedding", None):
-        chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
-        raise GeedError(
-            f"{bound}: holds {kind}, which may not be class scores; name the scores with --output "
-            f"NAME, or state the kind with {chosen}--output-kind logits, probabilities or "
-            "embedding"
-        )
-    if kind not in ("logits", "probabilities"):
-        raise GeedError(
-            f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; change "
-            "with --output-kind logits or probabilities"
-            + f", and give its target with --target {layer.name}=FILE.npy"
-            * targets
-        )

@@ -41,6 +41,12 @@ if TYPE_CHECKING:
         Joined as Joined,
         joined_tensors as joined_tensors,
     )
+    from onnx_geed.model.layout_inference import (
+        kinds_apart as kinds_apart,
+    )
+    from onnx_geed.model.lettered_axes import (
+        LOST as LOST,
+    )
     from onnx_geed.model.listing import (
         Listing as Listing,
         list_as_stated as list_as_stated,
@@ -83,6 +89,7 @@ if TYPE_CHECKING:
         input_layout as input_layout,
         inputs as inputs,
         output_kind as output_kind,
+        stored_input as stored_input,
     )
     from onnx_geed.model.soundness import (
         has_loops as has_loops,

@@ -13,6 +13,7 @@ from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.groups import Table, read_table, table_to_json
 from onnx_geed.held import read_text
 from onnx_geed.model.io import Model, load_model, read_proto, write_model
+from onnx_geed.model.listing import layouts_as_stated, list_as_stated
 from onnx_geed.model.metadata import (
     CLASSES,
     INPUT,
@@ -30,12 +31,13 @@ from onnx_geed.model.signature import (
     StatedLayouts,
     find_input,
     find_output,
-    further_inputs,
-    input_layout as layout_of,
+    inputs,
+    stored_input,
+    stored_output,
 )
 from onnx_geed.model.soundness import refusing_unsound
 from onnx_geed.model.tensor_names import patterns_first, resolve, stated_layouts
-from onnx_geed.model.tensors import Tensor, list_tensors
+from onnx_geed.model.tensors import Tensor
 from onnx_geed.text import counted
 from onnx_geed.typed import check_value
 
@@ -61,6 +63,9 @@ def annotate_model(
 ) -> dict[str, str]:
     """Copy a model with metadata added; keys that are not named stay as they are.
 
+    Where another input is named, the stored layouts stay those of their inputs; where another
+    output is, the kind of the former one is left out.
+
     Parameters
     ----------
     path : str or Path
@@ -82,6 +87,7 @@ def annotate_model(
     GeedError
         If a name is not in the model.
         If a value does not fit its key.
+        If another input is named than that which the stored preprocessing is for.
         If a table holds more than 2²⁰ numbers.
         If the classes are not as many as the output has.
         If there is nothing to write.
@@ -100,18 +106,18 @@ def annotate_model(
     model = load_model(path)
     with refusing_unsound(model.path):
         acted, named = find_input(model, input, input_layout), find_output(model, output)
-        listed = list_tensors(model, acted.name, named, kind=output_kind)
+        layouts = layouts_as_stated(model, acted, input_layout)
+        listed = list_as_stated(model, acted.name, named, input_layout=layouts, kind=output_kind)
     entries: dict[str, str] = {}
     if input:
         entries[INPUT] = acted.name
     if output:
         entries[OUTPUT] = named
     if input_layout:
-        entries[INPUT_LAYOUT] = layout_of(model, acted, input_layout)
-        further = further_inputs(model, acted, input_layout)
-        if further:  # which of them is the main one is no matter of order any more
+        entries |= {layout_key(name): text for name, text in layouts.items()}
+        entries[INPUT_LAYOUT] = entries.pop(layout_key(acted.name))
+        if len(inputs(model)) > 1:  # which of them is the main one is told by no layout
             entries[INPUT] = acted.name
-        entries |= {layout_key(other.name): text for other, text in further}
     if output_kind:
         entries[OUTPUT_KIND] = output_kind
     if latent:
@@ -141,7 +147,8 @@ def annotate_model(
         raise GeedError(
             "annotate: nothing to write; give an option such as --preprocess or --latent"
         )
-    _write(model, out, entries)
+    kept = _kept(model, acted.name, named, entries)
+    _write(model, out, kept | entries)
     return entries
 
 
@@ -187,11 +194,39 @@ def _check_number_of_classes(
     )
 
 
-def _write(model: Model, out: str | Path, entries: Mapping[str, str]) -> None:
+def _kept(model: Model, acted: str, output: str, entries: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that stay, where the input or output that they speak of is another now.
+
+    Raises
+    ------
+    GeedError
+        If the stored preprocessing is for another input than is named now.
+    """
+    kept = dict(model.metadata)
+    if INPUT in entries or INPUT_LAYOUT in entries:
+        before = stored_input(model, acted)
+        if before != acted and PREPROCESS in kept and PREPROCESS not in entries:
+            raise GeedError(
+                f"annotate: the file's {PREPROCESS} is for input {before!r}, not for {acted!r}, "
+                "and a file holds that of one input: give that of the new one with --preprocess"
+            )
+        if before != acted and INPUT_LAYOUT in kept:
+            kept.setdefault(layout_key(before), kept.pop(INPUT_LAYOUT))
+        own = kept.get(layout_key(acted))
+        # Two that differ are left as they are, for the user to say which is right.
+        if own and own == entries.get(INPUT_LAYOUT, kept.get(INPUT_LAYOUT, own)):
+            kept[INPUT_LAYOUT] = kept.pop(layout_key(acted))
+        elif INPUT_LAYOUT in entries:
+            kept.pop(layout_key(acted), None)
+    if OUTPUT in entries and stored_output(model, output) != output:
+        kept.pop(OUTPUT_KIND, None)
+    return kept
+
+
+def _write(model: Model, out: str | Path, metadata: Mapping[str, str]) -> None:
     # The file itself, and not the model as it was read, whose functions are inlined.
     proto = read_proto(model.path)
-    kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)
     del proto.metadata_props[:]
-    for key, value in kept.items():
+    for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     write_model(proto, model.path, out)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
 from onnx_geed.groups import MAP_LAYOUTS, parse_layout
-from onnx_geed.model.axis_parts import Axes
+from onnx_geed.model.axis_parts import Axes, length
 from onnx_geed.model.dataflow import Flow
+from onnx_geed.model.io import Model
 from onnx_geed.model.letter_parts import taken_after
-from onnx_geed.model.letter_reading import Place, Reading
+from onnx_geed.model.letter_reading import Places, Reading
 from onnx_geed.model.letter_rules import axes_after
-from onnx_geed.model.lettered_axes import lettered, one_axis, sized, spelt
+from onnx_geed.model.lettered_axes import kind, lettered, lost, one_axis, sized, spelt
 from onnx_geed.model.map_layouts import map_layouts
 from onnx_geed.model.nodes import constants, data_reads
-from onnx_geed.model.shapes import Shape, Types
+from onnx_geed.model.shapes import Shape, Types, infer_fed
 
-__all__ = ["find_layouts", "has_places"]
+__all__ = ["find_layouts", "has_places", "kinds_apart"]
 
 # Of inputs of these letters the maps are found as images' are.
 _IMAGE = frozenset("NCHW")
@@ -98,31 +99,102 @@ def _followed(
 ) -> dict[str, str]:
     """Follow letters from the inputs, node by node."""
     shapes = {name: shape for name, (_, shape) in types.items() if shape is not None}
-    integers = constants(graph)
     batch = next((shapes[name][0] for name in flow.starts if shapes.get(name)), None)
-    known: dict[str, Axes] = {}
-    taken: dict[str, frozenset[Place]] = {}
+    known = _all_axes(graph, flow.tainted, shapes, _stated_axes(stated, shapes), stated, batch)
+    texts = {name: spelt(axes) for name, axes in known.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def kinds_apart(
+    model: Model,
+    layouts: Mapping[str, str],
+    lengths: Mapping[str, Sequence[int]],
+    others: Collection[str],
+    letter: str,
+) -> dict[str, tuple[str, ...]]:
+    """Tell the axes of one set from those of others with the same letter.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    layouts : mapping of str to str
+        Layouts of inputs.
+    lengths : mapping of str to sequence of int
+        Lengths of one sample of each.
+    others : collection of str
+        Those of the other sets.
+    letter : str
+        The letter.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Of all that is worked out from these inputs, the letter or kind of each axis: this letter
+        only where it is surely of the one set, empty for a single entry, and
+        :data:`~onnx_geed.model.lettered_axes.LOST` where it may be of another. No kinds where
+        nothing is known.
+    """
+    graph = model.proto.graph
+    batches = {i.name: i.type.tensor_type.shape.dim[:1] for i in graph.input}
+    # A free batch of 3 is told from axes of length 1.
+    batch = next((dim.dim_value for name in layouts for dim in batches[name]), 0) or 3
+    shapes: dict[str, Shape] = {i.name: tuple(i.dims) for i in graph.initializer}
+    shapes |= infer_fed(model.proto, {k: (batch, *own) for k, own in lengths.items()}).shapes
+    start = _stated_axes(layouts, shapes)
+    for name in others:
+        axes = start.get(name, ())
+        start[name] = tuple(lost(length(a)) if kind(a) == letter else a for a in axes)
+    reached = set(layouts)
+    for node in graph.node:
+        if not reached.isdisjoint(data_reads(node)):
+            reached.update(name for name in node.output if name)
+    known = _all_axes(graph, reached, shapes, start, layouts, batch)
+    return {
+        name: tuple("" if kind(a) != "N" and length(a) == 1 else kind(a) for a in known[name])
+        if name in known
+        else ()
+        for name in reached
+    }
+
+
+def _stated_axes(stated: Mapping[str, str], shapes: Mapping[str, Shape]) -> dict[str, Axes]:
+    known = {}
     for name, text in stated.items():
         layout = parse_layout(text)
         if layout.grid is None and len(shapes.get(name, text)) == len(text):
             known[name] = lettered(text, shapes.get(name))
+    return known
+
+
+def _all_axes(
+    graph: onnx.GraphProto,
+    reached: set[str],
+    shapes: Mapping[str, Shape],
+    known: dict[str, Axes],
+    stated: Collection[str],
+    batch: int | None,
+) -> dict[str, Axes]:
+    """Return the axes of all tensors where they are known, from those of inputs."""
+    integers = constants(graph)
+    taken: dict[str, int] = {}
+    places = Places()
     for node in graph.node:
-        if not flow.tainted.intersection(node.output):
+        if reached.isdisjoint(node.output):
             continue
-        data = {n: known.get(n) for n in data_reads(node) if n in flow.tainted or n in known}
-        reading = Reading(node, data, shapes, integers, batch, taken)
+        data = {n: known.get(n) for n in data_reads(node) if n in reached or n in known}
+        reading = Reading(node, data, shapes, integers, batch, taken, places)
         after = axes_after(reading)
-        for name, places in zip(node.output, taken_after(reading, after), strict=True):
-            if places and name not in stated:
-                taken[name] = places
+        for name, come_from in zip(node.output, taken_after(reading, after), strict=True):
+            if come_from and name not in stated:
+                taken[name] = come_from
         for name, axes in zip(node.output, after, strict=False):
             if axes is None or name in known:
                 continue
             fitted = sized(axes, shapes.get(name))
             if fitted is not None:
                 known[name] = _with_samples(fitted, batch)
-    texts = {name: spelt(axes) for name, axes in known.items()}
-    return {name: text for name, text in texts.items() if text}
+    return known
 
 
 def _with_samples(axes: Axes, batch: int | None) -> Axes:

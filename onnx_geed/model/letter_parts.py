@@ -7,10 +7,13 @@ they are that axis again, or of no known kind, but no features.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Collection, Sequence
+from fractions import Fraction
 
 from onnx_geed.model.axis_parts import Axes, Axis, length
-from onnx_geed.model.letter_reading import NOWHERE, LetterRule, Made, Place, Reading
+from onnx_geed.model.letter_reading import NOWHERE, LetterRule, Made, Place, Places, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
     FIXED,
@@ -103,8 +106,8 @@ def _joined(r: Reading) -> Axes | None:
     if size is None and all(length(axis) is not None for axis in along):
         size = sum(length(axis) or 0 for axis in along)
     taken = [r.places(k) for k in range(len(r.node.input)) if r.name(k)]
-    kinds = {kind(a) for o in known for a in o if isinstance(a, tuple) and length(a) != 1}
-    return (*beside[:i], _end_to_end(along, size, taken, kinds), *beside[i + 1 :])
+    kinds = [{kind(a) for a in o if isinstance(a, tuple) and length(a) != 1} for o in known]
+    return (*beside[:i], _end_to_end(along, size, r.known, taken, kinds), *beside[i + 1 :])
 
 
 def _nothing(operand: Operand, i: int) -> Operand:
@@ -115,8 +118,9 @@ def _nothing(operand: Operand, i: int) -> Operand:
 def _end_to_end(
     along: Sequence[Axis],
     size: int | None,
-    taken: Sequence[frozenset[Place]],
-    there: Collection[str],
+    places: Places,
+    taken: Sequence[int],
+    there: Sequence[Collection[str]],
 ) -> Axis:
     """Return the axis of pieces put one behind the other.
 
@@ -126,16 +130,18 @@ def _end_to_end(
         The axis of each piece.
     size : int or None
         The length of all.
-    taken : sequence of frozenset of Place
-        From which places each comes.
-    there : collection of str
-        Kinds of the axes that the pieces have.
+    places : Places
+        The places of axes.
+    taken : sequence of int
+        From which of them each comes.
+    there : sequence of collection of str
+        Kinds of the axes that each has.
     """
     if len(along) == 1:
         return along[0]
     if all(map(is_fixed, along)):
-        apart = _apart(taken, there)
-        return _of_places(along, size, taken, apart) if apart else fixed(size)
+        apart = _apart(places, taken, there)
+        return _of_places(along, size, places, taken, apart) if apart else fixed(size)
     kinds = set(map(kind, along))
     if kinds <= {"X", "B", MADE, FIXED, ALIKE, ""}:
         return one_axis(MADE, size)
@@ -149,21 +155,42 @@ def _end_to_end(
     same = all(is_fixed(a) or {p.letter for p in a} == {letter} for a in along)
     if letter not in tuple(LINES) or not same:
         return lost(size)
-    rows, n = _one_behind_the_other(taken, letter)
+    rows, n = _one_behind_the_other(places, taken, letter)
     whole = size == n and rows == list(range(size or 0)) and len(along) > 1
     return one_axis(letter, size) if even or whole else lost(size)
 
 
-def _apart(taken: Sequence[frozenset[Place]], there: Collection[str]) -> list[str]:
+def _apart(places: Places, taken: Sequence[int], there: Sequence[Collection[str]]) -> list[str]:
     """Return the axes of which tensors hold different places."""
     result = []
-    for letter in sorted({letter for places in taken for letter, *_ in places}):
-        own = {frozenset(p for p in places if p[0] == letter) for places in taken} - {NOWHERE}
+    for letter in places.letters(functools.reduce(operator.or_, taken)):
+        mine = [some & places.of_letters(letter) for some in taken]
+        own = set(mine) - {NOWHERE}
+        if len(own) < 2:
+            continue
+        of_all = places.listed(functools.reduce(operator.or_, own))
+        kept = all(letter in kinds for some, kinds in zip(mine, there, strict=True) if some)
         # Every second place and the ones between, side by side, are channels of a coarse line.
-        strides = all(_is_stride(rows, n) for places in own for _, rows, n in places)
-        if len(own) > 1 and not (strides and letter in there):
+        strides = kept and all(_is_stride(rows, n) for _, rows, n in of_all)
+        if not (strides or (letter in tuple(LINES) and _are_one_part(of_all))):
             result.append(letter)
     return result
+
+
+def _are_one_part(places: Sequence[Place]) -> bool:
+    """Whether places are of lines of several lengths, and of one part of all.
+
+    The last steps of several layers that grow shorter are no steps of one line.
+    """
+    lengths = [n for *_, n in places]
+    if not all(lengths) or len(set(lengths)) < len(lengths):
+        return False
+    starts, stops = [], []
+    for _, rows, n in places:
+        ends = (rows[0], rows[-1]) if isinstance(rows, range) else rows
+        starts.append(Fraction(min(ends), n))
+        stops.append(Fraction(max(ends) + 1, n))
+    return max(starts) < min(stops)
 
 
 def _is_stride(rows: range | tuple[int, ...], n: int | None) -> bool:
@@ -176,12 +203,13 @@ def _is_stride(rows: range | tuple[int, ...], n: int | None) -> bool:
 def _of_places(
     along: Sequence[Axis],
     size: int | None,
-    taken: Sequence[frozenset[Place]],
+    places: Places,
+    taken: Sequence[int],
     apart: Sequence[str],
 ) -> Axis:
     """Return the axis of tensors side by side that hold different places of some axes."""
     letter, count = apart[0] if len(apart) == 1 else LOST, len(along)
-    rows, n = _one_behind_the_other(taken, letter)
+    rows, n = _one_behind_the_other(places, taken, letter)
     inner = {length(axis) for axis in along}
     per = inner.pop() if len(inner) == 1 else None
     if per is None:
@@ -199,18 +227,23 @@ def _of_places(
 
 
 def _one_behind_the_other(
-    taken: Sequence[frozenset[Place]], letter: str
+    places: Places, taken: Sequence[int], letter: str
 ) -> tuple[list[int], int | None]:
     """Return the places of an axis that tensors hold, one after the other, and its length.
 
     No places where one of them holds none, or several apart, besides those that all hold.
     """
-    shared = frozenset.intersection(*taken)
-    own = [[p for p in places - shared if p[0] == letter] for places in taken]
-    lengths = {n for places in own for _, _, n in places}
-    if any(len(places) != 1 for places in own) or len(lengths) != 1:
+    asked = places.of_letters(letter) & ~functools.reduce(operator.and_, taken)
+    own = [some & asked for some in taken]
+    if any(some.bit_count() != 1 for some in own):
         return [], None
-    return [row for ((_, rows, _),) in own for row in rows], lengths.pop()
+    each = [place for some in own for place in places.listed(some)]
+    lengths = {n for *_, n in each}
+    return (
+        ([row for _, rows, _ in each for row in rows], lengths.pop())
+        if len(lengths) == 1
+        else ([], None)
+    )
 
 
 def _picked(r: Reading) -> Axes | None:
@@ -302,7 +335,7 @@ def _one_hot(r: Reading) -> Axes | None:
 # ------------------------------------------------------------------------------------------------
 
 
-def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[frozenset[Place]]:
+def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[int]:
     """Return from which places of longer axes a node's outputs come.
 
     Parameters
@@ -313,14 +346,14 @@ def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[frozenset[Place
         Axes of its outputs.
     """
     operands = [r.taken[name] for name in r.data if name in r.taken]
-    before = frozenset().union(*operands) if len(operands) > 1 else (*operands, NOWHERE)[0]
+    before = functools.reduce(operator.or_, operands, NOWHERE)
     axes, op, outputs = r.axes(0), r.node.op_type, len(r.node.output)
     if op == "Concat" and before and made[0] is not None:
         kept = [r.places(k) for k in range(len(r.node.input)) if r.name(k)]
         along = made[0][axis_of(r.node, 0, len(made[0]))]
         whole = {part.letter for part in along} - {LOST}
-        shared = frozenset.intersection(*kept)
-        return [frozenset(p for p in before if p in shared or p[0] not in whole)] * outputs
+        shared = functools.reduce(operator.and_, kept)
+        return [before & (shared | ~r.known.of_letters(whole))] * outputs
     if axes is None or op not in ("Slice", "Split", "Gather"):
         return [before] * outputs
     if op == "Slice":
@@ -328,34 +361,35 @@ def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[frozenset[Place
             here = length(axes[i])
             if here is not None and step:
                 rows = range(*slice(start, end, step).indices(here))
-                before |= _places(axes[i], rows)
+                before |= _places(r.known, axes[i], rows)
         return [before] * outputs
     i = axis_of(r.node, 0, len(axes))
     if op == "Gather":
         index = r.integers.get(r.name(1)) if not r.is_data(1) else None
         here = length(axes[i])
         places = tuple(n % here if here else n for n in index or ())
-        return [before | _places(axes[i], places)] * outputs
+        return [before | _places(r.known, axes[i], places)] * outputs
     result, at = [], 0
     for k in range(outputs):
         size = r.size(i, k)
         if size is None:
             return [before] * outputs
-        result.append(before | _places(axes[i], range(at, at + size)))
+        result.append(before | _places(r.known, axes[i], range(at, at + size)))
         at += size
     return result
 
 
-def _places(axis: Axis, rows: range | tuple[int, ...]) -> frozenset[Place]:
+def _places(known: Places, axis: Axis, rows: range | tuple[int, ...]) -> int:
     """Return the places of an axis that are left, where they are few.
 
-    A crop leaves more than half of an axis, as all crops of one do, and is none of its parts.
+    A crop that leaves more than half of an axis is none of its parts, since no two are apart.
     """
     here = length(axis)
-    few = 2 * len(set(rows)) <= here if here is not None else len(rows) == 1
+    different = len(rows) if isinstance(rows, range) else len(set(rows))
+    few = 2 * different <= here if here is not None else len(rows) == 1
     if not rows or not few or is_fixed(axis) or kind(axis) in ("N", MADE):
         return NOWHERE
-    return frozenset([(kind(axis), rows if len(rows) > 1 else tuple(rows), here)])
+    return known.bit((kind(axis), rows if len(rows) > 1 else tuple(rows), here))
 
 
 RULES: list[tuple[LetterRule, str]] = [

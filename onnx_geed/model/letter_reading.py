@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import onnx
@@ -12,13 +12,53 @@ from onnx_geed.model.lettered_axes import Operand
 from onnx_geed.model.nodes import integers_of
 from onnx_geed.model.shapes import Shape
 
-__all__ = ["NOWHERE", "LetterRule", "Made", "Place", "Reading"]
+__all__ = ["NOWHERE", "LetterRule", "Made", "Place", "Places", "Reading"]
 
 #: Some of the places of an axis: its letter or kind, which they are, and its length if known.
 Place = tuple[str, range | tuple[int, ...], int | None]
 
 #: Of a tensor of which no axis was cut to a part.
-NOWHERE: frozenset[Place] = frozenset()
+NOWHERE = 0
+
+
+class Places:
+    """Places of axes, each with a bit of its own: a set of some is a whole number.
+
+    A network that was unrolled has a set for each step, of all steps until then.
+    """
+
+    def __init__(self) -> None:
+        self._bits: dict[Place, int] = {}
+        self._of_letter: dict[str, int] = {}
+        self._listed: list[Place] = []
+
+    def bit(self, place: Place) -> int:
+        """Return the set of one place."""
+        if place not in self._bits:
+            self._bits[place] = 1 << len(self._listed)
+            self._listed.append(place)
+            self._of_letter[place[0]] = self.of_letters(place[0]) | self._bits[place]
+        return self._bits[place]
+
+    def of_letters(self, letters: Iterable[str]) -> int:
+        """Return the set of all places of axes of these letters or kinds."""
+        result = NOWHERE
+        for letter in letters:
+            result |= self._of_letter.get(letter, NOWHERE)
+        return result
+
+    def listed(self, some: int) -> list[Place]:
+        """Return the places of a set."""
+        result = []
+        while some:
+            last = some.bit_length() - 1
+            result.append(self._listed[last])
+            some ^= 1 << last
+        return result
+
+    def letters(self, some: int) -> list[str]:
+        """Return the letters of the places of a set, sorted."""
+        return sorted(letter for letter, own in self._of_letter.items() if own & some)
 
 
 @dataclass(frozen=True)
@@ -37,8 +77,10 @@ class Reading:
         Short integer constants.
     batch : int or None
         Length of N.
-    taken : mapping of str to frozenset of Place
+    taken : mapping of str to int
         Of the data it reads, from which places of longer axes they come; absent where from none.
+    known : Places
+        Those places.
     """
 
     node: onnx.NodeProto
@@ -46,7 +88,8 @@ class Reading:
     shapes: Mapping[str, Shape]
     integers: Mapping[str, list[int]]
     batch: int | None
-    taken: Mapping[str, frozenset[Place]] = field(default_factory=dict)
+    taken: Mapping[str, int] = field(default_factory=dict)
+    known: Places = field(default_factory=Places)
 
     def name(self, i: int) -> str:
         """Return the name of an input; empty where there is none."""
@@ -77,7 +120,7 @@ class Reading:
         """Return the axes of data, the shape of a constant; ``None`` where not known."""
         return self.axes(i) if self.is_data(i) else self.shape(i)
 
-    def places(self, i: int) -> frozenset[Place]:
+    def places(self, i: int) -> int:
         """Return from which places of longer axes an input comes."""
         return self.taken.get(self.name(i), NOWHERE)
 

@@ -10,6 +10,7 @@ from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.model.io import Model, load_model
 from onnx_geed.model.metadata import own_metadata
 from onnx_geed.model.signature import (
+    Input,
     StatedKind,
     StatedLayouts,
     find_input,
@@ -24,7 +25,7 @@ from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import Tensor, infer_tensors, tensors_from
 from onnx_geed.typed import check_value
 
-__all__ = ["ListedTensor", "Listing", "list_as_stated", "list_layers"]
+__all__ = ["ListedTensor", "Listing", "layouts_as_stated", "list_as_stated", "list_layers"]
 
 
 class ListedModel(TypedDict):
@@ -141,6 +142,32 @@ def list_as_stated(
     return listed
 
 
+def layouts_as_stated(model: Model, acted: Input, layouts: StatedLayouts) -> dict[str, str]:
+    """Return the layouts of all inputs that have one, by name, without any data.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    acted : Input
+        The acted-on input.
+    layouts : str or mapping of str to str, optional
+        Layouts as the user states them.
+
+    Raises
+    ------
+    GeedError
+        If a layout that the user states does not fit.
+    """
+    try:
+        own = {acted.name: input_layout(model, acted, layouts)}
+    except GeedError:
+        if layouts:
+            raise
+        own = {}  # listing needs no layout; measuring asks for it
+    return own | {other.name: text for other, text in further_inputs(model, acted, layouts)}
+
+
 def list_layers(
     path: str | Path,
     *,
@@ -195,14 +222,7 @@ def _listed(
     """List the tensors of a model that was read."""
     acted = find_input(model, input, layout_of_input)
     named = find_output(model, output)
-    try:
-        stored: str | None = input_layout(model, acted, layout_of_input)
-    except GeedError:
-        if layout_of_input:
-            raise
-        stored = None  # listing needs no layout; measuring asks for it
-    layouts = {acted.name: stored} if stored else {}
-    layouts |= {i.name: text for i, text in further_inputs(model, acted, layout_of_input)}
+    layouts = layouts_as_stated(model, acted, layout_of_input)
     listed = list_as_stated(
         model,
         acted.name,
@@ -219,7 +239,7 @@ def _listed(
             {"name": i.name, "shape": i.shape, "dtype": i.dtype, "layout": layouts.get(i.name)}
             for i in inputs(model)
         ],
-        "input": {"name": acted.name, "layout": stored},
+        "input": {"name": acted.name, "layout": layouts.get(acted.name)},
         "output": {"name": named, "kind": output_kind(model, named, kind)},
         "no_latent": doubt,
         "metadata": own_metadata(model),

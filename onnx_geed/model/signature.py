@@ -29,7 +29,10 @@ __all__ = [
     "further_inputs",
     "input_layout",
     "inputs",
+    "layouts_in_file",
     "output_kind",
+    "stored_input",
+    "stored_output",
 ]
 
 # Operators at the end of a graph that leave class scores the numbers that they are.
@@ -247,6 +250,7 @@ def input_layout(model: Model, input: Input, layouts: StatedLayouts = None) -> s
     GeedError
         If neither or both layouts fit the shape, or none is stated of fewer axes or of integers.
         If a stated layout is none, or has not one letter for each axis.
+        If the metadata state two of one input.
 
     Notes
     -----
@@ -272,29 +276,35 @@ def input_layout(model: Model, input: Input, layouts: StatedLayouts = None) -> s
 def _layout_stated(model: Model, input: Input, layouts: StatedLayouts, *, main: bool) -> str | None:
     """Return the layout that is stated of an input, if it fits; the user's is asked first."""
     by_user = _by_user([i.name for i in inputs(model)], layouts)
-    return _layout_of(input, by_user, layouts_in_metadata(model), model.metadata if main else None)
+    return _layout_of(input, by_user, _layouts_by_key(model, input.name), main=main)
 
 
 def _layout_of(
     input: Input,
     by_user: Mapping[str, str],
-    in_metadata: Mapping[str, str],
-    own: Mapping[str, str] | None = None,
+    in_file: Mapping[str, Mapping[str, str]],
+    *,
+    main: bool = False,
 ) -> str | None:
-    """Return an input's layout of those that are stated; ``own`` are metadata of the main input."""
+    """Return an input's layout of those that are stated, by the user or in the file."""
     rank, called = len(input.shape), f"{input.name!r} {_text(input.shape)}"
-    if own is not None and "" in by_user and by_user.get(input.name, by_user[""]) != by_user[""]:
+    if main and "" in by_user and by_user.get(input.name, by_user[""]) != by_user[""]:
         raise GeedError(
             f"--input-layout {input.name}={by_user[input.name]}: that of the acted-on input is "
             f"also stated without its name, as {by_user['']}; give one of the two"
         )
-    for key in (input.name,) if own is None else (input.name, ""):
+    for key in (input.name, "") if main else (input.name,):
         if text := by_user.get(key):
             return check_input_layout(text, rank, "--input-layout", called)
-    if own and own.get(INPUT, input.name) == input.name and (text := own.get(INPUT_LAYOUT)):
-        return check_input_layout(text, rank, f"metadata {INPUT_LAYOUT}", called)
-    if text := in_metadata.get(input.name):
-        return check_input_layout(text, rank, f"metadata {layout_key(input.name)}", called)
+    stored = in_file.get(input.name, {})
+    if len({*stored.values()}) > 1:
+        both = " and ".join(f"{key} = {text}" for key, text in stored.items())
+        raise GeedError(
+            f"the metadata state two layouts of input {called}, {both}: state one with "
+            f"--input-layout {input.name}=LETTERS, in onnx-geed annotate for good"
+        )
+    for key, text in stored.items():
+        return check_input_layout(text, rank, f"metadata {key}", called)
     return None
 
 
@@ -311,7 +321,7 @@ def further_inputs(
         The acted-on input, from :func:`find_input`.
     layouts : str or mapping of str to str, optional
         Layouts as the user states them, as :func:`find_input` takes them; else those that the
-        metadata ``onnx_geed.layout.<input>`` state.
+        metadata state.
 
     Returns
     -------
@@ -322,13 +332,43 @@ def further_inputs(
     ------
     GeedError
         If a stated layout is none, or has not one letter for each axis.
+        If the metadata state two of one input.
         If a layout is stated for an input that the model has not.
     """
     every = inputs(model)
     # Looked up once: of thousands of inputs each would else walk over all of them.
-    by_user, in_metadata = _by_user([i.name for i in every], layouts), layouts_in_metadata(model)
-    pairs = [(i, _layout_of(i, by_user, in_metadata)) for i in every if i.name != acted.name]
+    by_user = _by_user([i.name for i in every], layouts)
+    in_file = _layouts_by_key(model, acted.name)
+    pairs = [(i, _layout_of(i, by_user, in_file)) for i in every if i.name != acted.name]
     return tuple((i, text) for i, text in pairs if text)
+
+
+def stored_input(model: Model, acted: str) -> str:
+    """Return the input to which a file's settings of an input belong: layout and preprocessing.
+
+    It is the one that the metadata name, else the one that is acted on where nothing is said;
+    where there is none, it is the one that is acted on now.
+    """
+    if INPUT in model.metadata:
+        return model.metadata[INPUT]
+    try:
+        return find_input(model).name
+    except GeedError:
+        return acted
+
+
+def layouts_in_file(model: Model, acted: str) -> dict[str, str]:
+    """Return layouts by tensor, as the metadata state them, also of the acted-on input."""
+    return {name: [*by.values()][-1] for name, by in _layouts_by_key(model, acted).items()}
+
+
+def _layouts_by_key(model: Model, acted: str) -> dict[str, dict[str, str]]:
+    """Return the layouts that a file states: by tensor, then by the key of the metadata."""
+    stated = layouts_in_metadata(model).items()
+    found = {name: {layout_key(name): text} for name, text in stated if text}
+    if text := model.metadata.get(INPUT_LAYOUT):
+        found.setdefault(stored_input(model, acted), {})[INPUT_LAYOUT] = text
+    return found
 
 
 def find_output(model: Model, name: str | None = None) -> str:
@@ -387,6 +427,20 @@ def _not_measurable(output: onnx.ValueInfoProto) -> str:
     return f"{onnx.TensorProto.DataType.Name(dtype).lower()}"
 
 
+def stored_output(model: Model, chosen: str) -> str:
+    """Return the output to which a file's settings of an output belong: its kind and latent.
+
+    It is the one that the metadata name, else the one that is taken where nothing is said; of
+    several it is the one that is chosen now. Of a hidden tensor no file says anything.
+    """
+    if OUTPUT in model.metadata:
+        return model.metadata[OUTPUT]
+    try:
+        return find_output(model)
+    except GeedError:
+        return chosen if chosen in {o.name for o in model.proto.graph.output} else ""
+
+
 def output_kind(model: Model, output: str, stated_by_user: str | None = None) -> str | None:
     """Return the kind of numbers that the output holds, as far as it is declared.
 
@@ -397,7 +451,8 @@ def output_kind(model: Model, output: str, stated_by_user: str | None = None) ->
     output : str
         Its chosen output.
     stated_by_user : str, optional
-        The kind as the user states it; else the metadata, else the graph's end decides.
+        The kind as the user states it; else the metadata, if they speak of this output, else the
+        graph's end decides.
 
     Returns
     -------
@@ -409,9 +464,8 @@ def output_kind(model: Model, output: str, stated_by_user: str | None = None) ->
     GeedError
         If a stated kind is none of these.
     """
-    # The metadata speak of the model's own output, not of a hidden tensor chosen in its place.
-    named = {o.name for o in model.proto.graph.output} | {model.metadata.get(OUTPUT)}
-    stated = stated_by_user or (output in named and model.metadata.get(OUTPUT_KIND))
+    its_own = output == stored_output(model, output)
+    stated = stated_by_user or (its_own and model.metadata.get(OUTPUT_KIND))
     if stated:
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(

@@ -18,17 +18,14 @@ from onnx_geed.model.io import Model
 from onnx_geed.model.labour import seconds_of
 from onnx_geed.model.layout_inference import find_layouts, has_places
 from onnx_geed.model.metadata import (
-    INPUT,
-    INPUT_LAYOUT,
     LATENT,
     derived_modules,
-    layouts_in_metadata,
     stated_modules,
 )
 from onnx_geed.model.nodes import FLOATS, constants, data_reads, integer_of, ops, subgraphs
 from onnx_geed.model.restated import module_outputs, origins, standing
 from onnx_geed.model.shapes import Shape, Types, infer
-from onnx_geed.model.signature import output_kind
+from onnx_geed.model.signature import layouts_in_file, output_kind, stored_output
 from onnx_geed.model.workspace import workspace
 
 __all__ = [
@@ -204,7 +201,7 @@ def tensors_from(
     """List a model's tensors from what was inferred, as :func:`list_tensors` does."""
     graph, flow, types, second = model.proto.graph, inferred.flow, inferred.one, inferred.three
     input, output = flow.input, flow.output
-    stated_layouts = _layouts_in_file(model, input) | dict(layouts)
+    stated_layouts = layouts_in_file(model, input) | dict(layouts)
     free = types.get(input, ("?", None))[1] != second.get(input, ("?", None))[1]
     layout, folded = find_layouts(graph, flow, types, stated_layouts, second if free else None)
     refused = _refusals(graph, flow, types)
@@ -218,7 +215,7 @@ def tensors_from(
     kind_of_output = output_kind(model, output, kind)
     short = constants(graph)
     classifier = find_head(flow, offered, types, short, kind_of_output, pooled)
-    head = latent or _stated_latent(model, refused) or classifier.latent
+    head = latent or _stated_latent(model, refused, flow) or classifier.latent
     # Who names a latent says that a classifier follows it.
     scores = classifier.scores or head not in (None, output)
     doubt = "" if head else classifier.doubt
@@ -391,14 +388,6 @@ def _has_places_and_channels(layout: str) -> bool:
     return len(layout) > 2 and "C" in layout
 
 
-def _layouts_in_file(model: Model, input: str) -> dict[str, str]:
-    layouts = layouts_in_metadata(model)
-    text = model.metadata.get(INPUT_LAYOUT)
-    if text and model.metadata.get(INPUT, input) == input:
-        layouts[input] = text
-    return layouts
-
-
 def _refusals(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str]:
     """Return why tensors of the main graph cannot be measured, by name."""
     reasons = {}
@@ -421,11 +410,14 @@ def _refusals(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str
     return reasons
 
 
-def _stated_latent(model: Model, refused: Mapping[str, str]) -> str | None:
+def _stated_latent(model: Model, refused: Mapping[str, str], flow: Flow) -> str | None:
     name = model.metadata.get(LATENT)
     if name is None:
         return None
     outputs = {output for node in model.proto.graph.node for output in node.output}
+    elsewhere = name in outputs and name not in flow.live
+    if elsewhere and flow.output != stored_output(model, flow.output):
+        return None  # it is that of an output which this one has nothing to do with
     if name not in outputs or name in refused:
         reason = refused.get(name) or f"is not in the model.{nearest(name, outputs)}"
         raise GeedError(f"metadata {LATENT}: {name!r} {reason}; --latent NAME overrides it")

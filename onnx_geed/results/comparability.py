@@ -55,10 +55,14 @@ def differences(a: Result, b: Result, pairs: Sequence[tuple[Key, Key]]) -> list[
             ("support", x["support"], y["support"]),
             ("clip", x.get("clip", False), y.get("clip", False)),
             ("backgrounds", x.get("backgrounds", "none")[:8], y.get("backgrounds", "none")[:8]),
-            ("members", x.get("members", "none")[:8], y.get("members", "none")[:8]),
         )
         if own != other
     ]
+    # Those of named actions need none, and earlier versions did not write those of one's own.
+    if "members" in x and "members" in y:
+        whose = "elements do" if x["interpolation"] == "own" else "members do"
+        does = [(x["members"][:8], y["members"][:8])]
+        reasons += _first_unlike(f"what its {whose}", does)
     kinds = x.get("kind"), y.get("kind")  # which results of earlier versions do not say
     if not reasons and None not in kinds and kinds[0] != kinds[1]:
         reasons.append(_unlike("kind of group", *kinds))
@@ -110,10 +114,18 @@ def action_differences(a: Result, b: Result, pairs: Sequence[tuple[Key, Key]]) -
     -------
     list of str
         Such as ``"output action (fit:linear, grid)"``. Values of one model under two actions tell
-        which predicts better; those of two models tell nothing, and none are to be averaged.
+        which predicts better; those of two models tell nothing, and none are to be averaged. Of one
+        model, what its tensors' axes are taken for counts too, and the tables.
     """
-    actions = [(action_name(r), action_name(s)) for r, s in _both(a, b, pairs)]
-    return _first_unlike("output action", actions)
+    both = _both(a, b, pairs)
+    actions = [(action_name(r), action_name(s)) for r, s in both]
+    reasons = _first_unlike("output action", actions)
+    if not reasons and same_model(a["model"], b["model"]):
+        same = [(r, s) for r, s in both if r["layer"] == s["layer"]]
+        reasons += _first_unlike("layout", [(r["layout"], s["layout"]) for r, s in same])
+        tables = [(r.get("table"), s.get("table")) for r, s in same]
+        reasons += _first_unlike("action table", [pair for pair in tables if None not in pair])
+    return reasons
 
 
 def matched(a: Result, b: Result) -> list[tuple[Key, Key]]:
@@ -160,7 +172,7 @@ def two_maps(a: Result, b: Result, first: Record, second: Record) -> bool:
     """
     if not same_model(a["model"], b["model"]) or first["layer"] != second["layer"]:
         return False
-    if first.get("fit") or second.get("fit"):
+    if first.get("fit") or second.get("fit") or first["layout"] != second["layout"]:
         return True
     tables = first.get("table"), second.get("table")
     other = None not in tables and tables[0] != tables[1]
@@ -202,6 +214,7 @@ def _same_values(ours: DataPart, theirs: DataPart) -> bool:
 def _of_what_is_beside(a: Result, b: Result) -> list[str]:
     """Say in what two results differ that comes with the samples, where both tell of it."""
     ours, theirs = a["data"], b["data"]
+    reasons = _of_moved_inputs(a, b)
     # Of other types the same numbers have other fingerprints.
     others = [
         {(one["name"], one["dtype"]): one.get("fingerprint") for one in data.get("inputs", [])}
@@ -210,7 +223,7 @@ def _of_what_is_beside(a: Result, b: Result) -> list[str]:
     # A cache's are of all its samples, of which fewer may have been measured: marks tell of these.
     alike = _alike(_marks_of_inputs(ours), _marks_of_inputs(theirs))
     unlike = [key for key in _unlike_of(*others) if key not in alike]
-    reasons = [f"what input {name} was fed" for name, _ in unlike]
+    reasons += [f"what input {name} was fed" for name, _ in unlike]
     fed = _unlike_of(ours.get("fed", {}), theirs.get("fed", {}))
     same = _alike(_marks_of_feeds(ours), _marks_of_feeds(theirs))
     reasons += [f"what input {name} was fed (--feed)" for name in fed if name not in same]
@@ -218,6 +231,32 @@ def _of_what_is_beside(a: Result, b: Result) -> list[str]:
     if "mask" in ours and "mask" in theirs and ours["mask"] != theirs["mask"]:
         reasons.append("what is padding (--mask)")
     return reasons
+
+
+def _of_moved_inputs(a: Result, b: Result) -> list[str]:
+    """Say whether the group moved other inputs in two results, or other axes of them.
+
+    Names and the order of axes are a model's own: of two models, letters are held against each
+    other. In which order an array was read, fingerprints of its samples tell.
+    """
+    ours, theirs = a["data"], b["data"]
+    further = [[one["layout"] for one in data.get("inputs", [])[1:]] for data in (ours, theirs)]
+    if len(further[0]) != len(further[1]):
+        return [_unlike("number of inputs that are moved", *(len(each) + 1 for each in further))]
+    one_model = same_model(a["model"], b["model"])
+    # Of earlier versions' results nobody knows what was fed.
+    if one_model and "mask" in ours and "mask" in theirs:
+        still = [sorted(data.get("fed", {})) for data in (ours, theirs)]
+        if still[0] != still[1]:
+            return [_unlike("inputs that stay unmoved", *(", ".join(s) or "none" for s in still))]
+    layouts = [data.get("layout", "") for data in (ours, theirs)]
+    if not all(layouts):
+        return []
+    read = [sorted([own, *others]) for own, others in zip(layouts, further, strict=True)]
+    held = read
+    if not one_model:
+        held = [sorted("".join(sorted(text)) for text in each) for each in read]
+    return [] if held[0] == held[1] else [_unlike("layout of the input", *map(" and ".join, read))]
 
 
 def _marks_of_inputs(data: DataPart) -> dict[tuple[str, str], object]:

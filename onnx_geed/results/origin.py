@@ -96,6 +96,7 @@ class GroupPart(TypedDict):
     clip: NotRequired[bool]
     backgrounds: NotRequired[str]
     members: NotRequired[str]
+    action: NotRequired[str]
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]

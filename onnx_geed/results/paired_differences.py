@@ -254,7 +254,11 @@ def _verdict(
     by = f"by {abs(difference):.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
     named = [("A", a), ("B", b)] if difference < 0 else [("B", b), ("A", a)]
     if maps:
-        first, second = (f"{letter}'s map ({action_name(r)})" for letter, r in named)
+        axes = a["layout"] != b["layout"]
+        first, second = (
+            f"{letter}'s map ({action_name(r)}{axes * (' on ' + r['layout'])})"
+            for letter, r in named
+        )
         return f"{first} predicts better than {second} {by}"
     trivial = a["output_action"] == b["output_action"] == "trivial"
     better, other = (letter for letter, _ in named)

@@ -11,19 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError, nearest, one_of, shown
-from onnx_geed.measures import Descriptor, beyond_rounding, descriptor_of, told
+from onnx_geed.measures import Descriptor, beyond_rounding, descriptor_of
+from onnx_geed.results.halves import half_part
 from onnx_geed.results.intervals import (
     INTERVALS,
     IntervalKind,
     effective_number,
-    gap_interval,
     linearised,
     mean_interval,
     ratio_interval,
-    side_of_zero,
     standard_error,
 )
-from onnx_geed.results.schema import HalfPart, Record, Statistics
+from onnx_geed.results.schema import Record, Statistics
 
 __all__ = [
     "ILL_CONDITIONED",
@@ -224,7 +223,7 @@ def make_record(
     of_half = None
     if half is not None:
         own = _statistics(_finite(name, half), half, divisor, kind, seed, trials)
-        of_half, few = _half_part(descriptor, half.elements, statistics, own)
+        of_half, few = half_part(descriptor, half.elements, statistics, own)
         doubts += few if beyond_rounding(descriptor, statistics, own, between) else []
     record = {
         "measure": measure,
@@ -249,45 +248,6 @@ def make_record(
         "warnings": [*warnings, *doubts, *hardly],
     }
     return cast(Record, record)
-
-
-def _half_part(
-    descriptor: Descriptor, elements: Sequence[str], whole: Statistics, half: Statistics
-) -> tuple[HalfPart, list[str]]:
-    """Return the value over every second element, and a doubt where it is another."""
-    part: HalfPart = {
-        "elements": list(elements),
-        "value": half["value"],
-        "ci95": half["ci95"],
-        "unnormalised": half["unnormalised"],
-        "difference": None,
-        "difference_ci95": None,
-    }
-    if whole["value"] is None or half["value"] is None:
-        return part, []
-    apart = _spread(whole) - _spread(half) if whole["ci95"] and half["ci95"] else np.zeros(0)
-    part["difference"] = difference = whole["value"] - half["value"]
-    errors = [s["errors"] for s in (whole, half) if "errors" in s]
-    counts_for = min(map(effective_number, errors), default=None)
-    ends = gap_interval(apart, shares=descriptor.view == "classes", effective=counts_for)
-    own = whole["ci95"]
-    part["difference_ci95"] = list(ends) if ends else None
-    if not side_of_zero(ends) or ends is None or own is None or own[0] <= half["value"] <= own[1]:
-        return part, []
-    return part, [
-        f"over every second element the value is {told(descriptor, half['value']):.4g}, which is "
-        f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: too few elements represent "
-        "the group; use more"
-    ]
-
-
-def _spread(statistics: Statistics) -> F64:
-    """Return values that average to the value, and vary over samples as it does."""
-    per_sample = np.array(statistics["per_sample"])
-    if "errors" not in statistics:
-        return per_sample
-    errors = np.array(statistics["errors"])
-    return linearised(per_sample * errors.mean(), errors)
 
 
 def _finite(name: str, orbits: OrbitDeviations) -> F64:

@@ -26,6 +26,7 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import (
     MEASUREMENT,
+    Input,
     Model,
     check_weights,
     find_input,
@@ -39,10 +40,10 @@ from onnx_geed.run.fuse import Fused, check_graph_can_measure, check_graph_can_m
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.memory import graph_bytes
+from onnx_geed.run.moved_input import chosen_preprocess
 from onnx_geed.run.options import Options, make_options
 from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.provenance import describe_group, describe_model, software_versions
-from onnx_geed.run.source import chosen_preprocess
 from onnx_geed.run.written_measures import Output
 
 __all__ = [
@@ -184,11 +185,12 @@ def compile_measurement(
         check_changed_as_nodes(acting)
     except GeedError as error:
         raise GeedError(f"compile {loaded.called}: {error}") from None
-    preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
+    acted = find_input(loaded, chosen.input, chosen.input_layout)
+    preprocess = chosen_preprocess(loaded, chosen, acted.name) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.
         sized = replace(chosen, preprocess=replace(preprocess, resize=None, crop=None))
-        prepared = prepare_run(loaded, _noise(loaded, chosen), group, sized)
+        prepared = prepare_run(loaded, _noise(loaded, acted, chosen), group, sized)
     else:
         prepared = prepare_run(loaded, data, group, chosen)
     task = prepared.task
@@ -241,9 +243,8 @@ def _of_the_file(notes: Sequence[str], doubt: str) -> tuple[str, ...]:
     return (*(note for note in notes if not note.startswith(doubt)), unchecked)
 
 
-def _noise(model: Model, options: Options) -> NDArray[np.float32]:
+def _noise(model: Model, acted: Input, options: Options) -> NDArray[np.float32]:
     """Two samples of noise in the model's own layout."""
-    acted = find_input(model, options.input, options.input_layout)
     partners = [other.name for other, _ in further_inputs(model, acted, options.input_layout)]
     if partners or not acted.dtype.startswith("float"):
         what = "takes whole numbers" if not partners else f"is moved with {', '.join(partners)}"

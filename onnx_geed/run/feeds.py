@@ -16,12 +16,12 @@ from onnx_geed.data import Samples, array_by_layout, ragged_axes
 from onnx_geed.errors import GeedError, nearest, reason_of
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_head, check_held
-from onnx_geed.model import Input, Model, inputs
+from onnx_geed.model import PREPROCESS, Input, Model, inputs, stored_input
 from onnx_geed.ordinary import open_ordinary
 from onnx_geed.run.moved_input import MovedInput, Opening
 from onnx_geed.text import counted
 
-__all__ = ["Feed", "Still", "check_lengths", "feeds_of", "notes_on_bytes", "refuse_acted_on"]
+__all__ = ["Feed", "Still", "check_lengths", "feeds_of", "notes_on_axes", "refuse_acted_on"]
 
 Rows = Literal["samples", "one", "whole"]
 
@@ -207,8 +207,9 @@ def feeds_of(
     for name, value in given.items():
         other, values = others[name], _loaded_array(name, value, allowed)
         kind, values = values.dtype, values.astype(np.dtype(other.dtype), copy=False)
-        rank = len(other.shape)
-        free = rank > 0 and (
+        rank, along = len(other.shape), _batch_axis(model, name, acted.name)
+        free = rank > 0 and along in (None, 0)
+        free = free and (
             not isinstance(other.shape[0], int)
             or acted.shape[0] == 1
             or acted.shape[0] == other.shape[0]
@@ -219,8 +220,9 @@ def feeds_of(
             values, rows = values[None], "one"
         elif free and values.ndim == rank and len(values) == 1:
             rows = "one"
-        elif values.ndim == rank and not (free and _same_axis(model, name, acted.name)):
+        elif values.ndim == rank and not (free and along == 0):
             rows = "whole"
+            _refuse_rows_elsewhere(name, values, along)
         else:
             raise GeedError(
                 f"--feed {name}: the input is {other.shape}, but the file holds {values.shape} "
@@ -230,30 +232,55 @@ def feeds_of(
     return feeds
 
 
-def notes_on_bytes(model: Model, feeds: Mapping[str, Feed]) -> list[str]:
-    """Return notes on what may be pictures, and is fed as bytes, since no layout says so.
+def notes_on_axes(model: Model, acted: Input, feeds: Mapping[str, Feed]) -> list[str]:
+    """Return notes on what may be pictures, and is fed as it is, since no layout says so.
 
     Parameters
     ----------
     model : Model
         The model.
+    acted : Input
+        The input that the group acts on.
     feeds : mapping of str to Feed
         The inputs that are read without a layout, by name.
     """
     takes = {i.name: np.dtype(i.dtype) for i in inputs(model)}
-    return [
+    notes = [
         f"input {name}: bytes are fed as 0 to 255, since its axes are not stated; --input-layout "
         f"{name}=LETTERS scales pictures by 1/255, and lets a group that moves such axes move them"
         for name, feed in feeds.items()
         if feed.given == np.uint8 and feed.values.ndim > 3 and takes[name].kind == "f"
     ]
+    if PREPROCESS in model.metadata and (name := stored_input(model, acted.name)) in feeds:
+        notes.append(
+            f"input {name}: the model's preprocessing is not applied to it, since its axes are not "
+            f"stated; --input-layout {name}=LETTERS applies it"
+        )
+    return notes
 
 
-def _same_axis(model: Model, *names: str) -> bool:
-    """Tell whether the file calls the first axes of some inputs the same, as those of a batch."""
+def _batch_axis(model: Model, name: str, acted: str) -> int | None:
+    """Return which axis of an input the file calls as the first one of the acted-on input.
+
+    ``None`` where no axis of it has that name, or the first one has none.
+    """
     axes = {i.name: i.type.tensor_type.shape.dim for i in model.proto.graph.input}
-    called = {axes[name][0].dim_param if axes[name] else "" for name in names}
-    return len(called) == 1 and called != {""}
+    batch = axes[acted][0].dim_param if axes[acted] else ""
+    called = [dim.dim_param for dim in axes[name]]
+    return called.index(batch) if batch and batch in called else None
+
+
+def _refuse_rows_elsewhere(name: str, values: NDArray[Any], along: int | None) -> None:
+    """Refuse a value for each sample along an axis that is not the first: one is fed for all."""
+    if along is None or values.shape[along] < 2:
+        return
+    if (values == values.take([0], axis=along)).all():
+        return
+    raise GeedError(
+        f"--feed {name}: the samples lie along axis {along}, and the file holds "
+        f"{values.shape[along]} that differ, {values.shape}; give the value of one sample, which "
+        "is fed for all, or export the model with the samples on axis 0 and give one row per sample"
+    )
 
 
 def _loaded_array(name: str, value: str | Path | NDArray[Any], allowed: int) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from onnx_geed.data import mask_of, read_mask
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group, LayoutAction, layout_action, parse_layout
 from onnx_geed.measures import Layer
-from onnx_geed.model import Input, Model, data_reads
+from onnx_geed.model import LOST, Input, Model, data_reads, kinds_apart
 from onnx_geed.run.feeds import Still
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.options import Options
@@ -24,6 +24,9 @@ __all__ = ["Mask", "check_taker", "make_mask"]
 
 # More than a layout has letters.
 _MOST_AXES = 16
+
+# Whose an axis is, where there are several sets.
+_OURS, _THEIRS, _ANYBODYS, _NOBODYS = "ours", "theirs", "anybody's", "nobody's"
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +323,7 @@ def make_mask(
         and not np.array_equal(mask_of(own.samples.lengths, length), real)
     ]
     its = [key, name, *(other for other in opened if other not in apart)]
-    not_its = _axes_apart(model, its, {other: opened[other].layout for other in apart})
+    not_its = _axes_apart(model, its, apart, opened, (letter, length))
     mask = Mask(letter, real, action, options.seed, apart, not_its)
     return mask, real if name in others else None
 
@@ -373,32 +376,76 @@ def _symbol(dims: Any, layout: str) -> str:
 
 
 def _axes_apart(
-    model: Model, its: Sequence[str], apart: Mapping[str, str]
+    model: Model,
+    its: Sequence[str],
+    apart: Sequence[str],
+    opened: Mapping[str, MovedInput | Still],
+    axis: tuple[str, int],
 ) -> dict[str, frozenset[int]]:
     """Return the axes of one activation that are of other sets than a mask, or may be, by tensor.
 
-    The model's names of axes tell, else from which inputs a tensor is worked out.
+    Parameters
+    ----------
+    model : Model
+        The model.
+    its, apart : sequence of str
+        The inputs that the mask is of, and those of other sets.
+    opened : mapping of str to MovedInput or Still
+        The inputs that are read by their layout.
+    axis : tuple of (str, int)
+        Letter and length of the axis that is padded.
+
+    Notes
+    -----
+    The model's names of axes tell, else their letters, followed from the inputs. Where neither
+    does, an axis may be of any set that a tensor is worked out from; but what has no axis of a set
+    left, such as the sum over it, lends none to what is worked out from a tensor that has one.
     """
     if not apart:
         return {}
-    graph = model.proto.graph
+    graph, (letter, length) = model.proto.graph, axis
     infos = {i.name: i.type.tensor_type.shape.dim for i in (*graph.input, *graph.output)}
     infos |= {i.name: i.type.tensor_type.shape.dim for i in graph.value_info}
-    theirs = {_symbol(infos[name], layout) for name, layout in apart.items()} - {""}
+    theirs = {_symbol(infos[name], opened[name].layout) for name in apart} - {""}
     ours = {dim.dim_param for name in its if name in infos for dim in infos[name]} - {""}
-    behind = set(apart)
+    layouts = dict.fromkeys(its, f"N{letter}") | {k: one.layout for k, one in opened.items()}
+    shapes = dict.fromkeys(its, (length,)) | {k: one.row_shape for k, one in opened.items()}
+    kinds = kinds_apart(model, layouts, shapes, apart, letter)
+    by_kind = {letter: _OURS, LOST: _ANYBODYS}
+
+    def owners(name: str) -> list[str]:
+        """Return whose each axis of one activation is, as far as it is told."""
+        dims, own = infos.get(name, ()), kinds.get(name, ())
+        if not dims and not own:
+            return [_ANYBODYS] * _MOST_AXES
+        result = [by_kind.get(kind, _NOBODYS) for kind in own[1:]]
+        if dims and len(dims) != len(own):
+            result = [_NOBODYS if dim.dim_value % length else _ANYBODYS for dim in dims[1:]]
+        for i, dim in enumerate(dims[1:]):
+            if dim.dim_param in theirs ^ ours:
+                result[i] = _OURS if dim.dim_param in ours else _THEIRS
+        return result
+
+    whose = {name: owners(name) for name in dict.fromkeys([*infos, *kinds])}
+    behind, doubtful = set(apart), set(apart)
     for node in graph.node:
-        if behind.intersection(data_reads(node)):
-            behind.update(name for name in node.output if name)
-    found: dict[str, frozenset[int]] = {}
-    tensors = dict.fromkeys([*infos, *(name for node in graph.node for name in node.output)])
-    for name in tensors:
-        called = [dim.dim_param for dim in infos.get(name, ())][1:] or [""] * _MOST_AXES
-        found[name] = frozenset(
-            axis
-            for axis, symbol in enumerate(called)
-            if symbol in theirs - ours or (name in behind and symbol not in ours - theirs)
+        read = [name for name in data_reads(node) if name in kinds]
+        if behind.isdisjoint(read):
+            continue
+        made = [name for name in node.output if name]
+        behind.update(made)
+        # A set that is made of vectors may be any of those that they come from.
+        having = [name for name in read if {*whose[name]} - {_NOBODYS}]
+        if not having or not doubtful.isdisjoint(having):
+            doubtful.update(k for k in made if {*whose[k]} - {_NOBODYS} != {_OURS})
+    found = {
+        name: frozenset(
+            i
+            for i, owner in enumerate(owned)
+            if owner == _THEIRS or (name in doubtful and owner != _OURS)
         )
+        for name, owned in whose.items()
+    }
     return {name: axes for name, axes in found.items() if axes}
 
 

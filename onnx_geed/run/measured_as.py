@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_geed.groups import Exactness, parse_layout, table_digest, without_row
+from onnx_geed.groups import Exactness, Trivial, parse_layout, table_digest, without_row
 from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
 from onnx_geed.text import counted
 
@@ -184,7 +184,9 @@ def _layout_and_notes(
         notes.append(_read_as(measure))
     if measure.descriptor.of_error:
         notes.append("cross-entropy of the labels")
-    return ("NK" if len(shape) == 1 else layout), notes
+    # What is asked to stay is a vector, whatever its letter.
+    stays = len(shape) == 1 and isinstance(measure.action, Trivial)
+    return ("NK" if stays else layout), notes
 
 
 def _error_notes(measure: Measure) -> list[str]:

@@ -18,6 +18,8 @@ from onnx_geed.data import (
     is_folder,
     open_rows,
     open_samples,
+    parse_preprocess,
+    preprocess_from_json,
     rows_of,
 )
 from onnx_geed.errors import GeedError, reason_of, shown
@@ -30,10 +32,11 @@ from onnx_geed.groups import (
     within_disk,
 )
 from onnx_geed.held import ALLOWED
-from onnx_geed.model import Input
+from onnx_geed.model import PREPROCESS, Input, Model, stored_input
 from onnx_geed.run.backdrop import Backdrop
+from onnx_geed.run.options import Options
 
-__all__ = ["MovedInput", "Opening", "with_lengths"]
+__all__ = ["MovedInput", "Opening", "chosen_preprocess", "with_lengths"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,7 @@ class MovedInput:
     backdrop : Backdrop, optional
         What a family of backgrounds puts samples before.
     members : str
-        A digest of what a family of one's own makes of the first sample.
+        A digest of what a family, or an action, of one's own makes of the first sample.
     """
 
     opening: Opening = field(repr=False)
@@ -358,3 +361,17 @@ def with_lengths(acted: Input, data: Any, allowed: int, others: Mapping[str, boo
     pairs = zip(acted.shape[1:], shape[1:], strict=True)
     lengths = [n if declared is None else declared for declared, n in pairs]
     return replace(acted, shape=(acted.shape[0], *lengths))
+
+
+def chosen_preprocess(
+    model: Model, options: Options, acted: str, name: str | None = None
+) -> Preprocess | None:
+    """Return the preprocessing of an input, by default of the acted-on one.
+
+    The user's is for the acted-on input; the metadata's for the one that it is stored for.
+    """
+    name = acted if name is None else name
+    chosen = options.preprocess if name == acted else None
+    if chosen is None and PREPROCESS in model.metadata and stored_input(model, acted) == name:
+        return preprocess_from_json(model.metadata[PREPROCESS])
+    return parse_preprocess(str(chosen)) if isinstance(chosen, str | Path) else chosen

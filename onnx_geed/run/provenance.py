@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx_geed.confinement import confined
 from onnx_geed.data import Intake, fingerprint_of, preprocess_to_json
 from onnx_geed.errors import without_secrets
-from onnx_geed.groups import LayoutAction
+from onnx_geed.groups import LayoutAction, PlacedAction
 from onnx_geed.measures import Plan
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
@@ -181,6 +181,8 @@ def describe_group(task: Task) -> GroupPart:
         "interpolation": action.interpolation if isinstance(action, LayoutAction) else "own",
         "support": "disk" if task.source.disk else "full",
     }
+    if isinstance(action, PlacedAction):
+        described["action"] = action.name
     if group.components != "right-down":
         described["components"] = group.components
     if group.family is not None:

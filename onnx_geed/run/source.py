@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,11 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import (
     Intake,
-    Preprocess,
     Samples,
     array_named,
     check_counts,
     named_inputs,
-    parse_preprocess,
     place_labels_of,
-    preprocess_from_json,
 )
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
@@ -36,7 +32,6 @@ from onnx_geed.groups import (
     place,
 )
 from onnx_geed.model import (
-    PREPROCESS,
     Input,
     Model,
     find_input,
@@ -50,18 +45,18 @@ from onnx_geed.run.feeds import (
     Still,
     check_lengths,
     feeds_of,
-    notes_on_bytes,
+    notes_on_axes,
     refuse_acted_on,
 )
 from onnx_geed.run.first_row import FirstRow
 from onnx_geed.run.mask import Mask, check_taker, make_mask
-from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
+from onnx_geed.run.moved_input import MovedInput, Opening, chosen_preprocess, with_lengths
 from onnx_geed.run.moving import check_input, check_moving
 from onnx_geed.run.on_group import as_asked
 from onnx_geed.run.options import Options, drawn_notes
 from onnx_geed.run.row_check import RowCheck
 
-__all__ = ["Source", "chosen_preprocess", "layouts_of_inputs", "make_source", "source_of"]
+__all__ = ["Source", "layouts_of_inputs", "make_source", "source_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +277,7 @@ def make_source(
         # Lengths that the file leaves free are those of the data.
         layout = input_layout(model, with_lengths(acted, data, options.allowed, read), stated)
     key = acted.name if acted.name in held else None
-    preprocess, masked = chosen_preprocess(model, options), bool(options.mask)
+    preprocess, masked = chosen_preprocess(model, options, acted.name), bool(options.mask)
     allowed = options.allowed
     opening = Opening(
         *(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked, allowed, read)
@@ -307,7 +302,7 @@ def make_source(
     if beside is not None:
         main = replace(main, intake=beside.main.intake)
     given = [one for one in further if one[0].name in options.feed or read[one[0].name]]
-    partners, still = _partners(given, data, main, acted, options, read)
+    partners, still = _partners(model, given, data, main, acted, options, read)
     notes += check_moving(main, acted.name, partners)
     notes += _on_values(main)
     backdrop = backdrop_of(main.action.group, main.samples, options)
@@ -317,6 +312,9 @@ def make_source(
     if group.family is not None and group.family.own is not None:
         first = main.samples[indices[0]]
         main = replace(main, members=group.family.own.digest(first, indices[0]))
+    if isinstance(main.action, PlacedAction):
+        first = np.asarray(main.samples[indices[0]], dtype=np.float32)
+        main = replace(main, members=main.action.digest(first))
     moved = {acted.name: main} | partners
     mover = main.action.group.name if own is None else None
     notes += [one.note(name, mover) for name, one in still.items()]
@@ -352,7 +350,7 @@ def make_source(
     rest = [name for name in held if name not in moved | fed]
     fed |= {name: array_named(data, name, allowed, _but(read, name)) for name in rest}
     feeds = feeds_of(model, tuple(moved), acted, len(samples), fed, allowed)
-    notes += notes_on_bytes(model, {k: feed for k, feed in feeds.items() if k not in still})
+    notes += notes_on_axes(model, acted, {k: feed for k, feed in feeds.items() if k not in still})
     partners = {name: other for name, other in moved.items() if name != acted.name}
     return Source(main, partners, feeds, mask=mask, place_labels=labels), count, notes
 
@@ -394,6 +392,7 @@ def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list
 
 
 def _partners(
+    model: Model,
     further: Sequence[tuple[Input, str]],
     data: Any,
     main: MovedInput,
@@ -407,9 +406,10 @@ def _partners(
     for other, letters in further:
         name = other.name
         own, key = (options.feed[name], None) if name in options.feed else (data, name)
+        prepared = chosen_preprocess(model, options, acted.name, name)
         masked, allowed = bool(options.mask), options.allowed
         opening = Opening(
-            *(own, other.shape[1:], letters, None, key, other.dtype, masked, allowed),
+            *(own, other.shape[1:], letters, prepared, key, other.dtype, masked, allowed),
             others=_but(read, name),
         )
         samples, action = opening.samples(), None
@@ -469,11 +469,3 @@ def _moved_input(
         )
     intake = Intake(samples, indices)
     return MovedInput(opening, samples, indices, action, options.seed, disk, intake)
-
-
-def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:
-    """Return the preprocessing that the user gave, or else the model's metadata."""
-    chosen = options.preprocess
-    if chosen is None and PREPROCESS in model.metadata:
-        return preprocess_from_json(model.metadata[PREPROCESS])
-    return parse_preprocess(str(chosen)) if isinstance(chosen, str | Path) else chosen

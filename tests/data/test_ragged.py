@@ -149,6 +149,16 @@ def test_a_folder_of_arrays_is_padded(tmp_path, length):
     np.testing.assert_array_equal(pairs[3], expected)
 
 
+@pytest.mark.parametrize(
+    ("sets", "shape", "layout"), [(SETS, (None, 2), "NPX"), (PAIRS, (None, None, 2), "NPPC")]
+)
+def test_samples_one_behind_the_other_ask_for_their_lengths(tmp_path, sets, shape, layout):
+    flat = np.concatenate([one.reshape(-1, 2) for one in sets])
+    path = write(tmp_path / "a.npz", {"s": flat, "other_lengths": SIZES})
+    with pytest.raises(GeedError, match="store the samples' lengths along P as s_lengths"):
+        opened(path, shape, layout, name="s")
+
+
 def test_lines_of_different_lengths_are_padded_only_for_a_mask(tmp_path):
     folder = folder_of(tmp_path, [one.T for one in SETS])
     samples = opened(folder, (2, None), "NCT")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import models
 import numpy as np
 import onnx
@@ -23,7 +25,9 @@ from onnx_geed.model import (
     list_layers,
     load_model,
 )
+from onnx_geed.model.layout_inference import find_layouts
 from onnx_geed.model.metadata import layout_key
+from onnx_geed.model.tensors import infer_tensors
 from onnx_geed.report import layer_table
 
 RNG = np.random.default_rng(11)
@@ -844,6 +848,32 @@ def test_segments_windows_and_unrolled_steps_are_no_features(read, way):
     check(read, nodes, constants, [x("N", length, 3)], "NTC", {"y": "?"})
 
 
+def unrolled(n):
+    """A recurrent network step by step, each step from all before."""
+    constants = [integers("axis", [1]), w("w", 3, 3)]
+    constants += [weights(f"i{i}", i, np.int64) for i in range(n)]
+    nodes = [node("Gather", f"x i{i}", f"g{i}", axis=1) for i in range(n)]
+    nodes.append(node("Tanh", "g0", "h0"))
+    for i in range(1, n):
+        nodes += [node("MatMul", f"h{i - 1} w", f"m{i}"), node("Add", f"m{i} g{i}", f"h{i}")]
+    nodes += [node("Unsqueeze", f"h{i} axis", f"u{i}") for i in range(n)]
+    nodes.append(node("Concat", " ".join(f"u{i}" for i in range(n)), "y", axis=1))
+    return models.build(nodes, constants, [x("N", n, 3)], [("y", FLOAT, None)])
+
+
+def test_memory_grows_with_the_steps_of_an_unrolled_network_and_not_with_their_square(model_of):
+    peaks = []
+    for n in (20, 200, 400):
+        model = model_of(unrolled(n))
+        facts = infer_tensors(model, "x", "y", None)
+        tracemalloc.start()
+        layouts, _ = find_layouts(model.proto.graph, facts.flow, facts.one, {"x": "NTC"})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert "y" not in layouts
+    assert peaks[2] < 2.5 * peaks[1]
+
+
 def test_every_second_step_beside_the_others_are_channels_of_a_coarse_line(read):
     nodes = [
         node("Slice", "x zero end axis two", "even"),
@@ -866,6 +896,52 @@ def test_first_steps_of_several_layers_and_a_step_beside_the_mean_are_features(r
     ]
     constants = [integers("axis", [1]), weights("first", 0, np.int64)]
     check(read, nodes, constants, [x("N", 8, 3)], "NTC", {"y": "NKC"})
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize(
+    ("crops", "features"),
+    [
+        ([(17, 29), (16, 28), (15, 27)], True),  # centres of 46, 44 and 42 steps
+        ([(-12, 46)] * 3, True),
+        ([(-1, 46)] * 3, True),
+        ([(0, 12), (22, 34), (30, 42)], False),  # beginning, middle and end
+        ([(0, 12), (11, 23), (30, 42)], False),
+    ],
+)
+def test_short_crops_of_layers_that_grow_shorter_are_features_if_of_one_part(
+    read, crops, features, pooled
+):
+    nodes, constants, last = [], [integers("along", [2]), integers("one", [1])], "x"
+    for i, (first, end) in enumerate(crops):
+        constants += [w(f"k{i}", 4, 4 if i else 2, 3), integers(f"a{i}", [first])]
+        constants.append(integers(f"b{i}", [end]))
+        nodes += [
+            node("Conv", f"{last} k{i}", f"c{i}"),
+            node("Tanh", f"c{i}", f"h{i}"),
+            node("Slice", f"h{i} a{i} b{i} along", f"s{i}"),
+        ]
+        if pooled:
+            nodes.append(node("ReduceMean", f"s{i}", f"m{i}", axes=[2], keepdims=0))
+            nodes.append(node("Unsqueeze", f"m{i} one", f"u{i}"))
+        last = f"h{i}"
+    parts = " ".join(f"{'u' if pooled else 's'}{i}" for i in range(3))
+    nodes += [node("Concat", parts, "put", axis=1), node("Relu", "put", "y")]
+    single = crops[0] == (-1, 46)
+    letters = ("NKC" if pooled else "NCK" if single else "NCT") if features else "?"
+    listing = check(read, nodes, constants, [x("N", 2, 48)], "NCT", {"y": letters})
+    assert ("channel" in next(t.roles for t in listing if t.name == "y")) == (letters == "NCT")
+
+
+def test_steps_put_into_rows_of_zeros_and_added_up_are_no_features(read):
+    """Each step padded to its place among all: the line again, which nobody follows."""
+    nodes, constants = stacked(range(3), 3, "Gather")
+    nodes = [n for n in nodes if n.op_type not in ("Concat", "Sin")]
+    for i in range(3):
+        constants.append(integers(f"around{i}", [0, i, 0, 0, 2 - i, 0]))
+        nodes.append(node("Pad", f"u{i} around{i}", f"p{i}"))
+    nodes.append(node("Sum", "p0 p1 p2", "y"))
+    check(read, nodes, constants, [x("N", 3, 3)], "NTC", {"p1": "?", "y": "?"})
 
 
 def test_frames_taken_singly_move_with_the_video(tmp_path):

@@ -62,6 +62,76 @@ def test_other_feeds_are_no_comparison(tmp_path):
     assert differ_in(first, fed(extra)) == []
 
 
+def test_inputs_that_moved_in_one_result_alone_are_no_comparison(tmp_path):
+    """The commonest slip with graphs: the adjacency is forgotten, and stays as it is."""
+    path, _ = two_images(tmp_path / "m.onnx")
+    floats = {name: array.astype(np.float32) for name, array in PIXELS.items()}
+    asked = {"measures": ["output-l2@out"], **OPTIONS, "samples": 6, "norm_samples": 6}
+
+    def measured(data, *names, **options):
+        layouts = dict.fromkeys(names, "NCHW")
+        return geed.measure(path, data, "C4", input_layout=layouts, **asked, **options)
+
+    both = measured(floats, "x", "z")
+    one = measured({"x": floats["x"]}, "x", feed={"z": floats["z"]})
+    assert both["data"]["inputs"][1]["name"] == "z"
+    assert differ_in(both, one) == ["number of inputs that are moved (2, 1)"]
+    assert differ_in(both, measured(floats, "x", "z")) == []
+    with pytest.raises(GeedError, match="number of inputs that are moved"):
+        geed.aggregate([both, one])
+    # One each: of a model, it must be the same one.
+    other = one | {"data": one["data"] | {"fed": {"x": "ab"}}}
+    assert differ_in(one, other) == ["inputs that stay unmoved (z, x)"]
+    other = other | {"model": one["model"] | {"sha256": "cd"}}
+    assert differ_in(one, other) == []
+
+
+def test_other_axes_of_the_input_are_no_comparison(tmp_path):
+    """Vectors that turn with the grid, and values that stay what they are."""
+    fields = IMAGES[:, :2]
+
+    def measured(seed, layout):
+        net = models.save(models.random_cnn(seed, (8, 8), channels=2), tmp_path / f"{seed}.onnx")
+        asked = {"measures": ["output-l2@logits"], "input_layout": layout, **OPTIONS}
+        return geed.measure(net, fields, "C4", **asked)
+
+    turned, still = measured(0, "NXHW"), measured(0, "NCHW")
+    refused = ["layout of the input (NXHW, NCHW)"]
+    assert turned["measurements"][0]["value"] != still["measurements"][0]["value"]
+    assert differ_in(turned, still) == refused
+    assert differ_in(measured(1, "NXHW"), turned) == []
+    assert differ_in(measured(0, "NCWH"), still) == [
+        "what the models were fed (preprocessing, or files that have changed)"
+    ]
+
+
+def test_of_pictures_another_models_order_of_axes_is_its_own(net):
+    result = geed.measure(net, IMAGES, "C4", measures=["output-l2@logits"], **OPTIONS)
+    pictures = {"names": [f"{i}.png" for i in range(len(result["data"]["indices"]))]}
+
+    def read_as(layout, sha):
+        model = result["model"] | {"sha256": sha}
+        return result | {"model": model, "data": result["data"] | pictures | {"layout": layout}}
+
+    first = read_as("NCHW", "ab")
+    assert differ_in(first, read_as("NHWC", "cd")) == []
+    assert differ_in(first, read_as("NHWC", "ab")) == ["layout of the input (NCHW, NHWC)"]
+    assert differ_in(first, read_as("NXHW", "cd")) == ["layout of the input (NCHW, NXHW)"]
+
+
+def test_two_readings_of_a_tensors_axes_are_two_maps_of_it(net):
+    def measured(layout):
+        asked = {"measures": ["channel-cos@stem"], "layout": {"stem": layout}, **OPTIONS}
+        return geed.measure(net, IMAGES, "flip-h", **asked)
+
+    a, b = measured("NCHW"), measured("NCWH")
+    verdict = compare(a, b)["measurements"][0]["verdict"]
+    assert "map (grid on NCHW)" in verdict
+    assert "map (grid on NCWH)" in verdict
+    with pytest.raises(GeedError, match=r"differ in layout \(NCHW, NCWH\)"):
+        geed.aggregate([a, b])
+
+
 def test_other_targets_are_no_comparison(net):
     target = np.random.default_rng(2).random((24, 5))
 

@@ -412,3 +412,64 @@ def test_a_mask_leaves_tensors_of_another_set_as_they_are(
     apart = [name for name in ("h", "k", "both") if of[name] != masked]
     said = apart[0] if len(apart) == 1 else f"{apart[0]} and 1 other"
     assert note.startswith(f"--mask: {said} may be of the set of {other}, whose lengths are others")
+
+
+def conditioned(path, lengths):
+    """One set with the sum over the other beside each point, its attention to it, and a decoder.
+
+    ``far`` follows from the first through an equation of which no rule is known.
+    """
+    w = np.random.default_rng(9).standard_normal((3, 15)).astype(np.float32)
+    nodes = [
+        helper.make_node("Exp", ["pos"], ["h"]),
+        helper.make_node("Tanh", ["atoms"], ["k"]),
+        helper.make_node("ReduceSum", ["k", "one"], ["of_k"], keepdims=1),
+        helper.make_node("Add", ["h", "of_k"], ["mix"]),
+        helper.make_node("Einsum", ["mix"], ["far"], equation="...c->...c"),
+        helper.make_node("Transpose", ["k"], ["keys"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["h", "keys"], ["scores"]),
+        helper.make_node("MatMul", ["scores", "k"], ["heard"]),
+        helper.make_node("ReduceSum", ["mix", "one"], ["out"], keepdims=0),
+        helper.make_node("MatMul", ["out", "w"], ["wide"]),
+        helper.make_node("Reshape", ["wide", "places"], ["made"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", length, 3])
+        for name, length in zip(("pos", "atoms"), lengths, strict=True)
+    ]
+    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 3])]
+    held = {"w": w, "one": np.array([1]), "places": np.array([-1, 5, 3])}
+    constants = [numpy_helper.from_array(value, k) for k, value in held.items()]
+    graph = helper.make_graph(nodes, "sets", inputs, outputs, constants)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path, w
+
+
+@pytest.mark.parametrize("masked", ["pos", "atoms"])
+@pytest.mark.parametrize("lengths", [("P", "Q"), (None, None), (5, 5), (5, "Q")])
+def test_the_sum_over_another_set_lends_no_axis_to_what_it_is_added_to(tmp_path, lengths, masked):
+    path, w = conditioned(tmp_path / "m.onnx", lengths)
+    data = {"pos": PLACES, "pos_lengths": MANY, "atoms": FEATURES, "atoms_lengths": OTHERS}
+    np.savez(tmp_path / "d.npz", **data)
+    names = ("mix", "far", "heard", "made")
+    result = geed.measure(
+        *(path, tmp_path / "d.npz", "S5~6"),
+        measures=[f"unexplained@{name}" for name in names],
+        mask={masked: ""},
+        layout=dict.fromkeys(names, "NPC") | {"out": "NK"},
+        **TWO | {"input": "pos", "input_layout": {"pos": "NPC", "atoms": "NPC"}},
+        output="out",
+    )
+    found = {record["layer"]: record["normaliser"] for record in result["measurements"]}
+    h, k = np.exp(padded(PLACES, MANY, 5)), np.tanh(padded(FEATURES, OTHERS, 5))
+    mix = h + k.sum(axis=1, keepdims=True)
+    real = (np.arange(5) < MANY[:, None])[..., None] if masked == "pos" else True
+    wanted = {"mix": mix * real, "far": mix * real, "heard": h @ k.swapaxes(1, 2) @ k * real}
+    # What is made of both sets' sums may be either.
+    wanted["made"] = (mix.sum(axis=1) @ w).reshape(4, 5, 3)
+    for name, y in wanted.items():
+        assert found[name] == pytest.approx(spread(y), rel=1e-4), name
+    (note,) = [note for note in result["notes"] if "is not known, and is measured too" in note]
+    said = "made" if masked == "pos" else "mix and 3 others"
+    assert note.startswith(f"--mask: {said} may be of the set of ")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import onnx_geed as geed
+from onnx_geed.errors import GeedError
 
 IMAGES = np.random.default_rng(0).random((12, 3, 8, 8)).astype(np.float32)
 OPTIONS = {"samples": 6, "norm_samples": 10, "provider": "cpu"}
@@ -64,6 +65,23 @@ ACTIONS = {
 @pytest.fixture(scope="module")
 def net(tmp_path_factory):
     return models.save(models.random_cnn(0, (8, 8)), tmp_path_factory.mktemp("net") / "net.onnx")
+
+
+def test_two_actions_of_one_group_are_no_comparison(net):
+    def measured(move, name):
+        action = geed.FunctionAction(quarters(), move, any_size=True, name=name)
+        return geed.measure(net, IMAGES, action=action, measures=["unexplained@stem"], **OPTIONS)
+
+    turned = measured(turn, "turn")
+    assert turned["group"]["action"] == "turn"
+    rolled = measured(lambda g, x: np.roll(x, 2 * g, axis=-1), "roll")
+    for judged in (geed.compare, lambda a, b: geed.aggregate([a, b])):
+        with pytest.raises(GeedError, match=r"differ in what its elements do \("):
+            judged(turned, rolled)
+        judged(turned, measured(turn, "quarter turns"))
+        # An earlier version's result does not say.
+        earlier = {key: value for key, value in rolled["group"].items() if key != "members"}
+        judged(turned, rolled | {"group": earlier})
 
 
 @pytest.mark.parametrize("made", ["function", "class", "index"])

@@ -275,3 +275,31 @@ def test_round_trips_of_probabilities_leave_padding_out(tmp_path, measure):
     options |= {"mask": {"x": lengths}, "references": True, "provider": "cpu"}
     (record,) = geed.measure(path, x, "reverse", **options)["measurements"]
     assert record["references"]["output_round_trip"]["value"] == 0
+
+
+def test_a_gain_leaves_out_padding_of_the_masked_input_alone(tmp_path):
+    """The latent is the other input's pixels, so that it moves as far as these: a gain of 1."""
+    nodes = [
+        models.node("Flatten", "x", "still"),
+        models.node("Flatten", "z", "flat"),
+        models.node("Concat", "still flat", "latent", axis=1),
+        models.node("MatMul", "latent w", "y"),
+    ]
+    size = T * 2 * SIDE * SIDE
+    held = [models.weights("w", np.random.default_rng(4).normal(size=(2 * size, CLASSES)))]
+    shape = ["N", T, 2, SIDE, SIDE]
+    inputs = [(name, models.FLOAT, shape) for name in "xz"]
+    source = models.build(nodes, held, inputs, [("y", models.FLOAT, ["N", CLASSES])])
+    # Black frames stay black; what the other input holds, its own lengths say.
+    own = LENGTHS[::-1]
+    rows = np.random.default_rng(5).normal(size=(own.sum(), 2, SIDE, SIDE)).astype(np.float32)
+    data = {"x": np.zeros((LENGTHS.sum(), 2, SIDE, SIDE), np.float32), "x_lengths": LENGTHS}
+    np.savez(tmp_path / "d.npz", **data, z=rows, z_lengths=own)
+    (record,) = geed.measure(
+        *(models.save(source, tmp_path / "m.onnx"), tmp_path / "d.npz", "shift-px:-2..2/5"),
+        measures=["latent-l2@latent"],
+        mask={"x": ""},
+        **OPTIONS | {"layout": {"latent": "NK"}, "input_layout": dict.fromkeys("xz", "NTCHW")},
+        input="x",
+    )["measurements"]
+    assert record["gain"]["value"] == pytest.approx(1, rel=1e-4)

@@ -292,9 +292,8 @@ LEFT = np.tile(np.array([1.0, 0.0], np.float32).reshape(1, 1, 1, 2), (12, 1, 1, 
 def test_a_model_that_flips_has_the_share_that_one_works_out(tmp_path, scale):
     # p of the true class is s(a) upright and s(-a) mirrored, 1/2 in the mean.
     labels = np.zeros(12, int)
-    record = measured(
-        tmp_path, sides(scale), LEFT, "flip-h", labels=labels, output_kind="logits", layout={}
-    )
+    stays = {"labels": labels, "output_kind": "logits", "layout": {"z": "NK"}}
+    record = measured(tmp_path, sides(scale), LEFT, "flip-h", **stays)
     error = (math.log1p(math.exp(-scale)) + math.log1p(math.exp(scale))) / 2
     assert record["normaliser"] == pytest.approx(error, rel=1e-6)
     assert record["value"] == pytest.approx((error - math.log(2)) / error, rel=1e-5)
@@ -311,7 +310,11 @@ def test_a_model_that_flips_has_the_share_that_one_works_out(tmp_path, scale):
         labels=labels,
         output_kind="logits",
         output_action=swap,
+        layout={"z": "NK"},
     )
+    # The pixels of a row are classes that change places themselves.
+    columns = measured(tmp_path, sides(scale), LEFT, "flip-h", **stays | {"layout": {"z": "NW"}})
+    assert columns["deviations"] == swapped["deviations"]
     # Surer than floats can tell from certain, it errs nowhere.
     assert swapped["value"] == (0 if scale < 60 else None)
     assert swapped["normaliser"] == pytest.approx(math.log1p(math.exp(-scale)), rel=1e-4, abs=1e-15)
@@ -340,11 +343,11 @@ def test_what_is_invariant_has_no_share_however_wrong_it_is(tmp_path):
 
 
 def test_a_probability_of_zero_for_the_true_class_is_refused_by_its_sample(tmp_path):
-    labels = np.zeros(12, int)
+    options = {"labels": np.zeros(12, int), "layout": {"p": "NK"}}
     with pytest.raises(
         GeedError, match=r"^sample \d+: p: under element flip the true class, 0"
     ) as e:
-        measured(tmp_path, sides(300, "Softmax"), LEFT, "flip-h", labels=labels)
+        measured(tmp_path, sides(300, "Softmax"), LEFT, "flip-h", **options)
     assert "\n" not in str(e.value)
     assert "--output-kind logits" in str(e.value)
 

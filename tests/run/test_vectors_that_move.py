@@ -1,0 +1,199 @@
+"""Vectors whose axis the group moves: classes change places, and latents are not asked to stay."""
+
+import models
+import numpy as np
+import onnxruntime as ort
+import pytest
+from models import node
+
+import onnx_geed as geed
+from onnx_geed import GeedError, measure
+from onnx_geed.cache import measure_cache, write_cache
+from onnx_geed.groups import parse_layout
+
+FLOAT = 1
+RUN = {"samples": 6, "norm_samples": 8, "provider": "cpu", "seed": 3}
+SCORES = ["softmax-kl", "flip-rate", "unexplained"]
+
+
+def means(tmp_path, shape, axes):
+    """Means of x³ over some axes: they move exactly as x does, by symmetry of a mean."""
+    nodes = [node("Mul", "x x", "square"), node("Mul", "square x", "cube")]
+    nodes.append(node("ReduceMean", "cube", "out", axes=axes, keepdims=0))
+    left = [n for axis, n in enumerate(shape, start=1) if axis not in axes]
+    model = models.build(nodes, [], [("x", FLOAT, ["N", *shape])], [("out", FLOAT, ["N", *left])])
+    for opset in model.opset_import:
+        opset.version = 17
+    return models.save(model, tmp_path / "means.onnx")
+
+
+def samples(*shape):
+    return np.random.default_rng(5).normal(size=(8, *shape)).astype(np.float32)
+
+
+# Group, layout of the input, lengths, axes of the mean, layout of what is left.
+MOVED = [
+    ("flip-h", "NCHW", (1, 4, 6), [1, 2], "NW"),
+    ("flip-v", "NCHW", (1, 6, 4), [1, 3], "NH"),
+    ("shift3x2", "NCHW", (1, 6, 4), [1, 3], "NH"),
+    ("reverse", "NCT", (2, 6), [1], "NT"),
+    ("S3", "NPC", (3, 2), [2], "NP"),
+    ("S5~4", "NPC", (5, 2), [2], "NP"),
+    ("revcomp", "NTB", (6, 4), [1], "NB"),
+    ("C2-x", "NCDHW", (1, 6, 4, 4), [1, 3, 4], "ND"),
+    ("C2-x", "NCDHW", (1, 4, 6, 4), [1, 2, 4], "NH"),
+    ("C2-z", "NCDHW", (1, 4, 4, 6), [1, 2, 3], "NW"),
+]
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+@pytest.mark.parametrize(("group", "layout", "shape", "axes", "left"), MOVED)
+def test_classes_that_lie_along_a_moving_axis_change_places(
+    tmp_path, group, layout, shape, axes, left, engine
+):
+    path, x = means(tmp_path, shape, axes), samples(*shape)
+    options = {"input_layout": layout, "output_kind": "logits", "engine": engine, **RUN}
+    if "~" in group:
+        options["engine"] = "kernels"
+    result = measure(path, x, group, measures=SCORES, layout={"out": left}, **options)
+    for record in result["measurements"]:
+        assert record["layout"] == left
+        assert record["value"] == pytest.approx(0, abs=1e-9), record["measure"]
+    # Classes that stay are stated, and most of the largest scores are others then.
+    result = measure(path, x, group, measures=SCORES[:2], layout={"out": "NK"}, **options)
+    assert min(record["value"] for record in result["measurements"]) > 0.02
+
+
+def test_an_axis_that_the_group_leaves_in_place_holds_classes_that_stay(tmp_path):
+    """Up and down do not move columns, whose flips one counts by hand."""
+    path, x = means(tmp_path, (1, 4, 6), [1, 2]), samples(1, 4, 6)
+    options = {"output_kind": "logits", "layout": {"out": "NW"}, **RUN}
+    for group, action in (("flip-v", "trivial"), ("flip-h", "permutation")):
+        records = measure(path, x, group, measures=SCORES[:2], **options)["measurements"]
+        assert {record["output_action"] for record in records} == {action}
+        assert [record["value"] for record in records] == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_caches_metrics_and_compiled_models_move_classes_too(tmp_path):
+    path, x = means(tmp_path, (1, 4, 6), [1, 2]), samples(1, 4, 6)
+    options = {"measures": SCORES, "output_kind": "logits", "layout": {"out": "NW"}}
+    write_cache(path, x, "flip-h", tmp_path / "a.geed", **options, **RUN)
+    metric = geed.EquivarianceMetric("flip-h", **options, output="out")
+    metric.update(lambda batch: {"out": (batch**3).mean(axis=(1, 2))}, x[:5])
+    metric.update(lambda batch: {"out": (batch**3).mean(axis=(1, 2))}, x[5:])
+    cached = measure_cache(tmp_path / "a.geed")["measurements"]
+    for values in ([record["value"] for record in cached], [*metric.compute().values()]):
+        assert values == pytest.approx([0, 0, 0], abs=1e-9)
+    compiled = tmp_path / "c.onnx"
+    geed.compile_measurement(path, "flip-h", compiled, **options)
+    session = ort.InferenceSession(compiled, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {session.get_inputs()[0].name: x}), strict=True))
+    scores = [found[name] for name in names if name.startswith("deviation/")]
+    assert len(scores) == 3
+    assert max(float(np.abs(values).max()) for values in scores) < 1e-6
+
+
+def test_a_latent_that_moves_is_left_out_with_a_note_unless_it_is_asked_for(tmp_path):
+    path, x = means(tmp_path, (1, 4, 6), [1, 2]), samples(1, 4, 6)
+    stated = {"layout": {"out": "NW"}, "output_kind": "embedding", **RUN}
+    result = measure(path, x, "flip-h", **stated)
+    assert {record["measure"] for record in result["measurements"]} == {"channel-cos"}
+    for name in ("latent-l2", "latent-cos"):
+        told = [note for note in result["notes"] if note.startswith(f"left out: {name}@out: ")]
+        assert len(told) == 1
+        assert "NW moves along" in told[0]
+        assert "unexplained@out" in told[0]
+    # Where the letters stay, nothing is left out.
+    still = measure(path, x, "flip-v", **stated)["measurements"]
+    assert {record["measure"] for record in still} >= {"latent-l2", "latent-cos"}
+    # Asked for, it is the distance from the mean over the orbit, as of any vector.
+    rows = np.array([0, 1, 2, 3, 4, 5, 6, 7])
+    drawn = np.random.default_rng(3).permutation(len(rows))[:6]
+    y = (x[drawn].astype(np.float64) ** 3).mean(axis=(1, 2))
+    wanted = np.linalg.norm((y - y[:, ::-1]) / 2, axis=1).mean()
+    for asked in ("latent-l2", "latent-l2@out"):
+        result = measure(path, x, "flip-h", measures=[asked], **stated)
+        (record,) = result["measurements"]
+        assert (record["output_action"], record["layout"]) == ("trivial", "NK")
+        assert record["unnormalised"] == pytest.approx(wanted, rel=1e-5)
+        assert any(note.startswith("latent-l2@out: compares vectors") for note in result["notes"])
+
+
+def test_means_over_components_of_vectors_are_no_latent_that_stays(tmp_path):
+    """Of (N, C, X), channels are not all that is left of a vector that turns."""
+    path, x = means(tmp_path, (5, 4, 3), [1]), samples(5, 4, 3)
+    stated = {"input_layout": "NPCX", "latent": "out", "output_kind": "embedding", **RUN}
+    result = measure(path, x, "O", layout={"out": "NCX"}, **stated)
+    assert all(not record["measure"].startswith("latent") for record in result["measurements"])
+    assert any("left out: latent-l2@out: compares vectors" in note for note in result["notes"])
+    # Points change places under their mean, which stays.
+    stated["input_layout"] = "NPCK"
+    result = measure(path, x, "S5~4", layout={"out": "NCK", "cube": "NPCK"}, **stated)
+    assert not any("compares vectors" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("group", ["Oh", "C4-z", "SO3~24"])
+def test_components_of_a_vector_are_no_classes(tmp_path, group):
+    path, x = means(tmp_path, (5, 3), [1]), samples(5, 3)
+    stated = {"input_layout": "NPX", "layout": {"out": "NX"}, "output_kind": "logits", **RUN}
+    for name in ("flip-rate", "softmax-kl@out"):
+        with pytest.raises(GeedError, match=r"mixes entries along X of NX.*layout NK"):
+            measure(path, x, group, measures=[name], **stated)
+    result = measure(path, x, group, **stated)
+    assert all(record["measure"] == "channel-cos" for record in result["measurements"])
+    assert any(note.startswith("left out: softmax-kl@out: ") for note in result["notes"])
+    # What does not turn them, leaves classes.
+    records = measure(path, x, "S5~3", measures=["flip-rate"], **stated)["measurements"]
+    assert records[0]["value"] == 0
+
+
+def test_columns_of_which_it_is_not_known_how_they_turn_are_no_classes(tmp_path):
+    path, x = means(tmp_path, (1, 6, 6), [1, 2]), samples(1, 6, 6)
+    stated = {"layout": {"out": "NW"}, **RUN}
+    with pytest.raises(GeedError, match=r"flip-rate@out: only W is left of HW"):
+        measure(path, x, "C4", measures=["flip-rate"], output_kind="logits", **stated)
+    result = measure(path, x, "C4", output_kind="embedding", **stated)
+    assert any(
+        note.startswith("left out: latent-l2@out: only W is left of HW") for note in result["notes"]
+    )
+    # Whether they stay can be asked of any vector.
+    records = measure(path, x, "C4", measures=["latent-l2@out"], **stated)["measurements"]
+    assert records[0]["value"] > 0
+
+
+def test_an_action_of_ones_own_moves_classes_as_it_moves_their_axis(tmp_path):
+    path, x = means(tmp_path, (2, 6), [1]), samples(2, 6)
+    table = np.array([np.arange(6), np.arange(6)[::-1]])
+    action = geed.IndexAction(geed.parse_group("flip-h"), "T", table, "NCT")
+    stated = {"input_layout": "NCT", "layout": {"out": "NT"}, "output_kind": "logits", **RUN}
+    result = measure(path, x, action=action, measures=SCORES, **stated)
+    for record in result["measurements"]:
+        assert record["value"] == pytest.approx(0, abs=1e-9), record["measure"]
+    stated["layout"] = {"out": "NK"}
+    result = measure(path, x, action=action, measures=SCORES[:2], **stated)
+    assert min(record["value"] for record in result["measurements"]) > 0.02
+
+
+def test_an_action_of_ones_own_that_mixes_entries_leaves_no_classes(tmp_path):
+    class Negative:
+        group, layout, name = geed.parse_group("flip-h"), parse_layout("NCT"), "negative"
+
+        def exact(self):
+            return ("index", "index")
+
+        def kernel_of_action(self):
+            return (0,)
+
+        def apply(self, g, y):
+            return -y if g else y
+
+        def at(self, layout, shape):
+            own = Negative()
+            own.layout = layout
+            return own
+
+    path, x = means(tmp_path, (2, 6), [1]), samples(2, 6)
+    stated = {"input_layout": "NCT", "layout": {"out": "NT"}, "output_kind": "logits", **RUN}
+    with pytest.raises(GeedError, match="flip-h mixes entries along T of NT"):
+        measure(path, x, action=Negative(), measures=["flip-rate"], **stated)
