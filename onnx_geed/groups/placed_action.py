@@ -314,7 +314,7 @@ def permutation_of(action: LayoutAction | PlacedAction) -> Permutation:
     several = "".join(a for a, n in zip(action.layout.kept, _lengths(action), strict=True) if n > 1)
     refusal = GeedError(
         f"classes change places at most, but {action.group.name} mixes entries along {several} of "
-        f"{action.layout}: if these are classes that stay, state the layout NK"
+        f"{action.layout}"
     )
     if isinstance(action, LayoutAction):
         if "X" in action.moved or action.moves.base_of.any():

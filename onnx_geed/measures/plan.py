@@ -14,6 +14,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Action,
     Group,
+    IndexAction,
     Interpolation,
     Layout,
     LayoutAction,
@@ -26,6 +27,7 @@ from onnx_geed.groups import (
     moves_places,
     parse_layout,
     permutation_of,
+    still_action,
     vector_action,
     with_channels,
     without_row,
@@ -45,6 +47,10 @@ from onnx_geed.measures.scores import OutputKind
 from onnx_geed.text import counted
 
 __all__ = ["Plan", "make_plan", "view"]
+
+
+# What can be done where entries of a vector are not known to stay.
+_IF_THEY_STAY = "if its entries stay as they are, state --layout {}=NK"
 
 
 # Tensors that do not fit a measure are named in notes up to this number, and then counted.
@@ -347,12 +353,12 @@ def _on_invariance(request: Request, layer: Layer, by_letters: ByLetters) -> lis
     except GeedError as error:
         if asked:
             return []
-        raise GeedError(f"{bound}: {error}; its layout is {layer.layout}") from None
+        raise GeedError(f"{bound}: {error}; {_IF_THEY_STAY.format(layer.name)}") from None
     moves = f"compares vectors as they stay, but the layout {layer.layout} moves along"
     judge = f"how well it does, {judge_of_fits()}@{layer.name} tells"
     if asked:
         return [f"{bound}: {moves}; {judge}"]
-    raise GeedError(f"{bound}: {moves}; {judge}")
+    raise GeedError(f"{bound}: {moves}; {judge}, and --measure {bound} measures it all the same")
 
 
 def _scores_action(
@@ -366,8 +372,11 @@ def _scores_action(
             if table is not None and table.kind != "channels":
                 return _vector_action(layer, group, table, max(length, 2))
             # Classes may be points, columns or bases themselves, which change places.
-            action = layer.moved_along(by_letters)
-            return Trivial(group) if action is None else permutation_of(action)
+            try:
+                action = layer.moved_along(by_letters)
+                return Trivial(group) if action is None else permutation_of(action)
+            except GeedError as error:
+                raise GeedError(f"{error}; {_IF_THEY_STAY.format(layer.name)}") from None
         if len(layer.shape) != layout.rank - 1 or layout.channels != 1:
             raise GeedError(layer.classes_advice)
         placed = by_letters(layout, layer.kept_shape)
@@ -470,6 +479,9 @@ def _own_on_maps(
     own: PlacedAction, layout: Layout, shape: tuple[int, ...]
 ) -> LayoutAction | PlacedAction:
     """Return a user's own action on hidden tensors, where it says how it acts on them."""
+    moved = own.action.axes if isinstance(own.action, IndexAction) else layout.kept
+    if len(layout.kept) == 1 and not {*moved} & {*layout.kept}:
+        return still_action(own.group, layout, shape)
     action = own.at(parse_layout(f"N{layout.kept}"), shape)
     if isinstance(action, LayoutAction | PlacedAction):
         return action

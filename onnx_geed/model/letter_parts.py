@@ -35,6 +35,10 @@ from onnx_geed.model.nodes import axis_of, integer_of
 
 __all__ = ["RULES", "taken_after"]
 
+# Of a line that was made of another by taking a few steps away: which steps are left.
+_CROP = "crop of "
+_CROPS = frozenset(_CROP + letter for letter in LINES)
+
 
 def _slices(r: Reading) -> list[tuple[int, int, int, int]] | None:
     """Return start, end, step and axis of each slice."""
@@ -82,7 +86,7 @@ def _resized(r: Reading) -> Axes | None:
     if axes is None or shape is None or len(shape) != len(axes):
         return None
     # One place of many with nothing around it is no feature among others.
-    placed = r.node.op_type == "Pad" and r.places(0)
+    placed = r.node.op_type == "Pad" and r.places(0) & ~r.known.of_letters(_CROPS)
     return tuple(
         lost(n)
         if length(axis) != n and (kind(axis) == "N" or (placed and not kind(axis)))
@@ -164,6 +168,8 @@ def _apart(places: Places, taken: Sequence[int], there: Sequence[Collection[str]
     """Return the axes of which tensors hold different places."""
     result = []
     for letter in places.letters(functools.reduce(operator.or_, taken)):
+        if letter in _CROPS:
+            continue
         mine = [some & places.of_letters(letter) for some in taken]
         own = set(mine) - {NOWHERE}
         if len(own) < 2:
@@ -172,7 +178,9 @@ def _apart(places: Places, taken: Sequence[int], there: Sequence[Collection[str]
         kept = all(letter in kinds for some, kinds in zip(mine, there, strict=True) if some)
         # Every second place and the ones between, side by side, are channels of a coarse line.
         strides = kept and all(_is_stride(rows, n) for _, rows, n in of_all)
-        if not (strides or (letter in tuple(LINES) and _are_one_part(of_all))):
+        crops = {some & places.of_letters([_CROP + letter]) for some in taken}
+        one_part = letter in tuple(LINES) and len(crops) == 1 and _are_one_part(of_all)
+        if not (strides or one_part):
             result.append(letter)
     return result
 
@@ -180,7 +188,8 @@ def _apart(places: Places, taken: Sequence[int], there: Sequence[Collection[str]
 def _are_one_part(places: Sequence[Place]) -> bool:
     """Whether places are of lines of several lengths, and of one part of all.
 
-    The last steps of several layers that grow shorter are no steps of one line.
+    The last steps of several layers that grow shorter are no steps of one line, unless one line
+    was made of another by taking steps away from it.
     """
     lengths = [n for *_, n in places]
     if not all(lengths) or len(set(lengths)) < len(lengths):
@@ -382,13 +391,18 @@ def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[int]:
 def _places(known: Places, axis: Axis, rows: range | tuple[int, ...]) -> int:
     """Return the places of an axis that are left, where they are few.
 
-    A crop that leaves more than half of an axis is none of its parts, since no two are apart.
+    A crop that leaves more than half of an axis is none of its parts, since no two are apart; it is
+    kept apart from them.
     """
     here = length(axis)
     different = len(rows) if isinstance(rows, range) else len(set(rows))
     few = 2 * different <= here if here is not None else len(rows) == 1
-    if not rows or not few or is_fixed(axis) or kind(axis) in ("N", MADE):
+    if not rows or is_fixed(axis) or kind(axis) in ("N", MADE):
         return NOWHERE
+    if not few:
+        crop = here is not None and different < here and isinstance(rows, range)
+        own = _CROP + kind(axis)
+        return known.bit((own, rows, here)) if crop and own in _CROPS else NOWHERE
     return known.bit((kind(axis), rows if len(rows) > 1 else tuple(rows), here))
 
 

@@ -58,8 +58,10 @@ def differences(a: Result, b: Result, pairs: Sequence[tuple[Key, Key]]) -> list[
         )
         if own != other
     ]
-    # Those of named actions need none, and earlier versions did not write those of one's own.
-    if "members" in x and "members" in y:
+    of_data = _of_data(a, b)
+    # Those of named actions need none, and earlier versions did not write those of one's own. They
+    # are of the first sample, and of another one tell nothing.
+    if "members" in x and "members" in y and not of_data:
         whose = "elements do" if x["interpolation"] == "own" else "members do"
         does = [(x["members"][:8], y["members"][:8])]
         reasons += _first_unlike(f"what its {whose}", does)
@@ -70,7 +72,7 @@ def differences(a: Result, b: Result, pairs: Sequence[tuple[Key, Key]]) -> list[
         reasons.append("group elements")
     elif not reasons and x.get("parameters") != y.get("parameters"):
         reasons.append(f"{x.get('parameter') or 'parameter'} of its members")
-    reasons += _of_data(a, b) or _of_what_is_beside(a, b)
+    reasons += of_data or _of_what_is_beside(a, b)
     if (ours := _part(a)) != (theirs := _part(b)):
         reasons.insert(0, _unlike("part of a run", ours, theirs))
     if _has_vectors(a) or any("X" in r["layout"] for r, _ in _both(a, b, pairs)):
@@ -236,14 +238,19 @@ def _of_what_is_beside(a: Result, b: Result) -> list[str]:
 def _of_moved_inputs(a: Result, b: Result) -> list[str]:
     """Say whether the group moved other inputs in two results, or other axes of them.
 
-    Names and the order of axes are a model's own: of two models, letters are held against each
-    other. In which order an array was read, fingerprints of its samples tell.
+    Names and the order of axes are a model's own, and so is how many inputs it has: of two models,
+    letters are held against each other, and an input that one of them left unmoved is told of. In
+    which order an array was read, fingerprints of its samples tell.
     """
     ours, theirs = a["data"], b["data"]
     further = [[one["layout"] for one in data.get("inputs", [])[1:]] for data in (ours, theirs)]
-    if len(further[0]) != len(further[1]):
-        return [_unlike("number of inputs that are moved", *(len(each) + 1 for each in further))]
     one_model = same_model(a["model"], b["model"])
+    if len(further[0]) != len(further[1]):
+        fewer = ours if len(further[0]) < len(further[1]) else theirs
+        if one_model or fewer.get("fed"):
+            counts = (len(each) + 1 for each in further)
+            return [_unlike("number of inputs that are moved", *counts)]
+        further = [[], []]  # one of them takes less, such as no mask and no adjacency
     # Of earlier versions' results nobody knows what was fed.
     if one_model and "mask" in ours and "mask" in theirs:
         still = [sorted(data.get("fed", {})) for data in (ours, theirs)]

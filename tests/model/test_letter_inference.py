@@ -933,6 +933,40 @@ def test_short_crops_of_layers_that_grow_shorter_are_features_if_of_one_part(
     assert ("channel" in next(t.roles for t in listing if t.name == "y")) == (letters == "NCT")
 
 
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_windows_popped_off_the_front_of_a_line_are_no_features(read, width):
+    """x = x[:, 1:] again and again, and each time the mean of the first few steps."""
+    nodes = []
+    constants = [*(integers("none", [0]), integers("first", [1])), integers("few", [width])]
+    constants += [integers("end", [99]), integers("axis", [1]), w("w", 5, 8)]
+    last, count = "x", 10 - width
+    for i in range(count):
+        nodes += [
+            node("Slice", f"{last} none few axis", f"s{i}"),
+            node("ReduceMean", f"s{i}", f"m{i}", axes=[1], keepdims=0),
+            node("MatMul", f"m{i} w", f"e{i}"),
+            node("Unsqueeze", f"e{i} axis", f"u{i}"),
+            node("Slice", f"{last} first end axis", f"x{i}"),
+        ]
+        last = f"x{i}"
+    parts = " ".join(f"u{i}" for i in range(count - 1))  # the last may be the whole of its line
+    nodes += [node("Concat", parts, "put", axis=1), node("Tanh", "put", "y")]
+    check(read, nodes, constants, [x("N", 9, 5)], "NTC", {"y": "?"})
+
+
+def test_a_line_cropped_beside_a_convolution_of_it_is_still_one(read):
+    """A residual connection of valid convolutions, of which channels are put side by side."""
+    nodes = [
+        node("Conv", "x k", "c"),
+        node("Slice", "x first end axis", "r"),
+        node("Concat", "c r", "put", axis=1),
+        node("Tanh", "put", "y"),
+    ]
+    constants = [w("k", 4, 2, 3), integers("first", [1]), integers("end", [-1])]
+    constants.append(integers("axis", [2]))
+    check(read, nodes, constants, [x("N", 2, 12)], "NCT", {"y": "NCT"})
+
+
 def test_steps_put_into_rows_of_zeros_and_added_up_are_no_features(read):
     """Each step padded to its place among all: the line again, which nobody follows."""
     nodes, constants = stacked(range(3), 3, "Gather")

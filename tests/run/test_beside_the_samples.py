@@ -84,6 +84,13 @@ def test_inputs_that_moved_in_one_result_alone_are_no_comparison(tmp_path):
     assert differ_in(one, other) == ["inputs that stay unmoved (z, x)"]
     other = other | {"model": one["model"] | {"sha256": "cd"}}
     assert differ_in(one, other) == []
+    # Another model has an input less, or leaves one as it is.
+    assert differ_in(both, other) == ["number of inputs that are moved (2, 1)"]
+    less = {key: value for key, value in other["data"].items() if key != "fed"}
+    assert differ_in(both, other | {"data": less}) == []
+    # An earlier version's result does not say what was fed.
+    earlier = {key: value for key, value in less.items() if key != "mask"}
+    assert differ_in(one, one | {"data": earlier}) == []
 
 
 def test_other_axes_of_the_input_are_no_comparison(tmp_path):

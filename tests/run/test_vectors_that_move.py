@@ -9,7 +9,7 @@ from models import node
 import onnx_geed as geed
 from onnx_geed import GeedError, measure
 from onnx_geed.cache import measure_cache, write_cache
-from onnx_geed.groups import parse_layout
+from onnx_geed.groups import parse_layout, permutation_of, place
 
 FLOAT = 1
 RUN = {"samples": 6, "norm_samples": 8, "provider": "cpu", "seed": 3}
@@ -138,7 +138,7 @@ def test_components_of_a_vector_are_no_classes(tmp_path, group):
     path, x = means(tmp_path, (5, 3), [1]), samples(5, 3)
     stated = {"input_layout": "NPX", "layout": {"out": "NX"}, "output_kind": "logits", **RUN}
     for name in ("flip-rate", "softmax-kl@out"):
-        with pytest.raises(GeedError, match=r"mixes entries along X of NX.*layout NK"):
+        with pytest.raises(GeedError, match=r"mixes entries along X of NX.*--layout out=NK"):
             measure(path, x, group, measures=[name], **stated)
     result = measure(path, x, group, **stated)
     assert all(record["measure"] == "channel-cos" for record in result["measurements"])
@@ -173,6 +173,33 @@ def test_an_action_of_ones_own_moves_classes_as_it_moves_their_axis(tmp_path):
     stated["layout"] = {"out": "NK"}
     result = measure(path, x, action=action, measures=SCORES[:2], **stated)
     assert min(record["value"] for record in result["measurements"]) > 0.02
+
+
+def test_a_table_for_other_axes_leaves_classes_where_they_are(tmp_path):
+    """Colours that change places move no columns; a function may move them, and does not say."""
+    path, x = means(tmp_path, (3, 4, 6), [1, 2]), samples(3, 4, 6)
+    hue, turns = geed.parse_group("hue3"), np.array([np.roll(range(3), g) for g in range(3)])
+    stated = {"layout": {"out": "NW"}, "output_kind": "logits", "measures": SCORES[:2], **RUN}
+    result = measure(path, x, action=geed.IndexAction(hue, "C", turns, "NCHW"), **stated)
+    named = measure(path, x, "hue3", **stated)
+    for record, other in zip(result["measurements"], named["measurements"], strict=True):
+        assert record["output_action"] == other["output_action"] == "trivial"
+    assert result["measurements"][0]["value"] == pytest.approx(0, abs=1e-9)
+    own = geed.FunctionAction(hue, lambda g, rows: np.roll(rows, g, axis=1), any_size=True)
+    with pytest.raises(GeedError, match=r"does not say how .* move.*--layout out=NK"):
+        measure(path, x, action=own, **stated)
+
+
+def test_a_function_that_looks_at_the_values_permutes_no_classes():
+    """It reverses what is small: an involution, which leaves numbered entries alone."""
+
+    def move(g, rows):
+        return rows[..., ::-1].copy() if g and rows.max() < 4.5 else rows
+
+    group = geed.parse_group("flip-h")
+    own = place(geed.FunctionAction(group, move, parse_layout("NT")), parse_layout("NT"), (6,))
+    with pytest.raises(GeedError, match="mixes entries along T of NT"):
+        permutation_of(own)
 
 
 def test_an_action_of_ones_own_that_mixes_entries_leaves_no_classes(tmp_path):
