@@ -282,7 +282,8 @@ def latent_of(path, output):
     return [tensor["name"] for tensor in listed if "latent" in tensor["roles"]]
 
 
-def test_a_stored_latent_is_of_no_output_that_does_not_read_it(tmp_path):
+def two_branches():
+    """Two outputs, each with a latent of its own, and the softmax of the first."""
     nodes = [
         models.node("Flatten", "a", "fa"),
         models.node("MatMul", "fa A", "left"),
@@ -295,8 +296,27 @@ def test_a_stored_latent_is_of_no_output_that_does_not_read_it(tmp_path):
     ]
     stored = [models.weights(n, v) for n, v in (("A", A), ("B", B), ("E", ENDING))]
     outs = [(name, FLOAT, ["N", 3]) for name in ("first", "second", "shares")]
-    source = models.build(nodes, stored, [("a", FLOAT, ["N", 3, 4, 4])], outs)
-    entries = {"onnx_geed.output": "first", "onnx_geed.latent": "left"}
-    path = models.save(models.with_metadata(source, entries), tmp_path / "net.onnx")
+    return models.build(nodes, stored, [("a", FLOAT, ["N", 3, 4, 4])], outs)
+
+
+@pytest.mark.parametrize("stored", ["first", None])
+def test_a_stored_latent_is_of_no_output_that_does_not_read_it(tmp_path, stored):
+    entries = {"onnx_geed.latent": "left"} | ({"onnx_geed.output": stored} if stored else {})
+    path = models.save(models.with_metadata(two_branches(), entries), tmp_path / "net.onnx")
     found = {output: latent_of(path, output) for output in ("first", "second", "shares")}
     assert found == {"first": ["left"], "second": ["of_right"], "shares": ["left"]}
+
+
+@pytest.mark.parametrize("stored", ["first", None])
+def test_another_output_is_stored_without_a_latent_that_it_does_not_read(tmp_path, known, stored):
+    entries = {"onnx_geed.latent": "left"} | ({"onnx_geed.output": stored} if stored else {})
+    path = models.save(models.with_metadata(two_branches(), entries), tmp_path / "net.onnx")
+    second = known(path, output="second")
+    assert metadata(second) == {"onnx_geed.output": "second"}
+    assert latent_of(second, None) == ["of_right"]
+    assert metadata(known(path, output="shares")) == entries | {"onnx_geed.output": "shares"}
+    own = known(path, output="second", latent="right")
+    assert metadata(own) == {"onnx_geed.output": "second", "onnx_geed.latent": "right"}
+    # What was stored with this output is the user's own affair.
+    odd = known(known(path, output="second"), latent="left")
+    assert metadata(known(odd, output="second"))["onnx_geed.latent"] == "left"
