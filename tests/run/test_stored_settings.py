@@ -190,6 +190,58 @@ def test_two_stored_layouts_of_one_input_are_refused(two, known, tmp_path):
     assert measured(mended)[0] == pytest.approx(expected("ab"), rel=1e-5)
 
 
+NAMELESS = {"onnx_geed.input_layout": "NCHW", layout_key("b"): "NHWC"}
+
+
+@pytest.mark.parametrize("chosen", ["a", "b", None])
+def test_a_layout_without_a_name_is_of_the_input_that_has_none_of_its_own(known, tmp_path, chosen):
+    stored = NAMELESS | {"onnx_geed.preprocess": '{"mean": [0.5], "std": [0.25]}'}
+    path = models.save(models.with_metadata(two_images(), stored), tmp_path / "net.onnx")
+    wanted = expected("ab", prepare_a=standardised)
+    assert measured(path, input=chosen)[0] == pytest.approx(wanted, rel=1e-5)
+    letters = {one["name"]: one["layout"] for one in list_layers(path, input=chosen)["inputs"]}
+    assert letters == BOTH
+    named = known(path, input="a")
+    assert metadata(named) == stored | {"onnx_geed.input": "a"}
+    assert measured(named, input=chosen)[0] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("chosen", ["a", "b"])
+def test_a_layout_without_a_name_is_of_an_input_with_as_many_axes(known, tmp_path, chosen):
+    net = two_images()
+    net.graph.input.append(onnx.helper.make_tensor_value_info("scale", FLOAT, ["N"]))
+    net.graph.initializer.append(models.integers("last", [1]))
+    net.graph.node[-1].input[0] = "scaled"
+    last = net.graph.node.pop()
+    net.graph.node.append(models.node("Unsqueeze", "scale last", "column"))
+    net.graph.node.extend([models.node("Mul", "tanh column", "scaled"), last])
+    path = models.save(models.with_metadata(net, NAMELESS), tmp_path / "net.onnx")
+    value, _ = measured(path, input=chosen, feed={"scale": np.ones(1, np.float32)})
+    assert value == pytest.approx(expected("ab"), rel=1e-5)
+
+
+def test_a_layout_without_a_name_beside_one_of_each_input_is_refused(tmp_path):
+    stored = NAMELESS | {layout_key("a"): "NHWC"}
+    path = models.save(models.with_metadata(two_images(), stored), tmp_path / "net.onnx")
+    for chosen in ("a", "b"):
+        with pytest.raises(GeedError, match=f"state one with --input-layout {chosen}="):
+            measured(path, input=chosen)
+
+
+@pytest.mark.parametrize("wrong", ["onnx_geed.input_layout", layout_key("b")])
+def test_of_two_stored_layouts_the_one_that_annotate_is_given_stays(known, tmp_path, wrong):
+    entries = {
+        "onnx_geed.input": "b",
+        "onnx_geed.input_layout": "NHWC",
+        layout_key("b"): "NHWC",
+        layout_key("a"): "NCHW",
+    }
+    net = models.with_metadata(two_images(), entries | {wrong: "NCHW"})
+    path = known(models.save(net, tmp_path / "net.onnx"), input_layout="NHWC")
+    assert metadata(path) == {k: v for k, v in entries.items() if k != layout_key("b")}
+    assert measured(path)[0] == pytest.approx(expected("ab"), rel=1e-5)
+
+
 def test_annotate_takes_tensors_of_any_moved_input(two, known):
     path = known(two, input_layout=BOTH, latent="cb", layout={"f*": "NK"})
     stored = metadata(path)
