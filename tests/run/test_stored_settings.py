@@ -272,6 +272,12 @@ def test_stored_preprocessing_is_that_of_its_input(two, known, main, chosen):
         path, "flip-h", out, data={"a": X, "b": Y}, input=chosen, measures=["softmax-kl"]
     )
     assert bool(written["input"]["preprocess"]) == (main == chosen)
+    (other,) = written["others"]
+    assert other["preprocess"] == ({} if main == chosen else {"mean": [0.5], "std": [0.25]})
+    said = {i.name: i.doc_string for i in onnx.load(out).graph.input}
+    assert said == {one["name"]: one["meaning"] for one in (written["input"], other)}
+    assert {*said} == {"samples", f"samples/{'ab'.replace(chosen, '')}"}
+    assert all("(scaled, mean and std applied), not yet moved" in text for text in said.values())
 
 
 def test_an_input_that_does_not_move_is_prepared_too(two, known):
@@ -281,6 +287,70 @@ def test_an_input_that_does_not_move_is_prepared_too(two, known):
     value, notes = measured(path, input="b")
     assert value == pytest.approx(expected("b", prepare_a=standardised), rel=1e-5)
     assert any("input a (NCPP" in note for note in notes)
+    out = path.parent / "compiled.onnx"
+    written = compile_measurement(
+        path, "flip-h", out, data={"a": X, "b": Y}, input="b", measures=["softmax-kl"]
+    )
+    (other,) = written["others"]
+    assert other["name"] == "samples/a"
+    assert other["shape"] == ["N", 3, 4, 4]
+    assert other["preprocess"] == {"mean": [0.5], "std": [0.25]}
+    assert "mean and std applied), which the group does not move" in other["meaning"]
+
+
+def test_what_a_compiled_file_takes_as_it_is_is_said_too(two, known, tmp_path):
+    path = known(two, input="a", preprocess=PREPROCESS)
+    written = compile_measurement(
+        path,
+        *("flip-h", tmp_path / "compiled.onnx"),
+        data={"a": X, "b": Y},
+        input="b",
+        input_layout="NHWC",
+        measures=["softmax-kl"],
+    )
+    (other,) = written["others"]
+    assert other["preprocess"] == {}
+    assert other["meaning"] == (
+        "samples as the model takes them, which the group does not move; N is free"
+    )
+
+
+@pytest.mark.parametrize("layouts", [BOTH, {"a": "NCPP", "b": "NHWC"}])
+def test_what_is_fed_to_an_input_with_axes_is_prepared_too(two, known, layouts):
+    path = known(two, input="a", input_layout=layouts, preprocess=PREPROCESS)
+    moved = "ab" if layouts == BOTH else "b"
+    value, notes = measured(path, Y, input="b", feed={"a": X})
+    assert value == pytest.approx(expected(moved, prepare_a=standardised), rel=1e-5)
+    assert len([note for note in notes if "--feed a is preprocessed" in note]) == 1
+    _, notes = measured(path, input="b")
+    assert not [note for note in notes if "--feed" in note]
+    _, notes = measured(path, X, input="a", feed={"b": Y})
+    assert not [note for note in notes if "--feed" in note]
+
+
+def test_preprocessing_that_the_user_states_is_that_of_the_acted_on_input(two):
+    for chosen in ("a", "b"):
+        value, _ = measured(two, input=chosen, input_layout=BOTH, preprocess=PREPROCESS)
+        wanted = expected("ab", **{f"prepare_{chosen}": standardised})
+        assert value == pytest.approx(wanted, rel=1e-5)
+
+
+def test_results_tell_how_each_input_was_prepared(two, known):
+    def result(preprocess, chosen):
+        path = known(two, input="a", input_layout=BOTH, preprocess=preprocess)
+        asked = {"samples": SAMPLES, "measures": ["softmax-kl"], "input": chosen}
+        return geed.measure(path, {"a": X, "b": Y}, "flip-h", **asked)
+
+    first, again, second, third = (result(p, "b") for p in (*[PREPROCESS] * 2, "mean=0.1", None))
+    own = {"mean": [0.5], "std": [0.25]}
+    assert [one.get("preprocess") for one in first["data"]["inputs"]] == [None, own]
+    assert third["data"]["inputs"][1]["preprocess"] == first["data"]["preprocess"] == {}
+    geed.compare(first, again)
+    for other in (second, third):
+        assert geed.compare(first, other, force=True)["differ_in"] == ["what input a was fed"]
+        with pytest.raises(GeedError, match="differ in what input a was fed"):
+            geed.compare(first, other)
+    assert result(PREPROCESS, "a")["data"]["preprocess"] == own
 
 
 def test_preprocessing_of_an_input_without_axes_is_noted(two, known):
