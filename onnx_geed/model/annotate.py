@@ -64,7 +64,7 @@ def annotate_model(
     """Copy a model with metadata added; keys that are not named stay as they are.
 
     Where another input is named, the stored layouts stay those of their inputs; where another
-    output is, the kind of the former one is left out.
+    output is, the kind of the former one is left out, and a latent that it is not computed from.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def annotate_model(
         raise GeedError(
             "annotate: nothing to write; give an option such as --preprocess or --latent"
         )
-    kept = _kept(model, acted.name, named, entries)
+    kept = _kept(model, acted.name, named, listed, entries)
     _write(model, out, kept | entries)
     return entries
 
@@ -194,7 +194,9 @@ def _check_number_of_classes(
     )
 
 
-def _kept(model: Model, acted: str, output: str, entries: Mapping[str, str]) -> dict[str, str]:
+def _kept(
+    model: Model, acted: str, output: str, listed: Sequence[Tensor], entries: Mapping[str, str]
+) -> dict[str, str]:
     """Return the metadata that stay, where the input or output that they speak of is another now.
 
     Raises
@@ -220,6 +222,10 @@ def _kept(model: Model, acted: str, output: str, entries: Mapping[str, str]) -> 
             kept.pop(layout_key(acted), None)
     if OUTPUT in entries and stored_output(model, output) != output:
         kept.pop(OUTPUT_KIND, None)
+    # Stored with this output, another's latent would be taken for its own.
+    latents = {tensor.name for tensor in listed if "latent" in tensor.roles}
+    if OUTPUT in entries and kept.get(LATENT) not in latents:
+        kept.pop(LATENT, None)
     return kept
 
 

@@ -129,8 +129,7 @@ def find_input(model: Model, name: str | None = None, layouts: StatedLayouts = N
                 f"{nearest(wanted, every)}"
             )
         chosen = every[wanted]
-        known = chosen.name in stated or stated.get("")
-        if not (_acted_on(chosen) or _is_image(chosen) or known):
+        if not (_acted_on(chosen) or _is_image(chosen) or stated.keys() & {chosen.name, ""}):
             raise GeedError(
                 f"--input {wanted}: is {chosen.dtype} {_text(chosen.shape)}; name a float input "
                 f"such as (N, C, H, W), or state the axes of this one: {_option(chosen)}"
@@ -164,9 +163,7 @@ def _stated(model: Model, every: Collection[str], layouts: StatedLayouts) -> dic
     """Return stated layouts by input, the user's first; that of the acted-on one has no name."""
     stated = _by_user(every, layouts)
     in_file = layouts_in_metadata(model)
-    for key in every:
-        if key in in_file:
-            stated.setdefault(key, in_file[key])
+    stated |= {key: in_file[key] for key in every if key in in_file and key not in stated}
     if text := model.metadata.get(INPUT_LAYOUT):
         stated.setdefault(model.metadata.get(INPUT, ""), text)
     return stated
@@ -213,8 +210,7 @@ def _by_channels(input: Input) -> tuple[str, ...]:
 
 def _with_batch(input: Input, stated: Mapping[str, str]) -> Input:
     # Three or four rows of one-channel images are unheard of; one colour image is not.
-    known = input.name in stated or "" in stated
-    if len(input.shape) == 3 and input.shape[0] in (3, 4) and not known:
+    if len(input.shape) == 3 and input.shape[0] in (3, 4) and not stated.keys() & {input.name, ""}:
         raise GeedError(
             f"input {input.name!r} {_text(input.shape)} has no batch axis; export the model for "
             f"(N, {_text(input.shape)[1:]}"
@@ -346,15 +342,21 @@ def further_inputs(
 def stored_input(model: Model, acted: str) -> str:
     """Return the input to which a file's settings of an input belong: layout and preprocessing.
 
-    It is the one that the metadata name, else the one that is acted on where nothing is said;
-    where there is none, it is the one that is acted on now.
+    It is the one that the metadata name, else the one that is acted on where nothing is said. If
+    that has a layout with its own name, one without a name is of the only other input that it
+    fits. Where none is told by this, it is the one that is acted on now.
     """
     if INPUT in model.metadata:
         return model.metadata[INPUT]
     try:
-        return find_input(model).name
+        found = find_input(model).name
     except GeedError:
         return acted
+    text, named = model.metadata.get(INPUT_LAYOUT), layouts_in_metadata(model)
+    if not text or found not in named:
+        return found
+    left = [i.name for i in inputs(model) if i.name not in named and len(i.shape) in (0, len(text))]
+    return left[0] if len(left) == 1 else acted
 
 
 def layouts_in_file(model: Model, acted: str) -> dict[str, str]:
@@ -422,9 +424,8 @@ def _not_measurable(output: onnx.ValueInfoProto) -> str:
     if kind not in ("tensor_type", None):
         return f"a {kind.removesuffix('_type')}"
     dtype = output.type.tensor_type.elem_type
-    if not dtype or dtype in FLOATS:
-        return ""
-    return f"{onnx.TensorProto.DataType.Name(dtype).lower()}"
+    known = not dtype or dtype in FLOATS
+    return "" if known else f"{onnx.TensorProto.DataType.Name(dtype).lower()}"
 
 
 def stored_output(model: Model, chosen: str) -> str:

@@ -416,7 +416,8 @@ def _stated_latent(model: Model, refused: Mapping[str, str], flow: Flow) -> str 
         return None
     outputs = {output for node in model.proto.graph.node for output in node.output}
     elsewhere = name in outputs and name not in flow.live
-    if elsewhere and flow.output != stored_output(model, flow.output):
+    # Of several outputs, of which none is stored, no one is what it was stored for.
+    if elsewhere and flow.output != stored_output(model, ""):
         return None  # it is that of an output which this one has nothing to do with
     if name not in outputs or name in refused:
         reason = refused.get(name) or f"is not in the model.{nearest(name, outputs)}"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.families import is_family
-from onnx_geed.results.origin import DataPart, same_model
+from onnx_geed.results.origin import DataPart, InputPart, same_model
 from onnx_geed.results.schema import Record, Result
 
 __all__ = [
@@ -267,11 +267,16 @@ def _of_moved_inputs(a: Result, b: Result) -> list[str]:
 
 
 def _marks_of_inputs(data: DataPart) -> dict[tuple[str, str], object]:
-    """Return digests of the samples that inputs were fed; the first one's are those of the data."""
-    marks: dict[tuple[str, str], object] = {}
+    """Return digests of the samples that inputs were fed, and what was done to these then.
+
+    The first one's are those of the data. Where a result does not tell, there are none.
+    """
+    told: dict[tuple[str, str], object] = {}
     for i, one in enumerate(data.get("inputs", [])):
-        marks[one["name"], one["dtype"]] = one.get("marks") if i else data.get("marks")
-    return marks
+        part: InputPart | DataPart = one if i else data
+        marks = part.get("marks")
+        told[one["name"], one["dtype"]] = (marks, part.get("preprocess")) if marks else None
+    return told
 
 
 def _marks_of_feeds(data: DataPart) -> dict[str, object]:

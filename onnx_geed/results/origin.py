@@ -36,7 +36,7 @@ def same_model(a: ModelPart, b: ModelPart) -> bool:
 class InputPart(TypedDict):
     """An input that the group moves; its name is empty where DATA are one array, without names.
 
-    The first one has no ``marks``, since those of the samples are its.
+    The first one has no ``marks`` and no ``preprocess``, since those of the samples are its.
     """
 
     name: str
@@ -46,6 +46,7 @@ class InputPart(TypedDict):
     dtype: str
     fingerprint: NotRequired[str]
     marks: NotRequired[list[str]]
+    preprocess: NotRequired[dict[str, Any]]
 
 
 class DataPart(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -93,7 +93,7 @@ _MEAN_OF_OTHERS = f"{_MEAN}, without the identity, which is compared with itself
 
 
 class CompiledInput(TypedDict):
-    """The input of a compiled measurement: samples (N, ...), not yet moved by the group."""
+    """An input of a compiled measurement: samples (N, ...), not yet moved by the group."""
 
     name: str
     shape: list[str | int]
@@ -125,6 +125,7 @@ class CompiledMeasurement(TypedDict):
     model: ModelPart
     group: GroupPart
     input: CompiledInput
+    others: list[CompiledInput]
     outputs: list[CompiledOutput]
     notes: list[str]
 
@@ -224,7 +225,9 @@ def compile_measurement(
     others = task.source.other_inputs([0], 1)
     session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})
     del session
-    described = _describe(loaded, task, fused, preprocess)
+    further = [other.name for other, _ in further_inputs(loaded, acted, chosen.input_layout)]
+    beside = {name: chosen_preprocess(loaded, chosen, acted.name, name) for name in further}
+    described = _describe(loaded, task, fused, acted.name, {acted.name: preprocess} | beside)
     _write_descriptions(fused.proto, fused, described)
     check_weights(loaded)
     write_model(fused.proto, loaded.path, out, check=True)
@@ -269,30 +272,49 @@ def _noise(model: Model, acted: Input, options: Options) -> NDArray[np.float32]:
 
 
 def _describe(
-    model: Model, task: Task, fused: Fused, preprocess: Preprocess
+    model: Model, task: Task, fused: Fused, acted: str, prepared: Mapping[str, Preprocess | None]
 ) -> CompiledMeasurement:
     """Return the file's description of itself."""
+    moved, feeds = {acted: task.source.main, **task.source.partners}, task.source.feeds
+    taken = {acted: fused.input, **fused.feeds}
+    shapes = {name: feed.values.shape[1:] for name, feed in feeds.items() if feed.rows != "whole"}
+    shapes |= {name: one.row_shape for name, one in moved.items()}
+    of_inputs: list[CompiledInput] = [
+        {
+            "name": called,
+            "shape": ["N", *shapes[name]] if name in shapes else [*feeds[name].values.shape],
+            "meaning": _meaning_of(
+                task, moves=name in moved, rows=name in shapes, read=name in prepared
+            ),
+            "preprocess": json.loads(preprocess_to_json(prepared.get(name) or Preprocess())),
+        }
+        for name, called in taken.items()
+    ]
     return {
         "schema": SCHEMA,
         "software": {"onnx-geed": software_versions().get("onnx-geed")},
         "model": describe_model(model),
         "group": describe_group(task),
-        "input": {
-            "name": fused.input,
-            "shape": ["N", *task.source.row_shape],
-            "meaning": "samples as the model takes them (scaled, mean and std applied), not yet "
-            "moved by the group; N is free. "
-            + (
-                "Members change pixels as values in [0, 1]: scale, mean and std are undone for "
-                "them, and done again"
-                if task.plan.group.changes_values
-                else "What moves in from outside is what preprocessing makes of black"
-            ),
-            "preprocess": json.loads(preprocess_to_json(preprocess)),
-        },
+        "input": of_inputs[0],
+        "others": of_inputs[1:],
         "outputs": [_output(output) for output in fused.outputs],
         "notes": list(task.plan.notes),
     }
+
+
+def _meaning_of(task: Task, *, moves: bool, rows: bool, read: bool) -> str:
+    """Return what an input is fed; it is prepared where it is read by its layout."""
+    what = "samples" if rows else "one value for all samples,"
+    done = " (scaled, mean and std applied)" if read else ""
+    free = "; N is free" if rows else ""
+    if not moves:
+        return f"{what} as the model takes them{done}, which the group does not move{free}"
+    return f"{what} as the model takes them{done}, not yet moved by the group{free}. " + (
+        "Members change pixels as values in [0, 1]: scale, mean and std are undone for "
+        "them, and done again"
+        if task.plan.group.changes_values
+        else "What moves in from outside is what preprocessing makes of black"
+    )
 
 
 def _output(output: Output) -> CompiledOutput:
@@ -354,9 +376,10 @@ def _write_descriptions(
         f"moved; each output 'deviation/MEASURE/LAYER' is samples by the {group['order']} elements "
         f"{', '.join(group['elements'])}. Metadata onnx_geed.measurement says it all as JSON."
     )
+    meanings = {i["name"]: i["meaning"] for i in [described["input"], *described["others"]]}
     for info in proto.graph.input:
-        if info.name == fused.input:
-            info.doc_string = described["input"]["meaning"]
+        if info.name in meanings:
+            info.doc_string = meanings[info.name]
     for info, entry in zip(proto.graph.output, described["outputs"], strict=True):
         subject = f"tensor {entry['layer']!r}"
         if entry["part"] not in ("latent", "range"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.addresses import address_of
 from onnx_geed.copies import copy_file
-from onnx_geed.data import Samples, array_by_layout, ragged_axes
+from onnx_geed.data import Preprocess, Samples, array_by_layout, ragged_axes
 from onnx_geed.errors import GeedError, nearest, reason_of
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_head, check_held
@@ -21,7 +21,15 @@ from onnx_geed.ordinary import open_ordinary
 from onnx_geed.run.moved_input import MovedInput, Opening
 from onnx_geed.text import counted
 
-__all__ = ["Feed", "Still", "check_lengths", "feeds_of", "notes_on_axes", "refuse_acted_on"]
+__all__ = [
+    "Feed",
+    "Still",
+    "check_lengths",
+    "feeds_of",
+    "notes_on_axes",
+    "notes_on_preparation",
+    "refuse_acted_on",
+]
 
 Rows = Literal["samples", "one", "whole"]
 
@@ -257,6 +265,26 @@ def notes_on_axes(model: Model, acted: Input, feeds: Mapping[str, Feed]) -> list
             f"stated; --input-layout {name}=LETTERS applies it"
         )
     return notes
+
+
+def notes_on_preparation(
+    opened: Mapping[str, MovedInput | Still], fed: Collection[str]
+) -> list[str]:
+    """Return notes on values of one's own that are preprocessed, as the data of that input are.
+
+    Parameters
+    ----------
+    opened : mapping of str to MovedInput or Still
+        The inputs that are read by their layout, by name.
+    fed : collection of str
+        Names of the inputs that a user gives values of.
+    """
+    return [
+        f"input {name}: --feed {name} is preprocessed as the model's file says of this input, as "
+        "its data would be: give values from before that"
+        for name in fed
+        if name in opened and opened[name].samples.preprocess != Preprocess()
+    ]
 
 
 def _batch_axis(model: Model, name: str, acted: str) -> int | None:

@@ -165,6 +165,7 @@ def _describe_input(name: str, moved: MovedInput, count: int, main: MovedInput) 
     }
     if moved is not main:
         described["marks"] = intake.marks(count)
+        described["preprocess"] = json.loads(preprocess_to_json(moved.samples.preprocess))
     return described
 
 

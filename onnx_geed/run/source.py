@@ -46,6 +46,7 @@ from onnx_geed.run.feeds import (
     check_lengths,
     feeds_of,
     notes_on_axes,
+    notes_on_preparation,
     refuse_acted_on,
 )
 from onnx_geed.run.first_row import FirstRow
@@ -319,6 +320,7 @@ def make_source(
     mover = main.action.group.name if own is None else None
     notes += [one.note(name, mover) for name, one in still.items()]
     opened: dict[str, MovedInput | Still] = {**moved, **still}
+    notes += notes_on_preparation(opened, options.feed)
     check_lengths(model, opened)
     check_bases(group, [own_input.action for own_input in moved.values()])
     others = {i.name: i for i in inputs(model) if i.name not in opened}

@@ -159,6 +159,21 @@ def test_samples_one_behind_the_other_ask_for_their_lengths(tmp_path, sets, shap
         opened(path, shape, layout, name="s")
 
 
+@pytest.mark.parametrize(
+    ("found", "shape", "layout"),
+    [
+        ((13,), (None, 2), "NPX"),
+        ((4, 5, 2, 2), (None, 2), "NPX"),
+        ((13, 5, 2), (None,) * 3, "NPPC"),
+    ],
+)
+def test_arrays_of_another_rank_are_asked_for_no_lengths(tmp_path, found, shape, layout):
+    path = write(tmp_path / "a.npz", {"s": np.zeros(found, np.float32), "other_lengths": SIZES})
+    with pytest.raises(GeedError, match="the model takes") as caught:
+        opened(path, shape, layout, name="s")
+    assert "s_lengths" not in str(caught.value)
+
+
 def test_lines_of_different_lengths_are_padded_only_for_a_mask(tmp_path):
     folder = folder_of(tmp_path, [one.T for one in SETS])
     samples = opened(folder, (2, None), "NCT")

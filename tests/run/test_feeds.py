@@ -60,6 +60,15 @@ def test_one_state_is_fed_for_all_samples_however_often_it_is_given(tmp_path):
     assert rate(path, x, np.repeat(state, 6, axis=1)) == pytest.approx(wanted, rel=1e-5)
 
 
+def test_one_state_is_of_all_samples_whatever_it_holds(tmp_path):
+    """NaN differs from itself; it is the output's fault, and not that of several states."""
+    path, _ = recurrent(tmp_path)
+    state = np.full((1, 1, 3), np.nan, np.float32)
+    with pytest.raises(GeedError, match="NaN") as caught:
+        rate(path, drawn(6, 4, 3), state)
+    assert "--feed h0: the samples lie" not in str(caught.value)
+
+
 def test_an_axis_that_no_name_tells_is_fed_as_it_is(tmp_path):
     path, _ = recurrent(tmp_path, batch="others")
     x, state = drawn(6, 4, 3), drawn(1, 1, 3)

@@ -473,3 +473,60 @@ def test_the_sum_over_another_set_lends_no_axis_to_what_it_is_added_to(tmp_path,
     (note,) = [note for note in result["notes"] if "is not known, and is measured too" in note]
     said = "made" if masked == "pos" else "mix and 3 others"
     assert note.startswith(f"--mask: {said} may be of the set of ")
+
+
+def through_equations(path, declared, left):
+    """One set times a sum of the other, over points or features, by equations without a rule."""
+    equations = {"of_k": f"...pc->...{left}", "far": f"...pc,...{left}->...pc"}
+    nodes = [
+        helper.make_node("Exp", ["pos"], ["h"]),
+        helper.make_node("Tanh", ["atoms"], ["k"]),
+        helper.make_node("Einsum", ["k"], ["of_k"], equation=equations["of_k"]),
+        helper.make_node("Einsum", ["h", "of_k"], ["far"], equation=equations["far"]),
+        helper.make_node("ReduceSum", ["far", "one"], ["out"], keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", length, 3])
+        for name, length in (("pos", "P"), ("atoms", "Q"))
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *rest])
+        for name, rest in ({"out": [3]} | declared).items()
+    ]
+    held = [numpy_helper.from_array(np.array([1]), "one")]
+    graph = helper.make_graph(nodes, "sets", inputs, outputs, held)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("declared", "left", "known"),
+    [
+        ({}, "c", False),
+        ({"of_k": [3]}, "c", True),  # no set is three long
+        ({"of_k": [5]}, "p", False),
+        ({"far": ["P", 3]}, "c", True),
+        ({"far": [5, 3]}, "c", False),
+        ({"of_k": [3], "far": [5, 3]}, "c", True),
+    ],
+)
+def test_what_the_file_declares_of_axes_counts_where_no_rule_tells(tmp_path, declared, left, known):
+    path = through_equations(tmp_path / "m.onnx", declared, left)
+    data = {"pos": PLACES, "pos_lengths": MANY, "atoms": FEATURES, "atoms_lengths": OTHERS}
+    np.savez(tmp_path / "d.npz", **data)
+    result = geed.measure(
+        *(path, tmp_path / "d.npz", "S5~6"),
+        measures=["unexplained@far"],
+        mask={"pos": ""},
+        layout={"far": "NPC", "out": "NK"},
+        **TWO | {"input": "pos", "input_layout": {"pos": "NPC", "atoms": "NPC"}},
+        output="out",
+    )
+    (record,) = result["measurements"]
+    h, k = np.exp(padded(PLACES, MANY, 5)), np.tanh(padded(FEATURES, OTHERS, 5))
+    real = (np.arange(5) < MANY[:, None])[..., None] if known else True
+    wanted = h * k.sum(axis=1 if left == "c" else 2, keepdims=True) * real
+    assert record["normaliser"] == pytest.approx(spread(wanted), rel=1e-5)
+    notes = [note for note in result["notes"] if "is not known, and is measured too" in note]
+    assert len(notes) == (not known)

@@ -190,6 +190,58 @@ def test_two_stored_layouts_of_one_input_are_refused(two, known, tmp_path):
     assert measured(mended)[0] == pytest.approx(expected("ab"), rel=1e-5)
 
 
+NAMELESS = {"onnx_geed.input_layout": "NCHW", layout_key("b"): "NHWC"}
+
+
+@pytest.mark.parametrize("chosen", ["a", "b", None])
+def test_a_layout_without_a_name_is_of_the_input_that_has_none_of_its_own(known, tmp_path, chosen):
+    stored = NAMELESS | {"onnx_geed.preprocess": '{"mean": [0.5], "std": [0.25]}'}
+    path = models.save(models.with_metadata(two_images(), stored), tmp_path / "net.onnx")
+    wanted = expected("ab", prepare_a=standardised)
+    assert measured(path, input=chosen)[0] == pytest.approx(wanted, rel=1e-5)
+    letters = {one["name"]: one["layout"] for one in list_layers(path, input=chosen)["inputs"]}
+    assert letters == BOTH
+    named = known(path, input="a")
+    assert metadata(named) == stored | {"onnx_geed.input": "a"}
+    assert measured(named, input=chosen)[0] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("chosen", ["a", "b"])
+def test_a_layout_without_a_name_is_of_an_input_with_as_many_axes(known, tmp_path, chosen):
+    net = two_images()
+    net.graph.input.append(onnx.helper.make_tensor_value_info("scale", FLOAT, ["N"]))
+    net.graph.initializer.append(models.integers("last", [1]))
+    net.graph.node[-1].input[0] = "scaled"
+    last = net.graph.node.pop()
+    net.graph.node.append(models.node("Unsqueeze", "scale last", "column"))
+    net.graph.node.extend([models.node("Mul", "tanh column", "scaled"), last])
+    path = models.save(models.with_metadata(net, NAMELESS), tmp_path / "net.onnx")
+    value, _ = measured(path, input=chosen, feed={"scale": np.ones(1, np.float32)})
+    assert value == pytest.approx(expected("ab"), rel=1e-5)
+
+
+def test_a_layout_without_a_name_beside_one_of_each_input_is_refused(tmp_path):
+    stored = NAMELESS | {layout_key("a"): "NHWC"}
+    path = models.save(models.with_metadata(two_images(), stored), tmp_path / "net.onnx")
+    for chosen in ("a", "b"):
+        with pytest.raises(GeedError, match=f"state one with --input-layout {chosen}="):
+            measured(path, input=chosen)
+
+
+@pytest.mark.parametrize("wrong", ["onnx_geed.input_layout", layout_key("b")])
+def test_of_two_stored_layouts_the_one_that_annotate_is_given_stays(known, tmp_path, wrong):
+    entries = {
+        "onnx_geed.input": "b",
+        "onnx_geed.input_layout": "NHWC",
+        layout_key("b"): "NHWC",
+        layout_key("a"): "NCHW",
+    }
+    net = models.with_metadata(two_images(), entries | {wrong: "NCHW"})
+    path = known(models.save(net, tmp_path / "net.onnx"), input_layout="NHWC")
+    assert metadata(path) == {k: v for k, v in entries.items() if k != layout_key("b")}
+    assert measured(path)[0] == pytest.approx(expected("ab"), rel=1e-5)
+
+
 def test_annotate_takes_tensors_of_any_moved_input(two, known):
     path = known(two, input_layout=BOTH, latent="cb", layout={"f*": "NK"})
     stored = metadata(path)
@@ -220,6 +272,12 @@ def test_stored_preprocessing_is_that_of_its_input(two, known, main, chosen):
         path, "flip-h", out, data={"a": X, "b": Y}, input=chosen, measures=["softmax-kl"]
     )
     assert bool(written["input"]["preprocess"]) == (main == chosen)
+    (other,) = written["others"]
+    assert other["preprocess"] == ({} if main == chosen else {"mean": [0.5], "std": [0.25]})
+    said = {i.name: i.doc_string for i in onnx.load(out).graph.input}
+    assert said == {one["name"]: one["meaning"] for one in (written["input"], other)}
+    assert {*said} == {"samples", f"samples/{'ab'.replace(chosen, '')}"}
+    assert all("(scaled, mean and std applied), not yet moved" in text for text in said.values())
 
 
 def test_an_input_that_does_not_move_is_prepared_too(two, known):
@@ -229,6 +287,70 @@ def test_an_input_that_does_not_move_is_prepared_too(two, known):
     value, notes = measured(path, input="b")
     assert value == pytest.approx(expected("b", prepare_a=standardised), rel=1e-5)
     assert any("input a (NCPP" in note for note in notes)
+    out = path.parent / "compiled.onnx"
+    written = compile_measurement(
+        path, "flip-h", out, data={"a": X, "b": Y}, input="b", measures=["softmax-kl"]
+    )
+    (other,) = written["others"]
+    assert other["name"] == "samples/a"
+    assert other["shape"] == ["N", 3, 4, 4]
+    assert other["preprocess"] == {"mean": [0.5], "std": [0.25]}
+    assert "mean and std applied), which the group does not move" in other["meaning"]
+
+
+def test_what_a_compiled_file_takes_as_it_is_is_said_too(two, known, tmp_path):
+    path = known(two, input="a", preprocess=PREPROCESS)
+    written = compile_measurement(
+        path,
+        *("flip-h", tmp_path / "compiled.onnx"),
+        data={"a": X, "b": Y},
+        input="b",
+        input_layout="NHWC",
+        measures=["softmax-kl"],
+    )
+    (other,) = written["others"]
+    assert other["preprocess"] == {}
+    assert other["meaning"] == (
+        "samples as the model takes them, which the group does not move; N is free"
+    )
+
+
+@pytest.mark.parametrize("layouts", [BOTH, {"a": "NCPP", "b": "NHWC"}])
+def test_what_is_fed_to_an_input_with_axes_is_prepared_too(two, known, layouts):
+    path = known(two, input="a", input_layout=layouts, preprocess=PREPROCESS)
+    moved = "ab" if layouts == BOTH else "b"
+    value, notes = measured(path, Y, input="b", feed={"a": X})
+    assert value == pytest.approx(expected(moved, prepare_a=standardised), rel=1e-5)
+    assert len([note for note in notes if "--feed a is preprocessed" in note]) == 1
+    _, notes = measured(path, input="b")
+    assert not [note for note in notes if "--feed" in note]
+    _, notes = measured(path, X, input="a", feed={"b": Y})
+    assert not [note for note in notes if "--feed" in note]
+
+
+def test_preprocessing_that_the_user_states_is_that_of_the_acted_on_input(two):
+    for chosen in ("a", "b"):
+        value, _ = measured(two, input=chosen, input_layout=BOTH, preprocess=PREPROCESS)
+        wanted = expected("ab", **{f"prepare_{chosen}": standardised})
+        assert value == pytest.approx(wanted, rel=1e-5)
+
+
+def test_results_tell_how_each_input_was_prepared(two, known):
+    def result(preprocess, chosen):
+        path = known(two, input="a", input_layout=BOTH, preprocess=preprocess)
+        asked = {"samples": SAMPLES, "measures": ["softmax-kl"], "input": chosen}
+        return geed.measure(path, {"a": X, "b": Y}, "flip-h", **asked)
+
+    first, again, second, third = (result(p, "b") for p in (*[PREPROCESS] * 2, "mean=0.1", None))
+    own = {"mean": [0.5], "std": [0.25]}
+    assert [one.get("preprocess") for one in first["data"]["inputs"]] == [None, own]
+    assert third["data"]["inputs"][1]["preprocess"] == first["data"]["preprocess"] == {}
+    geed.compare(first, again)
+    for other in (second, third):
+        assert geed.compare(first, other, force=True)["differ_in"] == ["what input a was fed"]
+        with pytest.raises(GeedError, match="differ in what input a was fed"):
+            geed.compare(first, other)
+    assert result(PREPROCESS, "a")["data"]["preprocess"] == own
 
 
 def test_preprocessing_of_an_input_without_axes_is_noted(two, known):
@@ -282,7 +404,8 @@ def latent_of(path, output):
     return [tensor["name"] for tensor in listed if "latent" in tensor["roles"]]
 
 
-def test_a_stored_latent_is_of_no_output_that_does_not_read_it(tmp_path):
+def two_branches():
+    """Two outputs, each with a latent of its own, and the softmax of the first."""
     nodes = [
         models.node("Flatten", "a", "fa"),
         models.node("MatMul", "fa A", "left"),
@@ -295,8 +418,27 @@ def test_a_stored_latent_is_of_no_output_that_does_not_read_it(tmp_path):
     ]
     stored = [models.weights(n, v) for n, v in (("A", A), ("B", B), ("E", ENDING))]
     outs = [(name, FLOAT, ["N", 3]) for name in ("first", "second", "shares")]
-    source = models.build(nodes, stored, [("a", FLOAT, ["N", 3, 4, 4])], outs)
-    entries = {"onnx_geed.output": "first", "onnx_geed.latent": "left"}
-    path = models.save(models.with_metadata(source, entries), tmp_path / "net.onnx")
+    return models.build(nodes, stored, [("a", FLOAT, ["N", 3, 4, 4])], outs)
+
+
+@pytest.mark.parametrize("stored", ["first", None])
+def test_a_stored_latent_is_of_no_output_that_does_not_read_it(tmp_path, stored):
+    entries = {"onnx_geed.latent": "left"} | ({"onnx_geed.output": stored} if stored else {})
+    path = models.save(models.with_metadata(two_branches(), entries), tmp_path / "net.onnx")
     found = {output: latent_of(path, output) for output in ("first", "second", "shares")}
     assert found == {"first": ["left"], "second": ["of_right"], "shares": ["left"]}
+
+
+@pytest.mark.parametrize("stored", ["first", None])
+def test_another_output_is_stored_without_a_latent_that_it_does_not_read(tmp_path, known, stored):
+    entries = {"onnx_geed.latent": "left"} | ({"onnx_geed.output": stored} if stored else {})
+    path = models.save(models.with_metadata(two_branches(), entries), tmp_path / "net.onnx")
+    second = known(path, output="second")
+    assert metadata(second) == {"onnx_geed.output": "second"}
+    assert latent_of(second, None) == ["of_right"]
+    assert metadata(known(path, output="shares")) == entries | {"onnx_geed.output": "shares"}
+    own = known(path, output="second", latent="right")
+    assert metadata(own) == {"onnx_geed.output": "second", "onnx_geed.latent": "right"}
+    # What was stored with this output is the user's own affair.
+    odd = known(known(path, output="second"), latent="left")
+    assert metadata(known(odd, output="second"))["onnx_geed.latent"] == "left"
