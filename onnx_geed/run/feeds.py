@@ -240,8 +240,10 @@ def feeds_of(
     return feeds
 
 
-def notes_on_axes(model: Model, acted: Input, feeds: Mapping[str, Feed]) -> list[str]:
-    """Return notes on what may be pictures, and is fed as it is, since no layout says so.
+def notes_on_axes(
+    model: Model, acted: Input, feeds: Mapping[str, Feed], available: int
+) -> list[str]:
+    """Return notes on what may be pictures or rows of samples, and is fed as it is.
 
     Parameters
     ----------
@@ -251,6 +253,8 @@ def notes_on_axes(model: Model, acted: Input, feeds: Mapping[str, Feed]) -> list
         The input that the group acts on.
     feeds : mapping of str to Feed
         The inputs that are read without a layout, by name.
+    available : int
+        Number of samples.
     """
     takes = {i.name: np.dtype(i.dtype) for i in inputs(model)}
     notes = [
@@ -264,7 +268,24 @@ def notes_on_axes(model: Model, acted: Input, feeds: Mapping[str, Feed]) -> list
             f"input {name}: the model's preprocessing is not applied to it, since its axes are not "
             f"stated; --input-layout {name}=LETTERS applies it"
         )
+    for name, feed in feeds.items():
+        if feed.rows == "whole" and (axis := _like_samples(feed.values, available)):
+            notes.append(
+                f"input {name}: all of its value is fed with every sample, though axis {axis} has "
+                f"{available} entries, as there are samples; a value of each sample's own needs "
+                "the samples along axis 0"
+            )
     return notes
+
+
+def _like_samples(values: NDArray[Any], available: int) -> int:
+    """Return an axis but the first along which there are as many values as samples; else 0."""
+    for axis in range(1, values.ndim):
+        if values.shape[axis] == available > 1:
+            first = np.take(values, [0], axis=axis)
+            if not np.array_equal(np.broadcast_to(first, values.shape), values, equal_nan=True):
+                return axis
+    return 0
 
 
 def notes_on_preparation(

@@ -352,7 +352,8 @@ def make_source(
     rest = [name for name in held if name not in moved | fed]
     fed |= {name: array_named(data, name, allowed, _but(read, name)) for name in rest}
     feeds = feeds_of(model, tuple(moved), acted, len(samples), fed, allowed)
-    notes += notes_on_axes(model, acted, {k: feed for k, feed in feeds.items() if k not in still})
+    plain = {k: feed for k, feed in feeds.items() if k not in still}
+    notes += notes_on_axes(model, acted, plain, len(samples))
     partners = {name: other for name, other in moved.items() if name != acted.name}
     return Source(main, partners, feeds, mask=mask, place_labels=labels), count, notes
 

@@ -73,3 +73,16 @@ def test_an_axis_that_no_name_tells_is_fed_as_it_is(tmp_path):
     path, _ = recurrent(tmp_path, batch="others")
     x, state = drawn(6, 4, 3), drawn(1, 1, 3)
     assert rate(path, x, state) > 0
+
+
+@pytest.mark.parametrize(("alike", "told"), [(False, True), (True, False)])
+def test_a_value_whose_later_axis_is_as_long_as_there_are_samples_is_told_of(tmp_path, alike, told):
+    path, _ = recurrent(tmp_path, batch="others")
+    state = drawn(1, 6, 3)
+    if alike:
+        state[:] = state[:, :1]
+    asked = {"measures": ["output-l2"], "feed": {"h0": state}, "output_kind": "embedding"}
+    notes = measure(path, drawn(6, 4, 3), "reverse", **asked, **RUN)["notes"]
+    said = [n for n in notes if n.startswith("input h0: all of its value is fed with every sample")]
+    assert bool(said) is told
+    assert all("axis 1 has 6 entries, as there are samples" in note for note in said)
