@@ -13,6 +13,7 @@ import pytest
 from converting import assert_equal_to_hooks, converted, imported, refused
 
 from onnx_geed import measure
+from onnx_geed.errors import GeedError
 from onnx_geed.model import list_layers
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
@@ -165,6 +166,9 @@ def test_what_is_measured_is_what_hooks_see(box, net, images, exporter):
     listed = list_layers(file)
     assert listed["output"]["kind"] == "logits"
     assert_equal_to_hooks(file, "C8", images, hooks(net, 0.5, 0.5), ("layer1", "layer2"))
+    # Its batch norm is folded into it, so that no tensor holds what it gives out.
+    with pytest.raises(GeedError, match=r"no layer is called 'layer1\.0'"):
+        measure(file, images, "C4", measures=["channel-cos@layer1.0"])
 
 
 def test_class_scores_behind_their_layer_are_no_latent_and_an_image_is_none(box, net, images):
