@@ -775,7 +775,7 @@ def test_a_convolution_with_a_batch_norm_folded_in_does_not_answer_for_itself(li
     assert found == {"own": "a", "normed": "f.0+norm", "scaled": "g"}
     assert [t.name for t in resolve(listing, "f")] == ["normed"]
     assert [t.name for t in resolve(listing, "g")] == ["scaled"]
-    with pytest.raises(GeedError, match="no layer is called 'f.0'"):
+    with pytest.raises(GeedError, match=r"no layer is called 'f\.0'"):
         resolve(listing, "f.0")
 
 
