@@ -94,6 +94,12 @@ def _read_input(text: str) -> Input:
     return Input(name or "input", shape, dtype or "float32")
 
 
+def layout_by_shape(shape: Sequence[int]) -> str:
+    """Return an image's layout where one end alone of its shape can be colours; else nothing."""
+    ends = tuple(length in (1, 3, 4) for length in (shape[0], shape[-1]))
+    return {(True, False): "NCHW", (False, True): "NHWC"}.get(ends, "") if len(shape) == 3 else ""
+
+
 def in_order(inputs: Sequence[Input], parameters: Sequence[str] | None) -> list[Input]:
     """Bring inputs that have names to the order in which the model takes them.
 

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
-import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -15,13 +14,13 @@ from typing import Any
 if __package__:
     from ._callables import look_up, parameters_of
     from ._exporters import zeros
-    from ._inputs import Input, in_order, read_inputs
+    from ._inputs import Input, in_order, layout_by_shape, read_inputs
     from ._options import Problem, checked_preprocess, missing, note, reason_of
     from ._weights import load_weights
 else:
     from _callables import look_up, parameters_of
     from _exporters import zeros
-    from _inputs import Input, in_order, read_inputs
+    from _inputs import Input, in_order, layout_by_shape, read_inputs
     from _options import Problem, checked_preprocess, missing, note, reason_of
     from _weights import load_weights
 
@@ -36,17 +35,28 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         raise Problem(f"--kwargs {settings.kwargs}: not JSON ({error})") from None
     if not isinstance(kwargs, dict):
         raise Problem(f"--kwargs {settings.kwargs}: not a JSON object")
+    check_weight_options(settings)
     where, colon, name = settings.model.rpartition(":")
     if not colon or not where or not name:
         raise Problem(f"{settings.model}: neither a file nor MODULE:CALLABLE")
+    if settings.pretrained and where not in ("torchvision", "timm"):
+        raise Problem(
+            f"--pretrained: only torchvision:NAME and timm:NAME have trained weights to download, "
+            f"not {settings.model}; see --checkpoint"
+        )
     known: dict[str, Any] = {}
     if where == "torchvision":
-        make, known = torchvision_model(name, settings.pretrained)
+        make, known = torchvision_model(name, settings, kwargs)
     elif where == "timm":
         make = timm_model(name, settings.pretrained)
     else:
         make = look_up(where, name, settings.model)
     if isinstance(make, nn.Module):
+        if kwargs:
+            raise Problem(
+                f"--kwargs {settings.kwargs}: {settings.model} is a module that is made already; "
+                "name what makes it"
+            )
         net = make
     else:
         try:
@@ -63,8 +73,9 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         known = timm_knows(net)
     if any(nn.parameter.is_lazy(p) for p in (*net.parameters(), *net.buffers())):
         fill_lazy(net, settings, known)
+    known["replaced"] = []
     for path in settings.identity:
-        replace_by_identity(net, path)
+        known["replaced"] += replace_by_identity(net, path)
         settings.allow_unexpected.append(f"{path}.*")  # the head's own weights, which go with it
     if settings.checkpoint:
         load_weights(net, settings)
@@ -73,12 +84,23 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return net.float().eval().requires_grad_(False), known
 
 
+def check_weight_options(settings: argparse.Namespace) -> None:
+    """Refuse options that say how a checkpoint is read where there is none."""
+    options = ("checkpoint_key", "prefix", "allow_missing", "allow_unexpected")
+    if given := [o for o in options if getattr(settings, o) and not settings.checkpoint]:
+        raise Problem(
+            f"--{given[0].replace('_', '-')}: says how --checkpoint is read, which is not given; "
+            "give both, or neither"
+        )
+
+
 def described(inputs: list[Input], net: Any, parameters: Sequence[str] | None) -> list[Input]:
-    """Bring inputs to the order of a model's call; an image is taken to be NCHW."""
+    """Bring inputs to the order of a model's call; an image is NCHW unless its shape says NHWC."""
     from torch import nn
 
     if len(inputs) == 1 and inputs[0].is_float and len(inputs[0].shape) == 3:
-        inputs = [dataclasses.replace(inputs[0], layout="NCHW")]
+        layout = layout_by_shape(inputs[0].shape) or "NCHW"
+        inputs = [dataclasses.replace(inputs[0], layout=layout)]
     rows = [m.num_embeddings for m in net.modules() if isinstance(m, nn.Embedding)]
     inputs = [dataclasses.replace(i, below=min(rows, default=2)) for i in inputs]
     return in_order(inputs, parameters)
@@ -128,7 +150,10 @@ def import_torchvision() -> Any:
         return importlib.import_module("torchvision")
 
 
-def torchvision_model(name: str, pretrained: bool) -> tuple[Callable[..., Any], dict[str, Any]]:
+def torchvision_model(
+    name: str, settings: argparse.Namespace, kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    pretrained = settings.pretrained
     with missing("torchvision", "pip install torchvision"):
         models = import_torchvision().models
     try:
@@ -163,11 +188,20 @@ def torchvision_model(name: str, pretrained: bool) -> tuple[Callable[..., Any], 
             known["classes"] = weights.meta.get("categories")
     # Some would otherwise download a backbone, or warn of initialisation to come.
     options: dict[str, Any] = {"weights": weights if pretrained else None}
-    if "init_weights" in inspect.signature(make).parameters or name in (
-        "googlenet",
-        "inception_v3",
-    ):
-        options["init_weights"] = True
+    family = make.__module__.rpartition(".")[2]
+    # What follows torchvision sets itself where it is given weights, and refuses to be told.
+    if family in ("googlenet", "inception") and not pretrained:
+        options |= {"init_weights": True, "transform_input": True}
+        if "transform_input" not in kwargs:
+            note(
+                f"torchvision:{name} is built with transform_input=true, as its published weights "
+                "need; --kwargs '{\"transform_input\": false}' builds it without"
+            )
+    if family == "vision_transformer" and not pretrained:
+        given = read_inputs(settings.input_shape)
+        size = given[0].shape[-1:] if given else known.get("shape", (224,))[-1:]
+        options["image_size"] = kwargs.get("image_size", *size)
+        known["shape"] = (3, options["image_size"], options["image_size"])
     return lambda **kwargs: make(**{**options, **kwargs}), known
 
 
@@ -187,14 +221,11 @@ def timm_knows(net: Any) -> dict[str, Any]:
     size = config.get("test_input_size") if not config.get("input_size") else config["input_size"]
     if not size:
         return {}
-    crop, share = int(size[-1]), config.get("crop_pct") or 0.875
     preprocess = {
-        "resize": int(crop / share),
-        "crop": crop,
+        **timm_geometry(config, tuple(size[-2:])),
         "channels": "RGB",
         "mean": list(config.get("mean", (0.485, 0.456, 0.406))),
         "std": list(config.get("std", (0.229, 0.224, 0.225))),
-        "interpolation": config.get("interpolation", "bilinear"),
     }
     known: dict[str, Any] = {
         "shape": tuple(size),
@@ -204,6 +235,25 @@ def timm_knows(net: Any) -> dict[str, Any]:
     return known
 
 
+def timm_geometry(config: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """Return how timm brings an image to its size; nothing where a file cannot state that."""
+    mode = config.get("crop_mode") or "center"
+    scaled = [int(length / (config.get("crop_pct") or 0.875)) for length in size]
+    square = size[0] == size[1]
+    resize: Any = scaled if mode == "squash" else scaled[0]
+    if mode not in ("center", "squash") or (mode == "center" and not square):
+        note(
+            f"timm brings images to {size[0]}x{size[1]} by crop_mode={mode}, which a file cannot "
+            "state: resize and crop are not stored; prepare the images so, or see --preprocess"
+        )
+        return {}
+    return {
+        "resize": resize,
+        "crop": size[0] if square else list(size),
+        "interpolation": config.get("interpolation", "bilinear"),
+    }
+
+
 def near(name: str, names: list[str]) -> str:
     import difflib
 
@@ -211,18 +261,21 @@ def near(name: str, names: list[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def replace_by_identity(net: Any, path: str) -> None:
+def replace_by_identity(net: Any, path: str) -> list[Any]:
+    """Put an identity in the place of a module, and return it if the module had weights."""
     from torch import nn
 
     try:
-        net.get_submodule(path)
+        module = net.get_submodule(path)
     except AttributeError:
         raise Problem(
             f"--identity {path}: no such module; the modules are "
             f"{', '.join(n for n, _ in net.named_children())}"
         ) from None
     parent, _, name = path.rpartition(".")
-    setattr(net.get_submodule(parent), name, nn.Identity())
+    identity = nn.Identity()
+    setattr(net.get_submodule(parent), name, identity)
+    return [identity] if any(True for _ in module.parameters()) else []
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 if __package__:
+    from ._exporters import zeros
     from ._graph import fingerprint
+    from ._inputs import Input
     from ._options import Problem
 else:
+    from _exporters import zeros
     from _graph import fingerprint
+    from _inputs import Input
     from _options import Problem
 
 
@@ -95,26 +99,80 @@ def watch(net: Any, x: Sequence[Any], latent: str | None) -> dict[str, Any]:
     return seen
 
 
+def gives_out(net: Any, inputs: Sequence[Input], modules: Sequence[Any]) -> bool:
+    """Whether the output is what one of these modules gives out, in whatever shape."""
+    import torch
+
+    seen: list[Any] = []
+    hooks = [m.register_forward_hook(lambda _, __, value: seen.append(value)) for m in modules]
+    if not hooks:
+        return False
+    draw = torch.Generator().manual_seed(0)
+    batch = [
+        torch.rand(2, *i.shape, generator=draw) if i.is_float else zero
+        for i, zero in zip(inputs, zeros(inputs), strict=True)
+    ]
+    try:
+        with torch.no_grad():
+            output = net(*batch)
+    except Exception:  # what it does not take is told where it is described
+        return False
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return isinstance(output, torch.Tensor) and any(
+        isinstance(value, torch.Tensor) and torch.equal(value.reshape(-1), output.reshape(-1))
+        for value in seen
+    )
+
+
 def interpret(module: Any, *x: Any) -> dict[str, Any]:
-    """Run a program node by node; what a module puts out is the value of its last node."""
+    """Run a program node by node, and return what each module puts out, if that is one tensor."""
     import torch
 
     seen: dict[str, Any] = {}
+    paths = put_out(module.graph)
 
     class Watching(torch.fx.Interpreter):
         def run_node(self, n: Any) -> Any:
             value = super().run_node(n)
             if isinstance(value, torch.Tensor) and value.is_floating_point():
-                stack = (n.meta or {}).get("nn_module_stack") or {}
-                for path, _ in stack.values():
-                    clean = path.removeprefix("L['self'].").removeprefix("L__self__.")
-                    if clean:
-                        seen[clean] = fingerprint(value.detach().float().numpy())
+                for path in paths.get(n, ()):
+                    seen[path] = fingerprint(value.detach().float().numpy())
             return value
 
     with torch.no_grad():
         Watching(module).run(*(torch.from_numpy(a.copy()) for a in x))
     return seen
+
+
+def put_out(graph: Any) -> dict[Any, list[str]]:
+    """Return the paths of modules by the node of a program that they put out in their last call.
+
+    A module of which several nodes are read from outside puts out several tensors, and none is it.
+    """
+    calls: dict[str, tuple[str, list[Any]]] = {}
+    for node in graph.nodes:
+        for call, (path, _) in ((node.meta or {}).get("nn_module_stack") or {}).items():
+            clean = path.removeprefix("L['self'].").removeprefix("L__self__.")
+            if clean:
+                calls.setdefault(call, (clean, []))[1].append(node)
+    found: dict[str, Any] = {}
+    for path, nodes in calls.values():
+        within = {*nodes}
+        # Statistics that a batch norm keeps go out too, into its own buffers.
+        read = [n for n in nodes if any(u not in within and not _keeps(u) for u in n.users)]
+        # Where none is read, the module has changed its input in place.
+        found[path] = (read or nodes[-1:])[0] if len(read) < 2 else None
+    paths: dict[Any, list[str]] = {}
+    for path, node in found.items():
+        if node is not None:
+            paths.setdefault(node, []).append(path)
+    return paths
+
+
+def _keeps(node: Any) -> bool:
+    return "copy_" in str(node.target)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,22 @@ import os
 import pickle
 import sys
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 if __package__:
     from ._exporters import newer, older, quiet
     from ._finish import Source
-    from ._inputs import DTYPES, Input
+    from ._inputs import DTYPES, Input, in_order
     from ._options import Problem, reason_of
-    from ._torch_modules import described
+    from ._torch_modules import check_weight_options, described
     from ._torch_outputs import interpret, run
 else:
     from _exporters import newer, older, quiet
     from _finish import Source
-    from _inputs import DTYPES, Input
+    from _inputs import DTYPES, Input, in_order
     from _options import Problem, reason_of
-    from _torch_modules import described
+    from _torch_modules import check_weight_options, described
     from _torch_outputs import interpret, run
 
 
@@ -29,10 +30,13 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     """Describe a saved program: torch.export's, or TorchScript's."""
     import torch
 
-    if settings.checkpoint or settings.identity or settings.take or settings.kwargs != "{}":
+    only_modules = ("checkpoint", "identity", "take", "pretrained")
+    if any(getattr(settings, o) for o in only_modules) or settings.kwargs != "{}":
         raise Problem(
-            f"{settings.model}: is an exported program; --checkpoint, --identity, --take and --kwargs only work for modules"
+            f"{settings.model}: is an exported program; --checkpoint, --identity, --take, "
+            "--pretrained and --kwargs only work for modules"
         )
+    check_weight_options(settings)
     path = settings.model
     inside = archive_names(path)
     script: Any = None
@@ -51,6 +55,11 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     except Exception as error:
         raise Problem(f"{path}: cannot be read ({reason_of(error)})") from None
     if script is not None:
+        if settings.exporter == "dynamo":
+            raise Problem(
+                f"--exporter dynamo: {path} is a TorchScript program, which only the older exporter "
+                "takes; leave the option out"
+            )
         if not inputs:
             raise Problem("--input-shape is needed: the shape of one sample, such as 3,224,224")
         script = script.float().eval()
@@ -60,6 +69,11 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
             forward=lambda *x: run(script, *x),
             inputs=inputs,
             exports=[("torchscript exporter", lambda: older(script, inputs, settings.opset))],
+        )
+    if settings.exporter == "torchscript":
+        raise Problem(
+            f"--exporter torchscript: {path} is a torch.export program, which only the newer exporter "
+            "takes; leave the option out"
         )
     (args, kwargs) = program.example_inputs or ((), {})
     user = set(program.graph_signature.user_inputs)
@@ -75,22 +89,48 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     module = program.module()
     # One input is called so in every file; several have the names of the program.
     called = ["input"] if len(nodes) == 1 else [n.name for n in nodes]
-    inputs = [
-        Input(name, tuple(a.shape[1:]), str(a.dtype).removeprefix("torch."))
-        for name, a in zip(called, args, strict=True)
-    ]
+    given, inputs = (
+        inputs,
+        [
+            Input(name, tuple(a.shape[1:]), str(a.dtype).removeprefix("torch."))
+            for name, a in zip(called, args, strict=True)
+        ],
+    )
     if other := next((i.dtype for i in inputs if i.dtype not in DTYPES), None):
         raise Problem(f"{path}: takes {other}; {' or '.join(DTYPES)} is needed")
+    if given:
+        inputs = stated(given, inputs, nodes)
     inputs = described(inputs, module, None)
     return Source(
         forward=lambda *x: run(module, *x),
         inputs=inputs,
-        exports=[
-            ("dynamo exporter", lambda: newer(program, inputs, None, settings.opset)),
-            ("torchscript exporter", lambda: older(module, inputs, settings.opset)),
-        ],
+        exports=[("dynamo exporter", lambda: newer(program, inputs, None, settings.opset))],
         watch=lambda *x: interpret(module, *x),
     )
+
+
+def stated(given: list[Input], inputs: list[Input], nodes: list[Any]) -> list[Input]:
+    """Give inputs of a program the shapes that the user states, where it leaves lengths free."""
+    given = in_order(given, [n.name for n in nodes])
+    taken = " and ".join(
+        f"{node.name}={','.join(str(n) if isinstance(n, int) else 'free' for n in lengths)}"
+        for node in nodes
+        for lengths in [node.meta["val"].shape[1:]]
+    )
+    fits = len(given) == len(inputs) and all(
+        one.dtype == own.dtype
+        and len(one.shape) == len(own.shape)
+        and all(n == m or not isinstance(m, int) for n, m in zip(one.shape, lengths, strict=True))
+        for one, own, node in zip(given, inputs, nodes, strict=True)
+        for lengths in [node.meta["val"].shape[1:]]
+    )
+    if not fits:
+        shapes = " and ".join(f"{i.name}={','.join(map(str, i.shape))}" for i in given)
+        raise Problem(
+            f"--input-shape {shapes}: the program takes {taken}; leave the option out, or export "
+            "the program for that shape"
+        )
+    return [replace(own, shape=one.shape) for one, own in zip(given, inputs, strict=True)]
 
 
 def _exported(path: str, inside: list[str]) -> Any:

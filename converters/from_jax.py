@@ -36,14 +36,14 @@ if __package__:
     from ._exporters import inlined, quiet
     from ._finish import Source, finish
     from ._graph import fingerprint
-    from ._inputs import Input, add_input_shape, in_order, read_inputs
+    from ._inputs import Input, add_input_shape, in_order, layout_by_shape, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
 else:
     from _callables import look_up, parameters_of
     from _exporters import inlined, quiet
     from _finish import Source, finish
     from _graph import fingerprint
-    from _inputs import Input, add_input_shape, in_order, read_inputs
+    from _inputs import Input, add_input_shape, in_order, layout_by_shape, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
 
 INSTALL = "pip install jax jax2onnx flax equinox onnxruntime"
@@ -104,9 +104,11 @@ def convert(settings: argparse.Namespace) -> None:
     net = load(settings, read_inputs(settings.input_shape))
     inputs = list(net.inputs)
     if len(inputs) == 1 and len(inputs[0].shape) == 3:
-        if not net.layout and not settings.input_layout:
+        # A module may permute what it takes: the input's own shape has the last word.
+        layout = layout_by_shape(inputs[0].shape) or net.layout
+        if not layout and not settings.input_layout:
             raise Problem("--input-layout is needed: NCHW or NHWC, or other letters")
-        inputs = [replace(inputs[0], layout=net.layout)]
+        inputs = [replace(inputs[0], layout=layout)]
 
     def forward(*x: Any) -> Any:
         import numpy as np
@@ -216,13 +218,9 @@ def load(settings: argparse.Namespace, inputs: list[Input]) -> Net:
             "--checkpoint only works for modules; let the function load its own parameters"
         )
     inputs = in_order(inputs, taken(first, int(second is not None)))
-    shape = inputs[0].shape
-    layout = "NHWC" if len(shape) == 3 and shape[-1] in (1, 3, 4) else ""
-    if len(shape) == 3 and shape[0] in (1, 3, 4):
-        layout = "" if layout else "NCHW"
     if second is None:
-        return Net(lambda *x: first(*x, **call), inputs, layout=layout)
-    return Net(lambda *x: first(second, *x, **call), inputs, layout=layout)
+        return Net(lambda *x: first(*x, **call), inputs)
+    return Net(lambda *x: first(second, *x, **call), inputs)
 
 
 def taken(function: Any, ahead: int) -> list[str] | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,7 @@ if __package__:
     from ._inputs import Input, add_input_shape, read_inputs
     from ._options import Problem, command, missing, parser
     from ._torch_modules import build, described
-    from ._torch_outputs import run, take_output, watch
+    from ._torch_outputs import gives_out, run, take_output, watch
     from ._torch_programs import from_program
 else:
     from _callables import parameters_of
@@ -36,7 +37,7 @@ else:
     from _inputs import Input, add_input_shape, read_inputs
     from _options import Problem, command, missing, parser
     from _torch_modules import build, described
-    from _torch_outputs import run, take_output, watch
+    from _torch_outputs import gives_out, run, take_output, watch
     from _torch_programs import from_program
 
 MODEL = (
@@ -126,12 +127,19 @@ def convert(settings: argparse.Namespace) -> None:
 
 def fitted(preprocess: dict[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Any] | None:
     """Bring a library's resize and crop to the size that was asked for, in proportion."""
-    if preprocess is None or preprocess.get("crop") in (None, shape[-1]) or len(shape) != 3:
+    crop, resize = ((preprocess or {}).get(key) for key in ("crop", "resize"))
+    if preprocess is None or crop is None or len(shape) != 3:
         return preprocess
-    if shape[1] != shape[2]:
-        return {**preprocess, "resize": [shape[1], shape[2]], "crop": [shape[1], shape[2]]}
-    resize = preprocess["resize"] * shape[2] // preprocess["crop"]
-    return {**preprocess, "resize": max(resize, shape[2]), "crop": shape[2]}
+    before, size = crop if isinstance(crop, list) else [crop, crop], list(shape[1:])
+    if before == size:
+        return preprocess
+    square = size[0] == size[1]
+    if isinstance(resize, list):  # both sides, whatever the image's own proportions
+        lengths = zip(resize, size, before, strict=True)
+        resize = [max(side * new // old, new) for side, new, old in lengths]
+    else:
+        resize = max(resize * size[1] // before[1], size[1]) if square else size
+    return {**preprocess, "resize": resize, "crop": size[0] if square else size}
 
 
 def from_module(
@@ -145,23 +153,29 @@ def from_module(
     if settings.take is not None:
         take_output(net, settings.take)
     batch = torch.export.Dim("batch", min=1)
+    free = [{0: batch} for _ in inputs]
     exporters: dict[str, Callable[[], Any]] = {
-        "dynamo": lambda: newer(net, inputs, [{0: batch} for _ in inputs], settings.opset),
+        "dynamo": lambda: newer(net, inputs, as_called(net, free), settings.opset),
         "torchscript": lambda: older(net, inputs, settings.opset),
     }
     names = ["dynamo", "torchscript"] if settings.exporter == "auto" else [settings.exporter]
-    # A user who has taken the head off does not have logits any more.
-    kind = "embedding" if settings.identity else known.get("kind")
+    # A user who has taken the head off does not have logits any more, nor classes.
+    headless = gives_out(net, inputs, known.get("replaced", ()))
     return Source(
         forward=lambda *x: run(net, *x),
         inputs=inputs,
         exports=[(f"{name} exporter", exporters[name]) for name in names],
         watch=lambda *x: watch(net, x, settings.latent),
         preprocess=known.get("preprocess"),
-        classes=known.get("classes"),
-        kind=kind,
+        classes=None if headless else known.get("classes"),
+        kind="embedding" if headless else known.get("kind"),
         layouts=layouts,
     )
+
+
+def as_called(net: Any, values: list[Any]) -> tuple[Any, ...]:
+    """Return what is told of each input by parameter: one that takes any number has a tuple."""
+    return tuple(inspect.signature(net.forward).bind(*values).arguments.values())
 
 
 def annotated(net: Any, inputs: list[Input]) -> tuple[list[Input], dict[str, str]]:

@@ -11,6 +11,7 @@ import onnx
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model.io import Model
+from onnx_geed.model.nodes import ops
 
 __all__ = [
     "CLASSES",
@@ -54,6 +55,9 @@ MEASUREMENT = f"{PREFIX}measurement"
 
 # No framework nests modules so deep that their path is longer.
 _LONGEST = 4096
+
+# What the older exporter folds batch norms into, and what then ends the path.
+_FOLDED_INTO, _FOLDED = ops("Conv ConvTranspose"), "+norm"
 
 # These are followed by the name of a tensor.
 _LAYOUT, _ACTION = f"{PREFIX}layout.", f"{PREFIX}action."
@@ -161,15 +165,32 @@ def stated_modules(model: Model) -> dict[str, tuple[str, ...]]:
 
 
 def derived_modules(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return a module path by tensor, in the two ways in which PyTorch's exporters keep them."""
+    """Return a module path by tensor, in the two ways in which PyTorch's exporters keep them.
+
+    Where the older exporter has folded a batch norm into a convolution, the path of what comes out
+    ends with ``+norm``: it lies inside the modules around the convolution, but is not what the
+    convolution gives out, and nothing tells the batch norm's own path.
+    """
     paths: dict[str, str] = {}
     for node in graph.node:
         key = "pkg.torch.onnx.name_scopes"
         scopes = next((p.value for p in node.metadata_props if p.key == key), None)
         path = _from_scopes(scopes) if scopes else _from_node_name(node.name)
+        if path and not scopes and _has_folded_norm(node):
+            path += _FOLDED
         if path:
             paths.update((name, path) for name in node.output if name)
     return paths
+
+
+def _has_folded_norm(node: onnx.NodeProto) -> bool:
+    """Whether weights and bias are made by the older exporter: a module's own keep their names."""
+    made = f"onnx::{node.op_type}_"
+    return (
+        node.op_type in _FOLDED_INTO
+        and len(node.input) > 2
+        and all(name.startswith(made) for name in node.input[1:3])
+    )
 
 
 def _from_scopes(text: str) -> str:

@@ -254,7 +254,8 @@ def tensors_from(
         first = next(filter(None, node.output), "")
         for name in filter(None, node.output):
             dtype, shape = types.get(name, ("?", None))
-            modules = dict.fromkeys((*stated.get(name, ()), *filter(None, [derived.get(name)])))
+            # What a converter has not stated, it did not find: node names would guess it.
+            modules = stated.get(name, ()) if stated else filter(None, [derived.get(name)])
             listed.append(
                 Tensor(
                     name,

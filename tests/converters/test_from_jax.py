@@ -36,6 +36,13 @@ class Linen(linen.Module):
         return linen.Dense(4, name="head")(x)
 
 
+class Permuted(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Conv(5, (3, 3), name="first")(jnp.transpose(x, (0, 2, 3, 1)))
+        return linen.Dense(4, name="head")(x.mean((1, 2)))
+
+
 class Attention(linen.Module):
     @linen.compact
     def __call__(self, x):
@@ -157,6 +164,12 @@ def test_linen(box, nets, images):
 
     for group in ("C8", "flip-h"):
         assert_equal_to_hooks(file, group, images, hooks, ("first", "second"), layout="NHWC")
+
+
+def test_the_shape_of_an_input_tells_where_its_colours_are(box, nets):
+    file = converted("jax", box, "nets.py:Permuted", "--input-shape", "1,9,9")
+    metadata = {p.key: p.value for p in onnx.load(file).metadata_props}
+    assert metadata["onnx_geed.input_layout"] == "NCHW"
 
 
 def test_nnx(box, nets, images):

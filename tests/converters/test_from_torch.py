@@ -13,6 +13,7 @@ import pytest
 from converting import assert_equal_to_hooks, converted, imported, refused
 
 from onnx_geed import measure
+from onnx_geed.errors import GeedError
 from onnx_geed.model import list_layers
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
@@ -111,6 +112,48 @@ class Dataclass(Net):
         return Outputs(self.head(maps.mean((2, 3))), maps)
 
 
+class Behind(Net):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.head(self.drop(self.layer2(self.layer1(x)).mean((2, 3))))
+
+
+class LastAxis(Net):
+    def forward(self, x):
+        return super().forward(x.permute(0, 3, 1, 2))
+
+
+class Any(Net):
+    def forward(self, *x):
+        return super().forward(*x)
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps, self.gate = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return self.maps(x).relu(), self.gate(x).sigmoid()
+
+
+class Gates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block, self.act, self.head = Gated(), nn.ReLU(), nn.Linear(8, 5)
+
+    def forward(self, x):
+        maps, gate = self.block(x)
+        # The activation is called twice: its path is that of the last call.
+        return self.head(self.act(self.act(maps * gate) - 0.1).mean((2, 3)))
+
+
+made = Net()
+
+
 def stops():
     raise SystemExit("usage: train.py")
 """
@@ -165,6 +208,9 @@ def test_what_is_measured_is_what_hooks_see(box, net, images, exporter):
     listed = list_layers(file)
     assert listed["output"]["kind"] == "logits"
     assert_equal_to_hooks(file, "C8", images, hooks(net, 0.5, 0.5), ("layer1", "layer2"))
+    # Its batch norm is folded into it, so that no tensor holds what it gives out.
+    with pytest.raises(GeedError, match=r"no layer is called 'layer1\.0'"):
+        measure(file, images, "C4", measures=["channel-cos@layer1.0"])
 
 
 def test_class_scores_behind_their_layer_are_no_latent_and_an_image_is_none(box, net, images):
@@ -250,6 +296,76 @@ def test_one_of_several_outputs_is_chosen(box, net, images):
     assert "logits" in refused(*arguments)
     file = converted(*arguments, "--take", "logits", "--output-kind", "logits")
     assert_equal_to_hooks(file, "C4", images, hooks(net), ("layer1",))
+
+
+@pytest.mark.parametrize(("name", "take"), [("Several", ("--take", "logits")), ("Any", ())])
+def test_a_model_that_takes_any_number_of_inputs_goes_by_the_newer_exporter(box, net, name, take):
+    file = converted("torch", box, f"nets.py:{name}", *SHAPE, *take, "--exporter", "dynamo")
+    assert onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_only_without_its_head_does_a_model_put_out_an_embedding(box):
+    kinds = {"head": "embedding", "drop": None, "layer1.1": None}
+    for path, kind in kinds.items():
+        file = converted("torch", box, "nets.py:Behind", *SHAPE, "--identity", path)
+        assert list_layers(file)["metadata"].get("onnx_geed.output_kind") == kind
+
+
+def test_the_shape_of_an_input_tells_where_its_colours_are(box):
+    for name, shape, layout in (("LastAxis", "9,9,3", "NHWC"), ("Net", "3,9,9", "NCHW")):
+        file = converted("torch", box, f"nets.py:{name}", "--input-shape", shape)
+        assert list_layers(file)["input"]["layout"] == layout
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_programs_module_that_returns_several_tensors_has_no_path(box, images):
+    gates = imported(box / "nets.py").Gates().eval()
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(gates, (torch.zeros(2, 3, 9, 9),), dynamic_shapes=batch)
+    torch.export.save(program, box / "gates.pt2")
+    file = converted("torch", box, "gates.pt2")
+    modules = json.loads(list_layers(file)["metadata"]["onnx_geed.modules"])
+    assert set(modules) == {"block.maps", "block.gate", "act", "head"}
+    seen = []
+    gates.act.register_forward_hook(lambda _, __, value: seen.append(value.numpy()))
+    result = measure(file, images, "C4", measures=["channel-cos@act"])
+    orbits = naive.orbit("C4", images[result["data"]["indices"]].astype(float))
+    with torch.no_grad():
+        gates(torch.from_numpy(orbits.reshape(-1, 3, 9, 9).astype(np.float32)))
+    expected = naive.channel_cos(seen[-1].reshape(6, 4, 8, 7, 7), "C4").mean()
+    assert result["measurements"][0]["value"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_lengths_that_a_program_leaves_free_are_those_that_are_asked_for(box, net):
+    free = {0: torch.export.Dim("batch")}
+    free |= {i: torch.export.Dim(f"side{i}", min=4, max=99) for i in (2, 3)}
+    example = (torch.zeros(2, 3, 9, 9),)
+    torch.export.save(torch.export.export(net, example, dynamic_shapes=(free,)), box / "net.pt2")
+    file = converted("torch", box, "net.pt2", "--input-shape", "3,12,15")
+    lengths = onnx.load(file).graph.input[0].type.tensor_type.shape.dim[1:]
+    assert [d.dim_value for d in lengths] == [3, 12, 15]
+    told = refused("torch", box, "net.pt2", "--input-shape", "1,12,15")
+    assert "x=3,free,free" in told
+    assert "torchscript" in refused("torch", box, "net.pt2", "--exporter", "torchscript")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_options_without_effect_are_refused(box, net):
+    torch.jit.trace(net, torch.zeros(2, 3, 9, 9)).save(box / "trace.pt")
+    own = ("nets.py:Net", *SHAPE)
+    for option, *arguments in (
+        ("--pretrained", *own, "--pretrained"),
+        ("--prefix", *own, "--prefix", "module."),
+        ("--checkpoint-key", *own, "--checkpoint-key", "teacher"),
+        ("--allow-missing", *own, "--allow-missing"),
+        ("--allow-unexpected", *own, "--allow-unexpected", "head*"),
+        ("--kwargs", "nets.py:made", *SHAPE, "--kwargs", '{"classes": 7}'),
+        ("--exporter dynamo", "trace.pt", *SHAPE, "--exporter", "dynamo"),
+        ("--pretrained", "trace.pt", *SHAPE, "--pretrained"),
+        ("--prefix", "trace.pt", *SHAPE, "--prefix", "module."),
+    ):
+        assert option in refused("torch", box, *arguments)
 
 
 def test_the_same_model_gives_the_same_file(box):

@@ -1,11 +1,13 @@
 """Networks of section 4.3, loaded from files of the form in which they are published."""
 
+import argparse
 import importlib.util
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from converting import FOLDER
 
 torch = pytest.importorskip("torch")
 # Importing torchvision needs what the converter does first.
@@ -76,6 +78,55 @@ def test_all_but_the_classifier_comes_from_the_file(section43, tmp_path, name):
     assert net.training
     assert all(p.requires_grad for p in net.parameters())
     assert net.eval()(torch.zeros(1, 3, 224, 224)).shape == (1, CLASSES)
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    modules = importlib.import_module("_torch_modules")
+    modules.import_torchvision()
+    return modules
+
+
+def made(modules, name, shape=None, **kwargs):
+    settings = argparse.Namespace(pretrained=False, input_shape=shape)
+    make, known = modules.torchvision_model(name, settings, kwargs)
+    with torch.device("meta"):
+        return make(**kwargs), known
+
+
+def test_a_network_of_torchvision_is_the_one_that_its_weights_are_for(modules):
+    for name in ("googlenet", "inception_v3"):
+        # As torchvision builds both where it is asked for its weights.
+        assert made(modules, name)[0].transform_input is True
+        assert made(modules, name, transform_input=False)[0].transform_input is False
+    for name, shape, size in (
+        ("vit_h_14", None, 518),
+        ("vit_b_16", ["3,64,64"], 64),
+        ("vit_b_16", None, 224),
+    ):
+        net, known = made(modules, name, shape)
+        assert net.image_size == size
+        assert known["shape"] == (3, size, size)
+
+
+def test_geometry_is_that_of_timms_own_transform(modules):
+    timm_data = pytest.importorskip("timm.data")
+    mean_and_more = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic"}
+    for mode, share in (("center", 0.875), ("squash", 0.9), ("squash", 1.0)):
+        config = {"crop_mode": mode, "crop_pct": share, **mean_and_more}
+        steps = timm_data.create_transform((3, 240, 240), **config).transforms
+        found = modules.timm_geometry(config, (240, 240))
+        size = steps[0].size
+        assert found["resize"] == (list(size) if isinstance(size, tuple) else size)
+        assert [found["crop"]] * 2 == list(steps[1].size)
+    tall = modules.timm_geometry({"crop_mode": "squash", "crop_pct": 1.0}, (1024, 768))
+    assert tall["resize"] == tall["crop"] == [1024, 768]
+
+
+def test_geometry_that_no_file_can_state_is_left_out_and_told(modules, capfd):
+    assert modules.timm_geometry({"crop_mode": "border", "crop_pct": 1.0}, (546, 546)) == {}
+    assert "crop_mode=border" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -751,7 +751,32 @@ def test_module_paths_of_the_metadata_come_before_derived_ones(listed):
     stated = {"onnx_geed.modules": json.dumps({"stage": "block0_sum"})}
     listing = listed(models.with_metadata(source, stated))
     assert [t.name for t in resolve(listing, "stage")] == ["block0_sum"]
-    assert [t.name for t in resolve(listing, "stage.relu")] == ["block0"]
+    # The converter looked for it by its values, and left it out.
+    with pytest.raises(GeedError, match="no layer is called"):
+        resolve(listing, "stage.relu")
+
+
+def test_a_convolution_with_a_batch_norm_folded_in_does_not_answer_for_itself(listed):
+    names = {
+        "own": ("/a/Conv", "a.weight", "a.bias"),
+        "normed": ("/f/f.0/Conv", "onnx::Conv_26", "onnx::Conv_27"),
+        # A weight that is computed is no module's own either, but its bias is: weight norm.
+        "scaled": ("/g/Conv", "onnx::Conv_30", "g.bias"),
+    }
+    nodes, stored, read = [], [], "x"
+    for out, (called, weight, bias) in names.items():
+        nodes.append(node("Conv", f"{read} {weight} {bias}", out))
+        nodes[-1].name = called
+        stored += [weights(weight, np.ones((3, 3, 1, 1))), weights(bias, np.ones(3))]
+        read = out
+    nodes.append(node("Relu", read, "y"))
+    listing = listed(model_of(nodes, stored))
+    found = {t.name: t.module for t in listing if t.name in names}
+    assert found == {"own": "a", "normed": "f.0+norm", "scaled": "g"}
+    assert [t.name for t in resolve(listing, "f")] == ["normed"]
+    assert [t.name for t in resolve(listing, "g")] == ["scaled"]
+    with pytest.raises(GeedError, match=r"no layer is called 'f\.0'"):
+        resolve(listing, "f.0")
 
 
 def test_metadata_that_are_no_module_paths_are_refused(listed):
