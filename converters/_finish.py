@@ -99,7 +99,7 @@ def finish(source: Source, settings: Any) -> None:
 
     preprocess = read_preprocess(settings.preprocess)
     preprocess = source.preprocess if preprocess is None else preprocess
-    classes = read_classes(settings.classes) or source.classes
+    asked = read_classes(settings.classes)
     for path, layout in source.layouts.items():
         checked_layout(layout, _annotated(path, layout))
     source = replace(source, inputs=with_layouts(source.inputs, settings.input_layout))
@@ -108,10 +108,7 @@ def finish(source: Source, settings: Any) -> None:
     if settings.data:
         batches += real_batches(settings.data, source.inputs, preprocess)
     expected = [_expected(source, batch) for batch in batches]
-    if classes is not None and expected[0].shape[1:2] != (len(classes),):
-        raise Problem(
-            f"--classes: the file has {len(classes)} names, but the output has shape {expected[0].shape[1:]} per sample"
-        )
+    classes = _classes(asked, source, settings, expected[0].shape)
     seen_on = loud(batches[0], source.inputs)
     prints = _watched(source, seen_on)
     if any(not p.finite for p in prints.values()):
@@ -142,11 +139,13 @@ def finish(source: Source, settings: Any) -> None:
                 raise
             except Exception as error:
                 raise Problem(f"{name}: {reason_of(error)}") from None
+            # Of an output that was rounded, the last bit may come out otherwise.
+            tolerance = max(settings.tolerance, _graph.float_output(proto.graph))
             lines = _named(
                 proto, source, settings, preprocess, classes, seen_on, expected[0], prints
             )
             _save(proto, work, out.name)
-            worst = _compare(work / out.name, batches, expected, settings.tolerance, name)
+            worst = _compare(work / out.name, batches, expected, tolerance, name)
             _put_all(work, out)
         except Usage:
             raise
@@ -168,6 +167,45 @@ def finish(source: Source, settings: Any) -> None:
             f"{worst:.1e} of the largest value"
         )
         return
+
+
+def _classes(
+    asked: list[str] | None, source: Source, settings: Any, shape: Sequence[int]
+) -> list[str] | None:
+    """Return names of classes: the user's, which must fit the output, else those of the framework."""
+    count, known = _class_count(source, settings, shape), source.classes
+    if asked is not None:
+        if count not in (None, len(asked)):
+            hint = "" if len(shape) == 2 else "; --layout output=LETTERS says which axis is C"
+            raise Problem(
+                f"--classes {settings.classes}: names {len(asked)} classes, but the output, of shape "
+                f"{tuple(shape[1:])} per sample, has {count}; write one per line, in its order{hint}"
+            )
+        return asked
+    if known is not None and count not in (None, len(known)):
+        note(
+            f"the framework names {len(known)} classes, which are not stored: the output has {count}"
+        )
+        return None
+    if known is not None and len({*known}) < len(known):
+        note("the framework gives two classes one name, so names are not stored")
+        return None
+    return known
+
+
+def _class_count(source: Source, settings: Any, shape: Sequence[int]) -> int | None:
+    """Count the classes of an output as `onnx-geed annotate` does; None where no axis is known."""
+    stated = dict(settings.layout).get("output", source.layouts.get("", ""))
+    # What keeps the axes of the input is taken to keep their order.
+    letters = next((x for x in (stated, source.inputs[0].layout) if len(x) == len(shape)), "")
+    if len(shape) == 2:
+        axis = 1
+    else:
+        axis = max(letters.find("C"), letters.find("K"))
+    if axis < 1:
+        return None
+    # A single score tells two classes apart.
+    return max(shape[axis], 2)
 
 
 def _annotated(path: str, layout: str) -> str:
@@ -293,7 +331,9 @@ def _named(
             )
         if layer in matches and matches[layer].moved and layout.endswith("C"):
             layout = f"NC{layout[1:-1]}"  # the file has its channels in front
-        layouts[name] = layout
+        # Tensors of the same values are read alike, whichever of them is measured.
+        for equal in matches[layer].tensors if layer in matches else [name]:
+            layouts[equal] = layout
     metadata |= {f"onnx_geed.layout.{name}": layout for name, layout in layouts.items()}
     tables = 0
     for path, table in source.actions.items():
@@ -437,7 +477,7 @@ def _check_probabilities(expected: Any) -> None:
 
     within = (expected >= 0).all() and (expected <= 1).all()
     one = expected.ndim == 2 and expected.shape[1] > 1
-    if not within or (one and np.abs(expected.sum(1) - 1).max() > 1e-3):
+    if not within or (one and np.abs(expected.sum(1, dtype=np.float64) - 1).max() > 1e-3):
         note("the output is declared as probabilities, but its rows do not sum to 1")
 
 

@@ -119,6 +119,34 @@ def keep_outputs(graph: Any, kept: list[str]) -> None:
         getattr(graph, field).extend(items)
 
 
+def float_output(graph: Any) -> float:
+    """Let an output of half or double precision be float32; what computes it stays as it is.
+
+    Returns the step at which it was rounded, relative to values; 0 if that is finer than float32's.
+    """
+    from onnx import TensorProto, helper
+
+    steps = {TensorProto.FLOAT16: 2.0**-10, TensorProto.BFLOAT16: 2.0**-7, TensorProto.DOUBLE: 0.0}
+    if len(graph.output) != 1:
+        return 0.0
+    (output,) = graph.output
+    made = output.type.tensor_type
+    if made.elem_type not in steps:
+        return 0.0
+    step = steps[made.elem_type]
+    computed, taken = f"{output.name}_computed", names(graph)
+    while computed in taken:
+        computed += "_"
+    for node in every_node(graph):
+        for list_ in (node.input, node.output):
+            for i, name in enumerate(list_):
+                if name == output.name:
+                    list_[i] = computed
+    graph.node.append(helper.make_node("Cast", [computed], [output.name], to=TensorProto.FLOAT))
+    made.elem_type = TensorProto.FLOAT
+    return step
+
+
 def every_node_within(node: Any) -> Iterator[Any]:
     """Yield the nodes of the bodies inside a node."""
     for attribute in node.attribute:

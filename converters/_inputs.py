@@ -134,6 +134,27 @@ def in_order(inputs: Sequence[Input], parameters: Sequence[str] | None) -> list[
     return ordered
 
 
+def by_channels(shape: Sequence[int]) -> str:
+    """Return the layout of an image whose shape tells it, as onnx-geed reads it; empty elsewhere.
+
+    An axis of length 1, 3 or 4 is the channels, if it comes first or last, not both.
+    """
+    if len(shape) != 3:
+        return ""
+    first, last = (shape[axis] in (1, 3, 4) for axis in (0, 2))
+    return "" if first == last else "NCHW" if first else "NHWC"
+
+
+def main_by_channels(inputs: Sequence[Input]) -> list[Input]:
+    """Return several inputs, the main one with its layout if it is plainly an image.
+
+    Others move along where they have a layout, which only the user knows.
+    """
+    main = inputs[0]
+    layout = main.layout or (by_channels(main.shape) if main.is_float else "")
+    return [replace(main, layout=layout), *inputs[1:]]
+
+
 def check_length(layout: str, shape: Sequence[int], source: str) -> None:
     """Refuse a layout that has not a letter for each axis of a tensor, the batch counted."""
     letters = layout.partition(":")[0]

@@ -258,6 +258,8 @@ def read_classes(path: str | None) -> list[str] | None:
         names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
         raise Problem(f"--classes {path}: the file has no names")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise Problem(f"--classes {path}: names {twice!r} twice; give each class a name of its own")
     return names
 
 

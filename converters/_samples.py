@@ -88,6 +88,11 @@ def finished(x: Any, layout: str, preprocess: dict[str, Any] | None) -> Any:
     x = x * np.float32(preprocess.get("scale", 1.0))
     for key, operation in (("mean", np.subtract), ("std", np.divide)):
         if values := preprocess.get(key):
+            if axis is None and len(values) > 1:
+                raise Problem(
+                    f"preprocess {key}: {len(values)} values, but which axis of {x.shape[1:]} has the "
+                    "channels is not known; state it with --input-layout, such as NCHW"
+                )
             count = x.shape[axis] if axis is not None else 1
             if len(values) not in (1, count):
                 raise Problem(

@@ -14,13 +14,13 @@ from typing import Any
 if __package__:
     from ._callables import look_up, parameters_of
     from ._exporters import zeros
-    from ._inputs import Input, in_order, layout_by_shape, read_inputs
+    from ._inputs import Input, in_order, layout_by_shape, main_by_channels, read_inputs
     from ._options import Problem, checked_preprocess, missing, note, reason_of
     from ._weights import load_weights
 else:
     from _callables import look_up, parameters_of
     from _exporters import zeros
-    from _inputs import Input, in_order, layout_by_shape, read_inputs
+    from _inputs import Input, in_order, layout_by_shape, main_by_channels, read_inputs
     from _options import Problem, checked_preprocess, missing, note, reason_of
     from _weights import load_weights
 
@@ -103,7 +103,8 @@ def described(inputs: list[Input], net: Any, parameters: Sequence[str] | None) -
         inputs = [dataclasses.replace(inputs[0], layout=layout)]
     rows = [m.num_embeddings for m in net.modules() if isinstance(m, nn.Embedding)]
     inputs = [dataclasses.replace(i, below=min(rows, default=2)) for i in inputs]
-    return in_order(inputs, parameters)
+    inputs = in_order(inputs, parameters)
+    return main_by_channels(inputs) if len(inputs) > 1 else inputs
 
 
 def fill_lazy(net: Any, settings: argparse.Namespace, known: dict[str, Any]) -> None:

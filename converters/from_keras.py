@@ -31,14 +31,30 @@ if __package__:
     from ._exporters import newer, older, quiet
     from ._finish import Source, finish
     from ._graph import fingerprint
-    from ._inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
+    from ._inputs import (
+        DTYPES,
+        Input,
+        add_input_shape,
+        by_channels,
+        in_order,
+        main_by_channels,
+        read_inputs,
+    )
     from ._options import Problem, command, missing, note, parser, reason_of
 else:
     from _callables import look_up
     from _exporters import newer, older, quiet
     from _finish import Source, finish
     from _graph import fingerprint
-    from _inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
+    from _inputs import (
+        DTYPES,
+        Input,
+        add_input_shape,
+        by_channels,
+        in_order,
+        main_by_channels,
+        read_inputs,
+    )
     from _options import Problem, command, missing, note, parser, reason_of
 
 MODEL = "a .keras or .h5 file, a SavedModel folder, or MODULE:CALLABLE / FILE.py:CALLABLE"
@@ -108,7 +124,6 @@ def convert(settings: argparse.Namespace) -> None:
             inputs=inputs,
             exports=exports,
             watch=lambda *x: watch(model, layers, x, settings),
-            kind=kind_of(model),
         ),
         settings,
     )
@@ -148,7 +163,28 @@ def load(settings: argparse.Namespace) -> Any:
     else:
         model = built(settings)
     model.trainable = False
+    compute_in_float32(model)
     return model
+
+
+def compute_in_float32(model: Any) -> None:
+    """Let layers compute in float32 with the weights as they are, as from_torch.py does.
+
+    What half precision rounds off in between differs from machine to machine.
+    """
+    import keras
+
+    halves = ("float16", "bfloat16")
+    layers = [
+        layer
+        for layer in (model, *(layer for _, layer in named_layers(model)))
+        if layer.dtype_policy.compute_dtype in halves
+        and getattr(layer.dtype_policy, "quantization_mode", None) is None
+    ]
+    for layer in layers:
+        layer.dtype_policy = "float32"
+    if layers and keras.backend.backend() == "torch":
+        model.float()  # of weights that are in half precision themselves
 
 
 def built(settings: argparse.Namespace) -> Any:
@@ -248,7 +284,7 @@ def inputs_of(model: Any, layers: Iterable[Any], given: list[Input]) -> list[Inp
         dtype = one.dtype if one.dtype in DTYPES else "float32"
         layout = layout_of(layers, shape) if len(names) == 1 else ""
         inputs.append(Input(name, shape, dtype, layout, min(rows, default=2)))
-    return inputs
+    return main_by_channels(inputs) if len(inputs) > 1 else inputs
 
 
 def named_layers(model: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -270,42 +306,40 @@ def layout_of(layers: Any, shape: tuple[int, ...]) -> str:
     first = formats[0] if formats else keras.config.image_data_format()
     stated = "NCHW" if first == "channels_first" else "NHWC"
     # A layer may read what another has permuted: the input's own shape has the last word.
-    by_shape = [shape[axis] in (1, 3, 4) for axis in (0, 2)]
-    if by_shape == [True, False]:
-        return "NCHW"
-    return "NHWC" if by_shape == [False, True] else stated
-
-
-def kind_of(model: Any) -> str | None:
-    """Read the output's kind off the last layer."""
-    layers = list(getattr(model, "layers", ()))
-    while layers and getattr(layers[-1], "layers", None):
-        layers = layers[-1].layers
-    last = layers[-1] if layers else None
-    name = getattr(getattr(last, "activation", None), "__name__", "")
-    if name in ("softmax", "sigmoid") or type(last).__name__ == "Softmax":
-        return "probabilities"
-    return None
+    return by_channels(shape) or stated
 
 
 def call(model: Any, x: Sequence[Any], take: str | None) -> Any:
+    import keras
+
     fed: Any = x[0] if len(x) == 1 else list(x)
-    if isinstance(getattr(model, "input", None), dict):
-        fed = dict(zip(model.input, x, strict=True))
+    form = getattr(model, "input", None)
+    if keras.tree.is_nested(form):
+        # Inputs are in the order of model.inputs: of a dict, that of its sorted keys.
+        fed = keras.tree.pack_sequence_as(form, list(x))
     value = model(fed, training=False)
     if hasattr(value, "shape"):
         if take is not None:
             raise Problem(f"--take {take}: the model has only one output; leave --take out")
         return value
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    options = {str(k): v for k, v in pairs}
-    names = getattr(model, "output_names", None) or []
-    if len(names) == len(options):
-        options |= dict(zip(names, list(options.values()), strict=True))
+    options = outputs_by_key(model, value)
     if take not in options:
         text = ", ".join(f"{k} {tuple(v.shape)}" for k, v in options.items())
         raise Problem(f"the model has several outputs; choose with --take KEY from {text}")
     return options[take]
+
+
+def outputs_by_key(model: Any, value: Any) -> dict[str, Any]:
+    """Return several outputs by what --take calls them: keys of a dict; else numbers and layers."""
+    if isinstance(value, dict):
+        return {str(key): one for key, one in value.items()}
+    numbered = {str(i): one for i, one in enumerate(value)}
+    names = getattr(model, "output_names", None) or []
+    if len(names) != len(numbered):
+        return numbered
+    # A layer that puts out several has only their numbers.
+    own = {k: v for k, v in zip(names, value, strict=True) if names.count(k) == 1}
+    return numbered | own
 
 
 def run(model: Any, x: Sequence[Any], take: str | None) -> Any:

@@ -66,7 +66,6 @@ def convert(settings: argparse.Namespace) -> None:
     features = getattr(fitted[0], "n_features_in_", None) if fitted else None
     if features is None:
         raise Problem(f"{settings.model}: is not fitted; call fit before it is saved")
-    probabilities = hasattr(model, "predict_proba")
     last = "predict" if sklearn.base.is_regressor(model) else "transform"
     methods = ("predict_proba", "decision_function", last)
     method = next((m for m in methods if hasattr(model, m)), None)
@@ -102,19 +101,36 @@ def convert(settings: argparse.Namespace) -> None:
             )
         return value.reshape(len(x), -1)
 
-    classes = getattr(model, "classes_", None)
-    kinds = {"predict_proba": "probabilities", "decision_function": "logits"}
+    scored = method in ("predict_proba", "decision_function") and not pairwise(model)
+    classes = getattr(model, "classes_", None) if scored else None
+    kind = {"predict_proba": "probabilities", "decision_function": "logits"}.get(method)
     finish(
         Source(
             forward=forward,
             inputs=inputs,
             exports=[("skl2onnx", lambda: export(skl2onnx, model, shape, features, settings))],
             watch=lambda x: watch(model, x),
-            classes=None if classes is None or not probabilities else [str(c) for c in classes],
-            kind=kinds.get(method, "embedding"),
+            classes=None if classes is None else [str(c) for c in classes],
+            kind=kind if kind and scored else "embedding",
         ),
         settings,
     )
+
+
+def pairwise(model: Any) -> bool:
+    """Whether decision values are of pairs of classes, which are no scores of classes."""
+    if hasattr(model, "predict_proba") or len(getattr(model, "classes_", ())) <= 2:
+        return False
+    final = final_of(model)
+    final = final_of(getattr(final, "best_estimator_", final))  # of a search
+    return getattr(final, "decision_function_shape", None) == "ovo"
+
+
+def final_of(model: Any) -> Any:
+    """Return what a pipeline ends with, inside pipelines too."""
+    while steps_of(model):
+        model = steps_of(model)[-1]
+    return model
 
 
 def steps_of(model: Any) -> list[Any]:
@@ -176,9 +192,7 @@ def export(
     from skl2onnx.common.data_types import FloatTensorType
 
     classifier = hasattr(model, "classes_")
-    final = model
-    while steps_of(final):
-        final = steps_of(final)[-1]
+    final = final_of(model)
     for part in (model, *model.get_params().values()):
         if hasattr(part, "flatten_transform"):
             part.flatten_transform = False  # it concerns `transform` alone, and stops skl2onnx

@@ -187,3 +187,101 @@ def test_lines_graphs_and_words_have_layouts_names_and_types(tmp_path):
     assert metadata_of(file)["onnx_geed.input_layout"] == "NT"
     assert onnx.load(file).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT32
     assert "names 3 axes" in refused("keras", tmp_path, "words.keras", "--input-layout", "NTC")
+
+
+def test_inputs_of_a_dict_have_the_values_of_their_names(tmp_path):
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    # Unlike the dict, the model's own list of inputs is sorted.
+    right, left = (keras.Input((8, 8, 3), name=name) for name in ("right", "left"))
+    maps = [layers.Conv2D(4, 3)(right), -layers.Conv2D(4, 3)(left)]
+    y = layers.GlobalAveragePooling2D()(layers.Add()(maps))
+    net = keras.Model({"right": right, "left": left}, layers.Dense(3)(y))
+    net.save(tmp_path / "net.keras")
+    file = converted("keras", tmp_path, "net.keras")
+    rng = np.random.default_rng(0)
+    fed = {name: rng.random((4, 8, 8, 3), "f4") for name in ("right", "left")}
+    (output,) = onnxruntime.InferenceSession(str(file)).run(None, fed)
+    expected = keras.ops.convert_to_numpy(net(fed))
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_several_outputs_are_taken_by_key_or_by_layer_and_their_own_kind_is_stored(tmp_path):
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    x = keras.Input((10, 10, 3))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(x))
+    box = layers.Dense(2, name="box")(y)
+    kinds = layers.Dense(3, activation="softmax", name="kinds")(y)
+    data = np.random.default_rng(0).random((4, 10, 10, 3), "f4")
+    # A key may be another layer's name.
+    for outputs, takes in (({"kinds": box, "box": kinds}, "kinds box"), ([box, kinds], "box 1")):
+        keras.Model(x, outputs).save(tmp_path / "net.keras")
+        for take, output, kind in zip(
+            takes.split(), (box, kinds), (None, "probabilities"), strict=True
+        ):
+            file = converted("keras", tmp_path, "net.keras", "--take", take)
+            (found,) = onnxruntime.InferenceSession(str(file)).run(None, {"input": data})
+            expected = keras.ops.convert_to_numpy(keras.Model(x, output)(data))
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            assert metadata_of(file).get("onnx_geed.output_kind") == kind
+
+
+def test_the_kind_is_that_of_what_is_computed_last_not_of_the_last_layer_made(tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "import keras\n"
+        "layers = keras.layers\n"
+        "class Gated(keras.Model):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.pool, self.head = layers.GlobalAveragePooling2D(), layers.Dense(4)\n"
+        "        self.gate = layers.Dense(3, activation='sigmoid')\n"
+        "    def call(self, x):\n"
+        "        y = self.pool(x)\n"
+        "        return self.head(y * self.gate(y))\n"
+    )
+    file = converted("keras", tmp_path, "nets.py:Gated", "--input-shape", "8,8,3")
+    assert "onnx_geed.output_kind" not in metadata_of(file)
+
+
+def test_classes_are_those_of_the_axis_of_channels(tmp_path):
+    layers = keras.layers
+    x = keras.Input((8, 8, 3))
+    maps = layers.Conv2D(4, 3, padding="same", activation="softmax")(x)
+    keras.Model(x, maps).save(tmp_path / "net.keras")
+    names = [f"kind {i}" for i in range(8)]
+    for count in (4, 8):
+        (tmp_path / f"{count}.txt").write_text("\n".join(names[:count]))
+    file = converted("keras", tmp_path, "net.keras", "--classes", "4.txt")
+    assert json.loads(metadata_of(file)["onnx_geed.classes"]) == names[:4]
+    told = refused("keras", tmp_path, "net.keras", "--classes", "8.txt")
+    assert "8 classes" in told
+    assert "(8, 8, 4) per sample, has 4" in told
+
+
+def test_an_image_beside_another_input_is_preprocessed(tmp_path):
+    layers = keras.layers
+    x, more = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="more")
+    y = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), more])
+    keras.Model([x, more], layers.Dense(3)(y)).save(tmp_path / "net.keras")
+    file = converted("keras", tmp_path, "net.keras", "--preprocess", "imagenet")
+    assert metadata_of(file)["onnx_geed.input_layout"] == "NHWC"
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_half_precision_becomes_float32_with_the_same_weights(tmp_path, policy):
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    net = keras.Sequential([keras.Input((8, 8, 3))])
+    for layer in (layers.Conv2D(6, 3, dtype=policy), layers.GlobalAveragePooling2D(dtype=policy)):
+        net.add(layer)
+    net.add(layers.Dense(4, dtype=policy))
+    net.save(tmp_path / "net.keras")
+    file = converted("keras", tmp_path, "net.keras")
+    # A mean over places of a convolution is that of windows, multiplied by its weights.
+    weight, bias, head, shift = (w.astype(np.float64) for w in net.get_weights())
+    data = np.random.default_rng(0).random((4, 8, 8, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(data, (3, 3), (1, 2)).mean((1, 2))
+    expected = (np.einsum("nchw,hwck->nk", windows, weight) + bias) @ head + shift
+    (output,) = onnxruntime.InferenceSession(str(file)).run(None, {"input": data.astype("f4")})
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,7 @@
 """A scikit-learn pipeline becomes an ONNX file that measures as scikit-learn computes."""
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -159,6 +161,37 @@ def test_estimators_that_skl2onnx_has_whims_about(tmp_path, digits, name):
     session = onnxruntime.InferenceSession(str(file))
     (output,) = session.run(None, {"input": digits})
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+
+
+SCORED = {
+    "RidgeClassifier()": ("logits", ["no", "so", "yes"]),
+    "make_pipeline(LinearSVC())": ("logits", ["no", "so", "yes"]),
+    "SVC()": ("logits", ["no", "so", "yes"]),
+    # Three pairs of three classes, which are no scores of these.
+    "make_pipeline(SVC(decision_function_shape='ovo'))": ("embedding", None),
+    "RidgeClassifier(alpha=2)": ("logits", ["no", "yes"]),
+}
+
+
+@pytest.mark.parametrize("code", sorted(SCORED))
+def test_scores_of_classes_have_names_and_those_of_pairs_are_none(tmp_path, code):
+    kind, names = SCORED[code]
+    labels = "np.array(['no', 'so', 'yes'])[Y]"
+    if names is not None and len(names) == 2:
+        labels = "np.where(Y > 0, 'yes', 'no')"
+    (tmp_path / "nets.py").write_text(
+        "import numpy as np\n"
+        "from sklearn.linear_model import RidgeClassifier\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.svm import SVC, LinearSVC\n"
+        "X = np.random.default_rng(0).random((60, 16))\n"
+        "Y = X[:, :3].argmax(1)\n"
+        f"def net():\n    return {code}.fit(X, {labels})\n"
+    )
+    file = converted("sklearn", tmp_path, "nets.py:net", "--input-shape", "4,4")
+    found = {p.key: p.value for p in onnx.load(file).metadata_props}
+    assert found["onnx_geed.output_kind"] == kind
+    assert json.loads(found.get("onnx_geed.classes", "null")) == names
 
 
 def test_labels_alone_are_refused(box):

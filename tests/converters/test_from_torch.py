@@ -442,6 +442,35 @@ def test_lazy_layers_are_filled_and_dataclasses_taken_apart(box):
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch: quantised tensors will go
+def test_an_output_of_another_precision_becomes_float32(tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, of):\n"
+        "        super().__init__()\n"
+        "        self.head, self.of = nn.Linear(4, 3), getattr(torch, of)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(x).to(self.of).softmax(1)\n"
+    )
+    for of in ("float16", "float64"):
+        kwargs = ("--kwargs", json.dumps({"of": of}))
+        file = converted("torch", tmp_path, "nets.py:Net", "--input-shape", "4", *kwargs)
+        made = onnx.load(file).graph.output[0].type.tensor_type
+        assert made.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_names_of_classes_fit_the_output_and_are_distinct(box):
+    nets = ("torch", box, "nets.py:Net", "--input-shape", "3,12,12", "--classes")
+    (box / "twice.txt").write_text("a\nb\nc\nb\nd\n")
+    assert "names 'b' twice" in refused(*nets, "twice.txt")
+    (box / "two.txt").write_text("no\nyes\n")
+    assert "names 2 classes" in refused(*nets, "two.txt")
+    # One score tells two classes apart.
+    model = onnx.load(converted(*nets, "two.txt", "--kwargs", '{"classes": 1}'))
+    metadata = {p.key: p.value for p in model.metadata_props}
+    assert json.loads(metadata["onnx_geed.classes"]) == ["no", "yes"]
+
+
 def test_what_stops_or_freezes_is_one_line(box, net):
     assert "usage: train.py" in refused("torch", box, "nets.py:stops", *SHAPE)
     assert "len(x)" in refused(

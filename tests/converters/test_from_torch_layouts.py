@@ -266,6 +266,42 @@ def test_options_go_before_what_modules_say(box):
     assert layouts_of(file) == {"input_layout": "NTC", "maps": "NKT", "output": "NK"}
 
 
+BESIDE = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps, self.same = nn.Conv2d(3, 2, 3, padding=1), nn.AvgPool2d(1)
+
+    def forward(self, x, more):
+        return self.same(self.maps(x)).relu().mean((2, 3)) + more
+"""
+
+
+@pytest.mark.parametrize(("shape", "layout"), [("3,8,8", "NCHW"), ("8,8,8", None)])
+def test_an_image_beside_another_input_is_told_by_its_channels(tmp_path, shape, layout):
+    channels = int(shape.split(",")[0])
+    (tmp_path / "nets.py").write_text(BESIDE.replace("Conv2d(3,", f"Conv2d({channels},"))
+    nets = ("torch", tmp_path, "nets.py:Net", "--input-shape", f"x={shape}")
+    nets += ("--input-shape", "more=2")
+    assert metadata_of(converted(*nets)).get("input_layout") == layout
+    if layout:
+        converted(*nets, "--preprocess", "imagenet")
+    else:
+        assert "state it with --input-layout" in refused(*nets, "--preprocess", "imagenet")
+
+
+def test_a_stated_layout_is_that_of_every_tensor_of_the_same_values(tmp_path):
+    (tmp_path / "nets.py").write_text(BESIDE)
+    nets = ("torch", tmp_path, "nets.py:Net", "--input-shape", "x=3,8,8", "--input-shape", "more=2")
+    file = converted(*nets, "--layout", "maps=NXHW")
+    maps = {k: v for k, v in metadata_of(file).items() if k.startswith("layout.")}
+    # What the convolution puts out, and what the pooling of single places does.
+    assert list(maps.values()) == ["NXHW", "NXHW"]
+
+
 def test_real_samples_of_several_inputs_are_matched_by_name(box):
     rng = np.random.default_rng(0)
     x, adj = rng.random((6, 10, 3), np.float32), rng.random((6, 10, 10), np.float32)
