@@ -94,12 +94,6 @@ def _read_input(text: str) -> Input:
     return Input(name or "input", shape, dtype or "float32")
 
 
-def layout_by_shape(shape: Sequence[int]) -> str:
-    """Return an image's layout where one end alone of its shape can be colours; else nothing."""
-    ends = tuple(length in (1, 3, 4) for length in (shape[0], shape[-1]))
-    return {(True, False): "NCHW", (False, True): "NHWC"}.get(ends, "") if len(shape) == 3 else ""
-
-
 def in_order(inputs: Sequence[Input], parameters: Sequence[str] | None) -> list[Input]:
     """Bring inputs that have names to the order in which the model takes them.
 
@@ -134,7 +128,7 @@ def in_order(inputs: Sequence[Input], parameters: Sequence[str] | None) -> list[
     return ordered
 
 
-def by_channels(shape: Sequence[int]) -> str:
+def layout_by_shape(shape: Sequence[int]) -> str:
     """Return the layout of an image whose shape tells it, as onnx-geed reads it; empty elsewhere.
 
     An axis of length 1, 3 or 4 is the channels, if it comes first or last, not both.
@@ -151,7 +145,7 @@ def main_by_channels(inputs: Sequence[Input]) -> list[Input]:
     Others move along where they have a layout, which only the user knows.
     """
     main = inputs[0]
-    layout = main.layout or (by_channels(main.shape) if main.is_float else "")
+    layout = main.layout or (layout_by_shape(main.shape) if main.is_float else "")
     return [replace(main, layout=layout), *inputs[1:]]
 
 

@@ -35,8 +35,8 @@ if __package__:
         DTYPES,
         Input,
         add_input_shape,
-        by_channels,
         in_order,
+        layout_by_shape,
         main_by_channels,
         read_inputs,
     )
@@ -50,8 +50,8 @@ else:
         DTYPES,
         Input,
         add_input_shape,
-        by_channels,
         in_order,
+        layout_by_shape,
         main_by_channels,
         read_inputs,
     )
@@ -306,7 +306,7 @@ def layout_of(layers: Any, shape: tuple[int, ...]) -> str:
     first = formats[0] if formats else keras.config.image_data_format()
     stated = "NCHW" if first == "channels_first" else "NHWC"
     # A layer may read what another has permuted: the input's own shape has the last word.
-    return by_channels(shape) or stated
+    return layout_by_shape(shape) or stated
 
 
 def call(model: Any, x: Sequence[Any], take: str | None) -> Any:
