@@ -59,8 +59,8 @@ class Evidence:
             Axes that are known otherwise; they come first.
         """
         reads = [name for name in data_reads(node) if name in self._tainted]
-        data = {name: known.get(name) or self._axes.get(name) for name in reads}
-        if not any(data.values()):
+        data = {name: known.get(name, self._axes.get(name)) for name in reads}
+        if all(axes is None for axes in data.values()):
             return
         reading = Reading(_spelt_out(node, data), data, self._shapes, self._integers, self._batch)
         for name, axes in zip(node.output, self._after(reading), strict=False):
@@ -72,8 +72,11 @@ class Evidence:
         axes, shape, op = reading.axes(0), reading.made(), reading.node.op_type
         if axes is None or shape is None or op not in ("Reshape", "TopK"):
             return axes_after(reading)
-        if op == "Reshape":  # what is folded from axes that stay in place is no map
-            return [reshaped(axes, shape, self._batch)]
+        if op == "Reshape":
+            # What a dense layer puts out may be a map; what is folded from several axes that stay
+            # in place is none.
+            vector = len(axes) == 2 and len(axes[1]) == 1 and _name(axes[1]) == "C"
+            return [None if vector and len(shape) > 2 else reshaped(axes, shape, self._batch)]
         # Places in a ranking stay, whatever is ranked.
         along = axis_of(reading.node, -1, len(axes))
         return [(*axes[:along], fixed(shape[along]), *axes[along + 1 :])] * 2
@@ -108,7 +111,7 @@ class Evidence:
         known : mapping of str to Axes
             Axes that are known otherwise; they come first.
         """
-        found = [known.get(name) or self._axes.get(name) for name in dict.fromkeys(node.input)]
+        found = [known.get(name, self._axes.get(name)) for name in dict.fromkeys(node.input)]
         operands = [axes for axes in found if axes is not None]
         rank = max(map(len, operands), default=0)
         beside = axis_of(node, 0, rank) if node.op_type == "Concat" else None

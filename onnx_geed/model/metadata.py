@@ -184,7 +184,10 @@ def derived_modules(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _has_folded_norm(node: onnx.NodeProto) -> bool:
-    """Whether weights and bias are made by the older exporter: a module's own keep their names."""
+    """Whether weights and bias are made by the older exporter: a module's own keep their names.
+
+    Those that a model computes itself look the same.
+    """
     made = f"onnx::{node.op_type}_"
     return (
         node.op_type in _FOLDED_INTO

@@ -418,14 +418,41 @@ MIXED = {
         node("Mul", "down right", "z"),
     ],
     "an operator that nobody knows": [node("Unknown", "map", "z")],
+    "a map made from a vector, as decoders do": [
+        node("ReduceMean", "map", "vector", axes=[2, 3], keepdims=0),
+        node("Gemm", "vector dense", "long"),
+        node("Reshape", "long decoded", "z"),
+    ],
+    "a map made from a vector beside another": [
+        node("ReduceMean", "map", "vector", axes=[2, 3], keepdims=0),
+        node("Gemm", "vector dense", "long"),
+        node("Reshape", "long decoded", "deep"),
+        node("Conv", "deep same", "deeper"),
+        node("Add", "map deeper", "z"),
+    ],
+    "scales that are data": [
+        node("ReduceMax", "map", "largest", keepdims=0),
+        node("Mul", "largest once", "scale"),
+        node("Mul", "map scale", "z"),
+    ],
 }
+# Of the map's own size, from its four channels.
+DECODER = [
+    weights("dense", np.ones((4, 4 * 6 * 5))),
+    weights("same", np.ones((4, 4, 1, 1))),
+    weights("once", np.array(1.0)),
+    integers("decoded", [0, 4, 6, 5]),
+]
 
 
 @pytest.mark.parametrize("way", MIXED)
 def test_products_that_keep_the_grid_are_maps(tmp_path, way):
     between = convolved(*MIXED[way])
     source = models.build(
-        between, [*KERNELS, *GRIDS, *AXES], [("x", FLOAT, ["N", 3, 6, 5])], [("y", FLOAT, None)]
+        between,
+        [*KERNELS, *GRIDS, *AXES, *DECODER],
+        [("x", FLOAT, ["N", 3, 6, 5])],
+        [("y", FLOAT, None)],
     )
     for entry in source.graph.node:
         entry.domain = "custom" if entry.op_type == "Unknown" else ""
