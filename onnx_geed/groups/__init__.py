@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from onnx_geed.groups.placed_action import (
         PlacedAction as PlacedAction,
         acts_as_named as acts_as_named,
+        on_hidden as on_hidden,
         permutation_of as permutation_of,
         place as place,
         tables_of as tables_of,

@@ -21,11 +21,17 @@ from onnx_geed.groups.group import Group, check_group, generators
 from onnx_geed.groups.layout import Layout, axes_called, parse_layout
 from onnx_geed.groups.moving import array_to_move
 from onnx_geed.groups.named import group_named
-from onnx_geed.groups.own_action import kernel_on_noise, noise, own_exactness, own_layout
+from onnx_geed.groups.own_action import (
+    IndexAction,
+    kernel_on_noise,
+    noise,
+    own_exactness,
+    own_layout,
+)
 from onnx_geed.groups.support import disk_mask
 from onnx_geed.groups.vectors import Permutation
 
-__all__ = ["PlacedAction", "acts_as_named", "permutation_of", "place", "tables_of"]
+__all__ = ["PlacedAction", "acts_as_named", "on_hidden", "permutation_of", "place", "tables_of"]
 
 # Of groups up to this order every pair is composed, of larger ones each with the generators.
 _ALL_PAIRS = 24
@@ -282,6 +288,38 @@ def acts_as_named(action: Action, interpolation: Interpolation) -> bool:
     return all(
         _apart(action.apply(g, x), theirs.apply(g, x)) <= COMPOSITION_TOLERANCE
         for g in range(named.order)
+    )
+
+
+def on_hidden(
+    own: PlacedAction, layout: Layout, shape: tuple[int, ...]
+) -> LayoutAction | PlacedAction:
+    """Return an action of one's own on hidden tensors, where it says how it acts on them.
+
+    Parameters
+    ----------
+    own : PlacedAction
+        On the input.
+    layout : Layout
+        That of the tensor.
+    shape : tuple of int
+        Of one sample in kept order.
+
+    Raises
+    ------
+    GeedError
+        If it does not say.
+    """
+    # A table moves its own axes alone, and so leaves vectors along others in place.
+    moved = own.action.axes if isinstance(own.action, IndexAction) else layout.kept
+    if len(layout.kept) == 1 and not {*moved} & {*layout.kept}:
+        return still_action(own.group, layout, shape)
+    action = own.at(parse_layout(f"N{layout.kept}"), shape)
+    if isinstance(action, LayoutAction | PlacedAction):
+        return action
+    raise GeedError(
+        f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "
+        "give it a method at(layout, shape) that returns one for them, or leave this measure out"
     )
 
 

@@ -14,7 +14,6 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Action,
     Group,
-    IndexAction,
     Interpolation,
     Layout,
     LayoutAction,
@@ -25,9 +24,9 @@ from onnx_geed.groups import (
     Trivial,
     layout_action,
     moves_places,
+    on_hidden,
     parse_layout,
     permutation_of,
-    still_action,
     vector_action,
     with_channels,
     without_row,
@@ -229,7 +228,7 @@ def make_plan(
         """Return how tensors move along with the input."""
         if own is None:
             return layout_action(group, layout, lengths, interpolation)
-        return _own_on_maps(own, layout, lengths)
+        return on_hidden(own, layout, lengths)
 
     _refuse_tables_of_others(group, tables)
     check_goes_with_group((request.measure for request, _ in selected), group)
@@ -473,19 +472,3 @@ def _with_table(layer: Layer, action: LayoutAction | PlacedAction, table: Table)
             "itself says how channels move"
         )
     return with_channels(action, table)
-
-
-def _own_on_maps(
-    own: PlacedAction, layout: Layout, shape: tuple[int, ...]
-) -> LayoutAction | PlacedAction:
-    """Return a user's own action on hidden tensors, where it says how it acts on them."""
-    moved = own.action.axes if isinstance(own.action, IndexAction) else layout.kept
-    if len(layout.kept) == 1 and not {*moved} & {*layout.kept}:
-        return still_action(own.group, layout, shape)
-    action = own.at(parse_layout(f"N{layout.kept}"), shape)
-    if isinstance(action, LayoutAction | PlacedAction):
-        return action
-    raise GeedError(
-        f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "
-        "give it a method at(layout, shape) that returns one for them, or leave this measure out"
-    )
