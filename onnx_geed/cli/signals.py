@@ -153,6 +153,14 @@ def leave_at_the_end(caller: FrameType | None) -> None:
 
 
 def _ignore() -> None:
+    shown = sys.unraisablehook
+
+    # Of a signal that comes while it begins to be ignored, Python tells that it was.
+    def told(lost: sys.UnraisableHookArgs) -> None:
+        if not (isinstance(lost.exc_value, OSError) and "race condition" in str(lost.exc_value)):
+            shown(lost)
+
+    sys.unraisablehook = told
     for number in ENDING:
         if signal.getsignal(number) is _stop:
             signal.signal(number, signal.SIG_IGN)
