@@ -89,18 +89,13 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     module = program.module()
     # One input is called so in every file; several have the names of the program.
     called = ["input"] if len(nodes) == 1 else [n.name for n in nodes]
-    given, inputs = (
-        inputs,
-        [
-            Input(name, tuple(a.shape[1:]), str(a.dtype).removeprefix("torch."))
-            for name, a in zip(called, args, strict=True)
-        ],
-    )
-    if other := next((i.dtype for i in inputs if i.dtype not in DTYPES), None):
+    own = [
+        Input(name, tuple(a.shape[1:]), str(a.dtype).removeprefix("torch."))
+        for name, a in zip(called, args, strict=True)
+    ]
+    if other := next((i.dtype for i in own if i.dtype not in DTYPES), None):
         raise Problem(f"{path}: takes {other}; {' or '.join(DTYPES)} is needed")
-    if given:
-        inputs = stated(given, inputs, nodes)
-    inputs = described(inputs, module, None)
+    inputs = described(stated(inputs, own, nodes) if inputs else own, module, None)
     return Source(
         forward=lambda *x: run(module, *x),
         inputs=inputs,
