@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ class FirstRow:
     ----------
     row : ndarray of float32, shape (1, ...)
         The model input.
+    others : mapping of str to ndarray
+        The other inputs of that row.
     tried : mapping of str to ndarray of float32, or None
         Activations of some rows that were run alone, by tensor, this one being the first. ``None``
         once some were compared.
@@ -41,6 +44,7 @@ class FirstRow:
     """
 
     row: F32
+    others: Mapping[str, NDArray[Any]]
     tried: Mapping[str, F32] | None
     runtime: object
     cure: str
@@ -66,6 +70,7 @@ class FirstRow:
         arrays: Mapping[str, F32],
         run: Callable[[int], Mapping[str, F32]],
         label: Callable[[int], str],
+        others: Mapping[str, NDArray[Any]],
     ) -> None:
         """Compare a job's first row with the same one alone, as :meth:`RowCheck.compare` does.
 
@@ -82,7 +87,7 @@ class FirstRow:
         tried, self.tried = self.tried, None
         same = isinstance(runner, Session) and runner.runtime is self.runtime
         # A job may begin with another sample, or in the midst of an orbit.
-        if tried is None or not same or not np.array_equal(rows[:1], self.row):
+        if tried is None or not same or not self._is_row(rows[:1], others):
             tried = run(0)
         for name, together in arrays.items():
             if name in self._seen:
@@ -98,6 +103,15 @@ class FirstRow:
             if change > most_change(half=name in self.half):
                 raise dependent(label(0), name, change, self.cure)
         self._seen.update(arrays)
+
+    def _is_row(self, row: F32, others: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether this is the row of the trial, in all of its inputs.
+
+        An element may leave a sample as it is in one input, and move it in another.
+        """
+        return np.array_equal(row, self.row) and all(
+            np.array_equal(value, self.others[name]) for name, value in others.items()
+        )
 
 
 def unmoved(rows: F32) -> frozenset[int]:

@@ -181,15 +181,18 @@ def compare_rows(
     if elements is None and per == group.order:
         elements = range(per)
 
+    def others(i: int) -> dict[str, NDArray[Any]]:
+        return source.part_of(feeds, slice(i, i + 1))
+
     def alone(i: int) -> dict[str, F32]:
-        return runner.run(rows[i : i + 1], source.part_of(feeds, slice(i, i + 1)))
+        return runner.run(rows[i : i + 1], others(i))
 
     def label(i: int) -> str:
         sample = source.label(positions[i // per])
         return f"{sample}, element {group.elements[elements[i % per]]}" if elements else sample
 
     if source.check:
-        source.check.compare(runner, rows, arrays, alone, label)
+        source.check.compare(runner, rows, arrays, alone, label, others(0))
 
 
 def _in_pieces(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +144,7 @@ class RowCheck:
         arrays: Mapping[str, F32],
         run: Callable[[int], Mapping[str, F32]],
         label: Callable[[int], str],
+        others: Mapping[str, NDArray[Any]],
     ) -> None:
         """Run some rows of a job again alone.
 
@@ -158,6 +160,8 @@ class RowCheck:
             Runs one of the rows alone.
         label : callable
             Names the sample of a row.
+        others : mapping of str to ndarray
+            The other inputs of the first of these rows.
 
         Raises
         ------

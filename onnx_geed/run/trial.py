@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,8 @@ class Trial:
     first : ndarray of float32, shape (1, ...), optional
         The model input of the first row, where rows were run alone and no batch was: the first real
         one is to be looked at.
+    others : mapping of str to ndarray
+        The other inputs of that row.
     unmoved : frozenset of int
         Elements that leave the first sample as it is: where they are alone in a batch, it does not
         tell what is mixed.
@@ -121,6 +124,7 @@ class Trial:
     held: int = 1
     by_count: bool = False
     first: NDArray[np.float32] | None = None
+    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     unmoved: frozenset[int] = frozenset()
     half: frozenset[str] = frozenset()
 
@@ -254,9 +258,9 @@ def _try_out(
     notes = [f"run one by one, since in a batch {unproven}"] if mixes else []
     held = (1 if best.alone else 2) + (not footprint.tight)
     by_count = isinstance(best.apart, Apart) and best.apart.by_count
-    first = rows.inputs[:1] if best.alone else None
+    given = (rows.inputs[:1], rows.feeds(1)) if best.alone else (None, {})
     return Trial(
-        *(best.session, graph, best.rows, False, notes, unproven, mixes, held, by_count), first
+        *(best.session, graph, best.rows, False, notes, unproven, mixes, held, by_count), *given
     )
 
 
@@ -441,7 +445,8 @@ def check_of(
             if isinstance(other, FirstRow) and other.runtime is trial.session.runtime:
                 return other
         if sum(array.nbytes for array in _parts(trial.rows).values()) <= _KEPT_BYTES:
-            return FirstRow(trial.first, trial.rows, trial.session.runtime, cure, trial.half)
+            first = trial.first, trial.others, trial.rows
+            return FirstRow(*first, trial.session.runtime, cure, trial.half)
         return RowCheck({}, count, options.seed, cure=cure, once=True, half=trial.half)
     if not (trial.unproven or trial.by_count):
         return None
