@@ -109,14 +109,33 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         If the run takes several passes, or ends where a precision is reached.
         If the mode does not go with the dtype, or there is no measure that it could serve.
     """
-    task, options = prepared.task, prepared.options
-    plan, source = task.plan, task.source
-    if options.precision is not None:
+    _refuse_what_no_cache_serves(prepared)
+    plan, source = prepared.task.plan, prepared.task.source
+    entries = _entries(prepared, mode, dtype)
+    description = _description(prepared, mode)
+    n, size = plan.group.order, job_orbits(plan.group.order, prepared.task.batch)
+    per_orbit = sum(n * int(np.prod(e.shape)) * np.dtype(e.dtype).itemsize for e in entries)
+    return Manifest(
+        _fingerprints(prepared, entries, dtype, description) | fingerprints_of(description),
+        tuple(entries),
+        n,
+        source.indices,
+        prepared.count,
+        max(size, _orbits_of_a_shard(prepared.count, per_orbit) // size * size),
+        _point_sizes(plan, entries),
+        description,
+        _whole_entries(plan, entries),
+    )
+
+
+def _refuse_what_no_cache_serves(prepared: Prepared) -> None:
+    """Refuse runs that end early, with a mask, with fits, or in several passes."""
+    if prepared.options.precision is not None:
         raise GeedError(
             "--precision: a cache holds a fixed number of orbits; write it with --samples N, then "
             "measure the cache with --precision"
         )
-    if source.mask is not None:
+    if prepared.task.source.mask is not None:
         raise GeedError("--mask: a cache keeps no mask; leave --cache out, and measure the model")
     if prepared.fitting is not None:
         refuse_fits(
@@ -129,37 +148,46 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
             "the layers' activations exceed --memory in one pass: give a larger --memory, or fewer "
             "layers"
         )
-    entries: list[Entry] = []
+
+
+def _entries(prepared: Prepared, mode: Mode, dtype: str) -> list[Entry]:
+    """Return what is kept of each tensor."""
+    plan = prepared.task.plan
     if mode == "raw":
-        entries = [Entry(x.name, x.shape, dtype, "activations") for x in plan.layers.values()]
-    elif dtype != "float32":
+        return [Entry(x.name, x.shape, dtype, "activations") for x in plan.layers.values()]
+    if dtype != "float32":
         raise GeedError("--cache-dtype float16 is for raw activations; statistics are kept in full")
-    elif not plan.measures:
+    if not plan.measures:
         raise GeedError("--cache-mode stats keeps what measures need: give --measure, not --layer")
-    else:
-        for m in plan.measures:
-            layer = plan.layers[m.layer]
-            whole = Entry(m.layer, layer.shape, "float32", "activations")
-            if (given := prepared.tables.get(m.layer)) is not None and given.fit is not None:
-                # What a fitted value is read beside takes activations.
-                entry = whole
-            elif m.descriptor.view == "maps":
-                entry = _sums_entry(plan, m, layer.channels) or whole
-            elif needs_activations(m, layer):
-                entry = whole
-            else:
-                entry = Entry(m.layer, (layer.point_length,), "float32", "points")
-            if entry not in entries:
-                entries.append(entry)
-        # Points are read from activations where these are kept anyway.
-        held = {e.tensor for e in entries if e.content == "activations"}
-        entries = [e for e in entries if e.content != "points" or e.tensor not in held]
-    n, size = plan.group.order, job_orbits(plan.group.order, task.batch)
-    per_orbit = sum(n * int(np.prod(e.shape)) * np.dtype(e.dtype).itemsize for e in entries)
-    orbits = max(size, _orbits_of_a_shard(prepared.count, per_orbit) // size * size)
-    versions = software_versions()
-    runtime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "")
-    tables = texts_of(prepared.tables)
+    fitted = {name for name, table in prepared.tables.items() if table.fit is not None}
+    each = (_entry(plan, m, fitted=m.layer in fitted) for m in plan.measures)
+    entries = list(dict.fromkeys(each))
+    # Points are read from activations where these are kept anyway.
+    held = {e.tensor for e in entries if e.content == "activations"}
+    return [e for e in entries if e.content != "points" or e.tensor not in held]
+
+
+def _entry(plan: Plan, measure: Measure, *, fitted: bool) -> Entry:
+    """Return the least that serves a measure."""
+    layer = plan.layers[measure.layer]
+    whole = Entry(measure.layer, layer.shape, "float32", "activations")
+    # What a fitted value is read beside takes activations.
+    if fitted:
+        return whole
+    if measure.descriptor.view == "maps":
+        return _sums_entry(plan, measure, layer.channels) or whole
+    if needs_activations(measure, layer):
+        return whole
+    return Entry(measure.layer, (layer.point_length,), "float32", "points")
+
+
+def _fingerprints(
+    prepared: Prepared, entries: Sequence[Entry], dtype: str, description: Description
+) -> dict[str, str]:
+    """Return the fingerprints of what was run, and how (spec section 7)."""
+    task, options = prepared.task, prepared.options
+    plan, source = task.plan, task.source
+    versions = description["software"]
     acted = {
         "interpolation": options.interpolation,
         "support": options.support,
@@ -167,7 +195,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         **({"clip": True} if options.clip else {}),
         "input": task.network.input,
         "layout": source.layout,
-        "tables": tables,
+        "tables": description["tables"],
     }
     fingerprints = {
         "format": str(VERSION),
@@ -183,7 +211,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "dtype": dtype,
         "provider": task.network.provider,
         "batch size": str(task.batch),
-        "onnxruntime": runtime,
+        "onnxruntime": versions.get("onnxruntime-gpu") or versions.get("onnxruntime", ""),
         "onnx-geed": versions.get("onnx-geed", ""),
     }
     if (labels := labels_of_d(prepared)) is not None:
@@ -194,16 +222,22 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         fingerprints["masks"] = backdrop.masks_fingerprint(source.indices)
     if source.main.members:
         fingerprints["members"] = source.main.members
-    firsts = first_moved(source, prepared.count)
-    description: Description = {
+    return fingerprints
+
+
+def _description(prepared: Prepared, mode: Mode) -> Description:
+    """Return what a measurement of the cache must know of the run."""
+    task, plan, options = prepared.task, prepared.task.plan, prepared.options
+    firsts = first_moved(task.source, prepared.count)
+    return {
         "mode": mode,
         "model": describe_model(prepared.model),
-        "data": describe_data(source),
+        "data": describe_data(task.source),
         "group": describe_group(task),
         "runtime": describe_runtime(task),
-        "software": versions,
+        "software": software_versions(),
         "kinds": dict(prepared.kinds),
-        "tables": tables,
+        "tables": texts_of(prepared.tables),
         "measures": [(m.name, m.layer) for m in plan.measures],
         "layers": [cast(StoredLayer, dataclasses.asdict(x)) for x in plan.layers.values()],
         "tensors": [
@@ -214,22 +248,11 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "classes": prepared.model.metadata.get(CLASSES),
         "targets": [m.layer for m in plan.measures if m.target],
         "notes": lasting_notes(without_machine_notes(plan.notes)),
-        "unmoved": [firsts.get(g, prepared.count) for g in range(n)],
+        "unmoved": [firsts.get(g, prepared.count) for g in range(plan.group.order)],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,
         "seed": options.seed,
     }
-    return Manifest(
-        fingerprints | fingerprints_of(description),
-        tuple(entries),
-        n,
-        source.indices,
-        prepared.count,
-        orbits,
-        _point_sizes(plan, entries),
-        description,
-        _whole_entries(plan, entries),
-    )
 
 
 def fingerprints_of(description: Description) -> dict[str, str]:

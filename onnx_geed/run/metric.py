@@ -24,6 +24,7 @@ from onnx_geed.run.kernel_engine import KernelEngine
 from onnx_geed.run.measured_as import measured_as
 from onnx_geed.run.measurements import predictions_of, records_of
 from onnx_geed.run.on_group import as_asked
+from onnx_geed.run.open_source import make_source
 from onnx_geed.run.options import Options, make_options
 from onnx_geed.run.orbit_statistics import (
     ChannelValues,
@@ -35,7 +36,7 @@ from onnx_geed.run.orbit_statistics import (
 )
 from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.row_check import FirstRunCheck, RowCheck
-from onnx_geed.run.source import Source, make_source
+from onnx_geed.run.source import Source
 from onnx_geed.run.truths import with_truths
 from onnx_geed.text import counted
 

@@ -7,35 +7,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group
-from onnx_geed.measures import Plan, check_goes_with_group, descriptor_of, make_plan, parse_request
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Action, Group, PlacedAction, Table
+from onnx_geed.measures import Plan, check_goes_with_group, parse_request
 from onnx_geed.model import (
-    CLASSES,
-    MEASUREMENT,
     Model,
     Tensor,
     check_weights,
     computed_in_half,
-    find_input,
-    find_output,
-    list_as_stated,
     of_a_model,
-    parse_classes,
     with_told,
 )
-from onnx_geed.run.called import OF_A_FUNCTION, open_model, with_outputs
+from onnx_geed.run.asked import Asked, ask
+from onnx_geed.run.bound import Bound, bind
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.executor import Executor, LocalExecutor
 from onnx_geed.run.fit_overlap import check_overlap
 from onnx_geed.run.fit_requests import (
+    FitRequest,
     check_fits_measured,
     check_given_measured,
     fit_samples,
     fits_to_make,
-    judged_tables,
     refuse_fits,
-    requested_fits,
 )
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.footprint import Footprint, footprint_of
@@ -43,29 +37,14 @@ from onnx_geed.run.job import EngineName, Network, Task, pieces
 from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.moving import check_tables, tables_of_run
-from onnx_geed.run.on_group import (
-    as_asked,
-    check_family,
-    check_small,
-    components_notes,
-    group_notes,
-)
+from onnx_geed.run.on_group import components_notes
 from onnx_geed.run.on_machine import machine_notes
 from onnx_geed.run.options import Options
-from onnx_geed.run.output_kinds import find_output_kinds
-from onnx_geed.run.place_labels import bind_background
 from onnx_geed.run.runtime import runtime_conflict
-from onnx_geed.run.selection import (
-    Selection,
-    given_tables,
-    layers_of,
-    select_tensors,
-    without_rows,
-)
 from onnx_geed.run.session import NotRowsError, Session, ready_to_open
-from onnx_geed.run.source import Source, layouts_of_inputs, make_source
-from onnx_geed.run.trial import Opener, Trial, check_of, further_rows, try_out
-from onnx_geed.run.truths import targeted, with_truths
+from onnx_geed.run.setting import Setting, acting_group, set_up
+from onnx_geed.run.source import Source
+from onnx_geed.run.trial import Opener, Trial, check_of, try_out
 from onnx_geed.run.worker import Worker
 from onnx_geed.text import counted
 
@@ -193,184 +172,146 @@ def prepare_run(
         If the group does not move the input.
         If the activations of one row take more memory than the budget.
     """
-    acting = as_asked(_acting_group(group, action), options)
-    if acting.small is not None:
-        check_small(acting, action, options)
-    if acting.family is not None:
-        check_family(acting, action, options)
+    acting = acting_group(group, action, options)
     requests = [parse_request(text) for text in options.measures]
     check_goes_with_group((request.measure for request in requests), acting)
-    loaded = open_model(model, data, options)
-    if MEASUREMENT in loaded.metadata:
-        raise GeedError(
-            f"{loaded.called}: is a measurement, made by onnx-geed compile: run it in any ONNX "
-            "runtime, or give the model that it measures"
-        )
-    acted = find_input(loaded, options.input, options.input_layout)
-    others = sum(tables_of_run(r.task.source.moved, r.task.plan.measures) for r in beside)
+    held = sum(tables_of_run(r.task.source.moved, r.task.plan.measures) for r in beside)
     opened = beside[0].task.source if beside else None
-    source, count, notes = make_source(loaded, acted, data, acting, options, action, opened, others)
-    if loaded.function is not None:
-        rows = source.rows([0], orbits=False)
-        loaded, on_layouts = with_outputs(loaded, rows, source.layout, options.layout)
-        notes += [OF_A_FUNCTION, *on_layouts]
-    output = find_output(loaded, options.output)
-    acting = source.action.group  # small motions are known on the input's grid alone
-    if options.references:
-        _check_trips(source)
-    notes += group_notes(acting, options)
-    listed = list_as_stated(
-        loaded,
-        acted.name,
-        output,
-        input_shape=(1, *source.row_shape),
-        input_layout=layouts_of_inputs(loaded, acted, source, options),
-        moved=[acted.name, *source.partners],
-        latent=options.latent,
-        layout=options.layout,
-        kind=options.output_kind,
-    )
-    targets, fits = targeted(listed, options.target), requested_fits(listed, options)
-    tables, on_tables = given_tables(loaded, listed, source.action, options)
-    judged = [*fits, *judged_tables(listed, options, tables)]
-    selection = select_tensors(requests, listed, options, acting, judged, targets)
-    names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
-    footprint = footprint_of(loaded, acted, listed, names, options, source, others)
-    check_labour(loaded, acted, listed, options, footprint, source)
-
-    def tried(names: Sequence[str]) -> Trial:
-        return try_out(loaded, acted, names, source, options, footprint, _opener(beside))
-
-    trial, selection = _tried_out(tried, names, selection, listed, options)
-    trial = replace(trial, half=computed_in_half(loaded.proto.graph, listed))
-    notes += [*selection.notes, *trial.notes]
-    if loaded.function is None:
-        notes += machine_notes(trial.session.provider, options.provider)
-    if conflict := runtime_conflict():
-        notes.append(conflict)
-    layers = layers_of(selection, listed, trial.rows, options)
-    told = {name: layer.shape for name, layer in layers.items()}
-    if (held := with_told(loaded, acted.name, (1, *source.row_shape), listed, told)) is not listed:
-        footprint = footprint_of(loaded, acted, held, names, options, source, others)
-    scores = {
-        tensor.name
-        for request, tensor in selection.requested
-        if descriptor_of(request.measure).of_classes
-        and not (descriptor_of(request.measure).of_error and tensor.name in targets)
-    }
-    kinds, on_kinds = find_output_kinds(
-        loaded,
-        output,
-        listed,
-        trial.rows,
-        options,
-        lambda name: further_rows(trial, name, source),
-        scores,
-        layers,
-    )
-    labels, classes = source.place_labels, parse_classes(loaded.metadata.get(CLASSES))
-    of_d = None if labels is None else labels[list(source.indices[:count])]
-
-    def planned(tables: Mapping[str, Table]) -> Plan:
-        """Bind the measures, under the output actions that are known by now."""
-        plan = make_plan(
-            acting,
-            [(request, layers[tensor.name]) for request, tensor in selection.requested],
-            input_exact=[bool(kind) for kind in source.exact()],
-            interpolation=options.interpolation,
-            support=options.support,
-            kinds=kinds,
-            tables=tables,
-            own=source.action if isinstance(source.action, PlacedAction) else None,
-            kept=[layers[tensor.name] for tensor in selection.kept],
-            targets=targets,
-        )
-        own, drawn = source.samples.labels, source.indices[:count]
-        plan = with_truths(
-            plan,
-            indices=drawn,
-            available=len(source.samples),
-            labels=None if own is None else [own[i] for i in drawn],
-            names=classes,
-            targets=targets,
-            mask=source.mask,
-            allowed=options.allowed,
-            placed=source.place_labels is not None,
-        )
-        plan = bind_background(plan, of_d, options.background, classes, source.mask, drawn)
-        return plan.drawn(options.seed, source.indices)
-
-    measured = ((request.measure, layers[tensor.name]) for request, tensor in selection.requested)
-    check_tables(acting, source.moved, measured, options, others)
-    check_overlap(tables, source, count)
-    _refuse_foreign_fits(tables, options, masked=source.mask is not None)
-    if isinstance(source.action, PlacedAction):
-        refuse_fits(fits, "a fit needs a group with a name, such as C4")
-    if source.mask is not None:
-        refuse_fits(fits, "a fit cannot leave out masked entries; leave --mask out")
-    errors = {t.name for r, t in selection.requested if descriptor_of(r.measure).of_error}
-    refuse_fits(
-        {name: fit for name, fit in fits.items() if name in errors},
-        "a share of the error takes no fitted action, since its inverse may not undo it: give an "
-        "exact action, or leave symmetry-share out",
-    )
-    fitted_to = fit_samples(len(source.samples), count, options)
-    fits, on_fits = fits_to_make(fits, layers, acting, len(fitted_to), options)
-    plan = planned(tables)
-    check_fits_measured(plan, fits)
-    check_given_measured(listed, options, plan)
-    layouts = [moved.layout for moved in source.moved]
-    layouts += [layer.layout for layer in plan.layers.values()]
-    on_axes = components_notes(options, layouts)
-    on_axes += [] if source.mask is None else source.mask.unmasked(plan.layers)
-    plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *on_axes, *plan.notes))
-    doubt = ""
+    setting = set_up(model, data, acting, options, action, opened, held)
+    asked = ask(setting, requests)
+    footprint = _footprint(setting, asked.listed, asked.names)
+    check_labour(setting.model, setting.acted, asked.listed, options, footprint, setting.source)
+    trial, asked = _tried_out(setting, asked, footprint, _opener(beside))
+    bound = bind(setting, asked, trial)
+    footprint = _footprint_of_tried(setting, asked, bound, footprint)
+    plan, fitting, on_fits = _planned(bound)
+    engine, share, on_engine = _share(plan, setting.source, trial, options, footprint)
+    source, doubt = setting.source, ""
     if trial.unproven and not trial.mixes:
         doubt = f"the graph does not prove that rows of a batch are independent ({trial.unproven})"
-    engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if share.batch > 1:
-        parts = pieces(acting.order, min(share.batch, acting.order))
+        parts = pieces(plan.group.order, min(share.batch, plan.group.order))
         checks = [other.task.source.check for other in beside]
-        source = replace(
-            source, check=check_of(trial, count, options, engine, parts, share.batch, checks)
-        )
+        check = check_of(trial, setting.count, options, engine, parts, share.batch, checks)
+        source = replace(source, check=check)
         if doubt:
             on_engine.append(f"{doubt}: some rows are run again alone to check it")
-    plan = replace(plan, notes=(*plan.notes, *on_engine), norm_samples=options.norm_samples)
+    notes = (*setting.notes, *asked.selection.notes, *trial.notes, *_on_machine(setting, trial))
+    notes += (*bound.notes, *asked.notes, *on_fits, *_on_axes(bound, plan), *plan.notes)
+    plan = replace(plan, notes=(*notes, *on_engine), norm_samples=options.norm_samples)
     network = _network(trial, share)
     return Prepared(
-        model=loaded,
+        model=setting.model,
         task=Task(network, source, plan, share.batch, engine),
-        count=count,
+        count=setting.count,
         passes=share.passes,
         workers=share.workers,
         worker=Worker({network.token: trial.session}),
         options=options,
-        tensors=listed,
-        kinds=kinds,
-        tables=tables,
+        tensors=asked.listed,
+        kinds=bound.kinds,
+        tables=asked.tables,
         footprint=footprint,
-        planned=planned,
-        fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
+        planned=bound.plan,
+        fitting=fitting,
         executor=executor or LocalExecutor(),
         doubt=doubt,
     )
 
 
+def _footprint(setting: Setting, listed: Sequence[Tensor], names: Sequence[str]) -> Footprint:
+    """Return what a row takes in the runtime, where these tensors are returned."""
+    model, acted, source = setting.model, setting.acted, setting.source
+    return footprint_of(model, acted, listed, list(names), setting.options, source, setting.held)
+
+
+def _footprint_of_tried(
+    setting: Setting, asked: Asked, bound: Bound, reckoned: Footprint
+) -> Footprint:
+    """Return the same once a run has told the shapes of the tensors."""
+    told = {name: layer.shape for name, layer in bound.layers.items()}
+    acted, listed = setting.acted.name, asked.listed
+    of_run = with_told(setting.model, acted, setting.row_shape, listed, told)
+    return reckoned if of_run is listed else _footprint(setting, of_run, asked.names)
+
+
 def _tried_out(
-    trial: Callable[[Sequence[str]], Trial],
-    names: Sequence[str],
-    selection: Selection,
-    listed: Sequence[Tensor],
-    options: Options,
-) -> tuple[Trial, Selection]:
+    setting: Setting, asked: Asked, footprint: Footprint, opener: Opener
+) -> tuple[Trial, Asked]:
     """Try a model out; tensors that nobody named are left out if their axis 0 is not the batch."""
+    model, acted, options = setting.model, setting.acted, setting.options
     while True:
         try:
-            return trial(names), selection
+            given = model, acted, list(asked.names), setting.source, options, footprint, opener
+            trial = try_out(*given)
         except NotRowsError as error:
-            selection = without_rows(selection, error, listed, options)
-            names = [name for name in names if name not in error.shapes]
+            asked = asked.without(error, options)
+        else:
+            return replace(trial, half=computed_in_half(model.proto.graph, asked.listed)), asked
+
+
+def _planned(bound: Bound) -> tuple[Plan, Fitting | None, list[str]]:
+    """Bind the measures under the output actions that are known by now.
+
+    Returns
+    -------
+    plan : Plan
+        Where actions are fitted, what their tensors are.
+    fitting : Fitting, optional
+        What is to be fitted.
+    notes : list of str
+        On fits that are not made.
+
+    Raises
+    ------
+    GeedError
+        If a measure or a fit does not go with what else is asked, or too much memory is taken.
+    """
+    setting, asked, options = bound.setting, bound.asked, bound.setting.options
+    source, tables, fits = setting.source, asked.tables, asked.fits
+    measured = [(r.measure, bound.layers[t.name]) for r, t in asked.selection.requested]
+    check_tables(setting.group, source.moved, measured, options, setting.held)
+    check_overlap(tables, source, setting.count)
+    _refuse_foreign_fits(tables, options, masked=source.mask is not None)
+    _refuse_fits_beside(fits, setting, asked)
+    fitted_to = fit_samples(len(source.samples), setting.count, options)
+    fits, notes = fits_to_make(fits, bound.layers, setting.group, len(fitted_to), options)
+    plan = bound.plan(tables)
+    check_fits_measured(plan, fits)
+    check_given_measured(asked.listed, options, plan)
+    return plan, Fitting(plan, fits, fitted_to, options) if fits else None, notes
+
+
+def _refuse_fits_beside(fits: Mapping[str, FitRequest], setting: Setting, asked: Asked) -> None:
+    """Refuse fits under actions of one's own, beside a mask, and of errors."""
+    if isinstance(setting.source.action, PlacedAction):
+        refuse_fits(fits, "a fit needs a group with a name, such as C4")
+    if setting.source.mask is not None:
+        refuse_fits(fits, "a fit cannot leave out masked entries; leave --mask out")
+    refuse_fits(
+        {name: fit for name, fit in fits.items() if name in asked.errors},
+        "a share of the error takes no fitted action, since its inverse may not undo it: give an "
+        "exact action, or leave symmetry-share out",
+    )
+
+
+def _on_machine(setting: Setting, trial: Trial) -> list[str]:
+    """Note on what processor a model runs, and what is wrong with the runtime."""
+    notes = []
+    if setting.model.function is None:
+        notes += machine_notes(trial.session.provider, setting.options.provider)
+    if conflict := runtime_conflict():
+        notes.append(conflict)
+    return notes
+
+
+def _on_axes(bound: Bound, plan: Plan) -> list[str]:
+    """Note as what the axes of vectors are read, and which tensors a mask leaves whole."""
+    source = bound.setting.source
+    layouts = [moved.layout for moved in source.moved]
+    layouts += [layer.layout for layer in plan.layers.values()]
+    notes = list(components_notes(bound.setting.options, layouts))
+    return notes + ([] if source.mask is None else list(source.mask.unmasked(plan.layers)))
 
 
 def _opener(beside: Sequence[Prepared]) -> Opener:
@@ -439,34 +380,6 @@ def _network(trial: Trial, share: Share) -> Network:
         fixed=session.fixed,
         one_by_one=trial.one_by_one,
     )
-
-
-def _acting_group(group: str | Group | None, action: Action | None) -> Group:
-    """Return the group that acts: the one that is named, or that of an action of one's own."""
-    if action is None:
-        if group is None:
-            raise GeedError("no group is given: name one such as C8, or give an action")
-        return group if isinstance(group, Group) else parse_group(group)
-    own = getattr(action, "group", None)
-    if not isinstance(own, Group):
-        raise GeedError(f"an action has the group that acts as its group, found {shown(own)}")
-    if group is not None and own != (group if isinstance(group, Group) else parse_group(group)):
-        raise GeedError(
-            f"group {group if isinstance(group, str) else group.name} is not the group of the "
-            f"action, {own.name}: leave the group out, or give one action of it"
-        )
-    return own
-
-
-def _check_trips(source: Source) -> None:
-    """Refuse round trips by resampled elements that come without their inverses."""
-    group = source.action.group
-    if not group.is_closed and not all(all(moved.action.exact()) for moved in source.moved):
-        raise GeedError(
-            f"--references: need inverses of elements, and {group.name} draws elements "
-            "independently, without inverses: leave it out, or take evenly spread elements such "
-            "as SO3~24"
-        )
 
 
 def check_inputs(prepared: Prepared) -> None:

@@ -39,11 +39,12 @@ from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
 from onnx_geed.run.executors import open_executor
 from onnx_geed.run.fit_requests import without_idle_fit_options
 from onnx_geed.run.moved_input import MovedInput
+from onnx_geed.run.open_source import source_of
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Meter, Progress, begin_run
 from onnx_geed.run.provenance import digest_of_mask, digests_of_feeds
-from onnx_geed.run.source import Source, source_of
+from onnx_geed.run.source import Source
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 from onnx_geed.run.suite_forecast import Forecast
 

@@ -292,12 +292,12 @@ def test_an_unforeseen_error_is_the_model_s_if_the_checker_refuses_it(tmp_path):
 
 
 def test_a_fault_with_a_function_as_the_model_stays_one(monkeypatch):
-    from onnx_geed.run import prepare as preparing
+    from onnx_geed.run import setting
 
     def broken(*_, **__):
         raise ValueError("repeated axis")
 
-    monkeypatch.setattr(preparing, "make_source", broken)
+    monkeypatch.setattr(setting, "make_source", broken)
     with pytest.raises(ValueError, match="repeated axis"):
         measure(lambda x: {"y": x.mean((2, 3))}, models_images(), "C4", measures=["output-l2"])
 

@@ -21,7 +21,7 @@ from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import clipping
 from onnx_geed.run import how_far, make_options, prepare_run
-from onnx_geed.run.source import source_of
+from onnx_geed.run.open_source import source_of
 
 EVERY = ["channel-cos", "latent-l2", "softmax-kl", "output-l2", "unexplained@stem"]
 OPTIONS = {"samples": 4, "norm_samples": 7, "seed": 3, "provider": "cpu", "output_kind": "logits"}

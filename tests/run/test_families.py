@@ -23,7 +23,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import blur_matrix, own_family
 from onnx_geed.groups.families import KINDS
 from onnx_geed.run import how_far, make_options
-from onnx_geed.run.source import source_of
+from onnx_geed.run.open_source import source_of
 
 GEOMETRIC = ["rotate:-15..15/3", "zoom:0.8..1.25/4", "shift-px:-2..2/5", "shift-px:-1.5..3/4"]
 PHOTOMETRIC = [

@@ -6,8 +6,8 @@ import pytest
 from letter_cases import CASES, data_of
 
 import onnx_geed as geed
+from onnx_geed.run.open_source import source_of
 from onnx_geed.run.options import make_options
-from onnx_geed.run.source import source_of
 
 RNG = np.random.default_rng(3)
 GROUPS = ("C8", "D4", "C4", "flip-h", "shift7x3", "zoom:0.8..1.2/3", "brightness:0.5..1.5/3")
