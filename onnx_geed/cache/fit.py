@@ -8,7 +8,8 @@ from pathlib import Path
 from onnx_geed.arguments import checked
 from onnx_geed.cache.fits import fit_from_cache
 from onnx_geed.cache.manifest import Manifest
-from onnx_geed.cache.measure import complete_manifest, options_of, plan_of
+from onnx_geed.cache.measure import complete_manifest
+from onnx_geed.cache.plan import options_of, plan_of
 from onnx_geed.cache.remote import fetched_cache
 from onnx_geed.cache.tensors import stored_tensors
 from onnx_geed.copies import read_by_copy

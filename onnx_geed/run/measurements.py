@@ -146,68 +146,29 @@ def _record(
     interval: str,
     seed: int,
 ) -> Record:
-    deviations, zeros = statistics.deviations * told.correction, statistics.zero_pairs
-    warnings = []
-    inverse = statistics.inverse
-    perfect = told.descriptor.perfect
-    if inverse is not None and _inverse_fits_better(inverse, deviations[: len(inverse)], perfect):
-        means = (inverse.mean(), deviations[: len(inverse)].mean())
-        first, second = (as_told(told.descriptor, float(mean)) for mean in means)
-        both = f"({first:.4g} against {second:.4g} on {len(inverse)} samples)"
-        warnings.append(
-            f"the inverse of the given table scores markedly better {both}: are its rows for g and "
-            "its inverse swapped?"
-            if told.table
-            else f"vectors read as (right, up) score markedly better {both}: if that is what their "
-            "components are, say --components right-up"
-        )
-    without = [told.elements[g] for g in told.without_table]
-    if without:
-        warnings.append(_without_table(without, told))
-    zeros = zeros[:, told.skipped :]
+    deviations = statistics.deviations * told.correction
+    zeros = statistics.zero_pairs[:, told.skipped :]
+    notes, warnings = list(told.notes), _warnings(told, statistics, deviations)
     if zeros.mean() == 1:
         warnings.append("every vector that was compared is zero: the value says nothing")
-    notes = list(told.notes)
-    complete = statistics.pairs.complete
-    pairs = [complete[where] for where in wanted if where in complete]
-    if len(pairs) < len(wanted):
-        pairs = []
-        notes.append(
-            "no between_samples: the cache was written without them, or padding leaves two samples "
-            "without a place in common"
-        )
-    over_all, over_exact = _channel_values(statistics)
-    exact, half, between, errors = None, None, None, statistics.errors
-    if told.exact is not None and statistics.exact is not None:
-        exact = OrbitDeviations(
-            *(statistics.exact, [told.elements[g] for g in told.exact]),
-            per_channel=over_exact if told.exact_channels else None,
-            skipped=told.skipped,
-            errors=None if errors is None else errors[:, 1],
-        )
-    if statistics.half is not None:
-        half = OrbitDeviations(
-            statistics.half * told.half_correction,
-            [told.elements[g] for g in told.half],
-            skipped=told.skipped,
-            errors=None if errors is None else errors[:, 2],
-        )
+    between, missing = _between_samples(statistics, wanted)
+    notes += missing
     if told.on_independence:
         notes.append(told.on_independence)
-    if pairs:
-        norm = float(np.sqrt(np.mean([p.square for p in pairs])))
-        between = BetweenSamples(np.stack([p.deviations for p in pairs]), norm)
+    over_all, over_exact = _channel_values(statistics)
+    errors = statistics.errors
     record = make_record(
         OrbitDeviations(
-            *(deviations, told.elements, float(zeros.mean()), over_all, told.skipped),
+            *(deviations, told.elements, float(zeros.mean()), over_all),
+            skipped=told.skipped,
             errors=None if errors is None else errors[:, 0],
         ),
         measure=told.measure,
         layer=told.layer,
         layout=told.layout,
         output_action=told.output_action,
-        exact=exact,
-        half=half,
+        exact=_exact_part(told, statistics, over_exact),
+        half=_half(told, statistics),
         normaliser=divisor,
         between=between,
         interval=interval,
@@ -226,8 +187,8 @@ def _record(
         )
     if statistics.places is not None:
         notes += _add_place_parts(record, statistics.places, told, interval, seed)
-    if without:
-        record["without_table"] = without
+    if told.without_table:
+        record["without_table"] = [told.elements[g] for g in told.without_table]
     if told.reads:
         record["reads"] = told.reads
     if told.digest:
@@ -236,6 +197,70 @@ def _record(
         record["averaged"] = [told.elements[g] for g in told.averaged]
     record["notes"] = notes
     return record
+
+
+def _warnings(told: MeasuredAs, statistics: MeasureStatistics, deviations: F64) -> list[str]:
+    """Say where tables seem to be another way round, or are missing."""
+    warnings, inverse = [], statistics.inverse
+    if inverse is not None and _inverse_fits_better(
+        inverse, deviations[: len(inverse)], told.descriptor.perfect
+    ):
+        means = (inverse.mean(), deviations[: len(inverse)].mean())
+        first, second = (as_told(told.descriptor, float(mean)) for mean in means)
+        both = f"({first:.4g} against {second:.4g} on {len(inverse)} samples)"
+        warnings.append(
+            f"the inverse of the given table scores markedly better {both}: are its rows for g and "
+            "its inverse swapped?"
+            if told.table
+            else f"vectors read as (right, up) score markedly better {both}: if that is what their "
+            "components are, say --components right-up"
+        )
+    if told.without_table:
+        warnings.append(_without_table([told.elements[g] for g in told.without_table], told))
+    return warnings
+
+
+def _between_samples(
+    statistics: MeasureStatistics, wanted: Sequence[tuple[int, int]]
+) -> tuple[BetweenSamples | None, list[str]]:
+    """Return how far apart samples are, if all pairs that are wanted are there; a note if not."""
+    complete = statistics.pairs.complete
+    pairs = [complete[where] for where in wanted if where in complete]
+    if len(pairs) < len(wanted):
+        return None, [
+            "no between_samples: the cache was written without them, or padding leaves two samples "
+            "without a place in common"
+        ]
+    if not pairs:
+        return None, []
+    norm = float(np.sqrt(np.mean([p.square for p in pairs])))
+    return BetweenSamples(np.stack([p.deviations for p in pairs]), norm), []
+
+
+def _exact_part(
+    told: MeasuredAs, statistics: MeasureStatistics, per_channel: F64 | None
+) -> OrbitDeviations | None:
+    """Return the deviations over the exact elements alone."""
+    if told.exact is None or statistics.exact is None:
+        return None
+    return OrbitDeviations(
+        *(statistics.exact, [told.elements[g] for g in told.exact]),
+        per_channel=per_channel if told.exact_channels else None,
+        skipped=told.skipped,
+        errors=None if statistics.errors is None else statistics.errors[:, 1],
+    )
+
+
+def _half(told: MeasuredAs, statistics: MeasureStatistics) -> OrbitDeviations | None:
+    """Return the deviations over half of the elements of a sampled group."""
+    if statistics.half is None:
+        return None
+    return OrbitDeviations(
+        statistics.half * told.half_correction,
+        [told.elements[g] for g in told.half],
+        skipped=told.skipped,
+        errors=None if statistics.errors is None else statistics.errors[:, 2],
+    )
 
 
 def _without_table(without: Sequence[str], told: MeasuredAs) -> str:
