@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_geed.groups import Exactness, Trivial, parse_layout, table_digest, without_row
 from onnx_geed.measures import Descriptor, Measure, Places, Plan, descriptor_of
+from onnx_geed.run.truths import why_no_labels
 from onnx_geed.text import counted
 
 __all__ = ["MeasuredAs", "measured_as"]
@@ -59,6 +60,9 @@ class MeasuredAs:
         Digest of a given or fitted table or matrices; empty of other actions.
     starts_anywhere : bool
         Whether each sample is first moved by an element of its own, so that none is unmoved.
+    no_labels : str
+        Why labels of the samples do not tell which predicted classes are right; empty where they
+        do.
     """
 
     measure: str
@@ -83,6 +87,7 @@ class MeasuredAs:
     reads: str = ""
     digest: str = ""
     starts_anywhere: bool = False
+    no_labels: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -138,6 +143,7 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         reads=measure.reads if measure.descriptor.view == "scores" and not measure.target else "",
         digest=table_digest(measure.action),
         starts_anywhere=group.behind is not None,
+        no_labels=why_no_labels(plan, measure),
     )
 
 
