@@ -112,7 +112,6 @@ if TYPE_CHECKING:
     )
     from onnx_geed.measures.places import (
         Places as Places,
-        Places as Places,
     )
     from onnx_geed.measures.plan import (
         Plan as Plan,

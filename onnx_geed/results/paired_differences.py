@@ -227,7 +227,7 @@ def _verdict(
     scale: Scale,
     difference: float,
     gaps: F64 | None,
-    apart: str,
+    unpaired: str,
     ends: Ends,
     rounding: float,
     maps: bool,
@@ -237,7 +237,7 @@ def _verdict(
     measure = descriptor_of(a["measure"])
     size = f"A − B = {_signed(told(measure, difference, scale))}{unit}"
     if gaps is None:
-        return f"{apart}, so there is no paired interval ({size})"
+        return f"{unpaired}, so there is no paired interval ({size})"
     if ends is None:
         few = "one sample is too few"
         if len(gaps) > 1:

@@ -157,7 +157,7 @@ def test_what_is_no_group_is_refused_with_what_to_do(name, message):
 
 @pytest.mark.parametrize("name", ["C", "SO4", "flip", "rotaet:3", "shift-4x4"])
 def test_all_that_may_be_written_fits_into_the_line_of_a_command(name):
-    with pytest.raises(GeedError, match="no group is called .* small-rotation; .*lists all") as no:
+    with pytest.raises(GeedError, match=r"no group is called .* small-rotation; .*lists all") as no:
         parse_group(name)
     said = f"onnx-geed: {no.value}"
     assert one_line(said, 390) == said
