@@ -12,6 +12,7 @@ from PIL import Image
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
+from onnx_geed.model import action_key
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -116,7 +117,7 @@ def test_labels_are_not_used_beside_an_action_that_the_model_stores(tmp_path):
     model = models.cyclic_logits(5)
     elements, rows = naive.elements("C4"), [[(c - k) % 4 for c in range(4)] for k in range(4)]
     stored = {"elements": elements, "permutation": rows, "group": "C4"}
-    carried = {"onnx_geed.action.logits": json.dumps(stored)}
+    carried = {action_key("logits"): json.dumps(stored)}
     models.save(models.with_metadata(model, carried), path)
     rng = np.random.default_rng(0)
     for label in range(4):
@@ -129,7 +130,7 @@ def test_labels_are_not_used_beside_an_action_that_the_model_stores(tmp_path):
     result = geed.measure(path, tmp_path / "data", "SO2~4", measures=["softmax-kl"], **options)
     assert result["data"]["labels"] is not None
     assert any(note.startswith("labels are not used for logits") for note in result["notes"])
-    with pytest.raises(GeedError, match=r"but metadata onnx_geed.action.logits permutes classes"):
+    with pytest.raises(GeedError, match=rf"but metadata {action_key('logits')} permutes classes"):
         geed.measure(path, tmp_path / "data", "SO2~4", measures=["symmetry-share"], **options)
 
 
