@@ -45,10 +45,10 @@ MAX_ORDER = 1024
 
 # How groups are spelled, for messages.
 _SPELLED = (
-    "C<n> (rotations, such as C8), D<n> (with mirrors), flip-h, flip-v, shift<a>x<b>, hue<n>; "
-    "C<n>-x, O, Oh (volumes); reverse, shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); "
-    "SO2~n, O2~n, SO3~n, O3~n (sampled); small-rotation; a family such as zoom:0.8..1.25/9; or "
-    "G*H (onnx-geed measure --help lists all)"
+    "C<n> (rotations), D<n> (with mirrors), flip-h, flip-v, shift<a>x<b>, hue<n>; C<n>-x, O, Oh "
+    "(volumes); reverse, shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); SO2~n, O2~n, SO3~n, "
+    "O3~n (sampled); small-rotation; a family such as zoom:0.8..1.25/9; or G*H (measure --help "
+    "lists all)"
 )
 
 
@@ -286,6 +286,12 @@ def _group_of(name: str, *, runs: bool) -> Group:
         raise GeedError(
             f"group {name}: is a family and needs a range: write {name}:{KINDS[name].example}"
         )
+    if infinite := re.fullmatch(r"(S?O)\(?([23])\)?", name, re.IGNORECASE):
+        sampled_as = _SAMPLED["".join(infinite.groups()).upper()]
+        raise GeedError(
+            f"group {name}: has infinitely many elements: say how many to sample, such as "
+            f"{sampled_as}"
+        )
     near = nearest(name, _EXAMPLES)
     if colon and (meant := nearest(kind, KINDS)):
         near = meant
@@ -294,6 +300,10 @@ def _group_of(name: str, *, runs: bool) -> Group:
 
 # Of two elements each, more are more than MAX_ORDER.
 _FACTORS = 10
+
+
+# Groups of which a number of elements is drawn, each with one.
+_SAMPLED = {"SO2": "SO2~32", "O2": "O2~32", "SO3": "SO3~24", "O3": "O3~48"}
 
 
 # Names that a mistyped one is held against.

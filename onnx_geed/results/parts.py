@@ -47,6 +47,7 @@ class _Told(_OfMeasure):
     averaged: NotRequired[list[Count]]
     reads: NotRequired[str]
     digest: NotRequired[str]
+    no_labels: NotRequired[str]
 
 
 class _Channels(TypedDict):

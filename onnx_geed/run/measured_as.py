@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_geed.groups import Exactness, Trivial, parse_layout, table_digest, without_row
-from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
+from onnx_geed.measures import Descriptor, Measure, Places, Plan, descriptor_of
+from onnx_geed.run.truths import why_no_labels
 from onnx_geed.text import counted
 
 __all__ = ["MeasuredAs", "measured_as"]
@@ -59,6 +60,9 @@ class MeasuredAs:
         Digest of a given or fitted table or matrices; empty of other actions.
     starts_anywhere : bool
         Whether each sample is first moved by an element of its own, so that none is unmoved.
+    no_labels : str
+        Why labels of the samples do not tell which predicted classes are right; empty where they
+        do.
     """
 
     measure: str
@@ -83,6 +87,7 @@ class MeasuredAs:
     reads: str = ""
     digest: str = ""
     starts_anywhere: bool = False
+    no_labels: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -138,6 +143,7 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         reads=measure.reads if measure.descriptor.view == "scores" and not measure.target else "",
         digest=table_digest(measure.action),
         starts_anywhere=group.behind is not None,
+        no_labels=why_no_labels(plan, measure),
     )
 
 
@@ -165,16 +171,7 @@ def _layout_and_notes(
     if measure.descriptor.view in ("maps", "whole"):
         return layout, []
     if measure.places is not None:
-        places = measure.places.inside.shape[1]
-        notes = [
-            f"mean over {counted(places, 'place')}, f(gx) moved back to those of x",
-            _read_as(measure),
-        ]
-        if left := int((~measure.places.inside).any(axis=0).sum()):
-            notes.append(
-                f"up to {left} places are left out, where values come from outside the grid"
-            )
-        return layout, notes
+        return layout, _place_notes(measure, measure.places)
     notes = []
     blank = np.broadcast_to(np.float32(0), (1, *shape))
     if len(shape) > 1 and parse_layout(layout).to_points(blank, 1)[1]:
@@ -187,6 +184,21 @@ def _layout_and_notes(
     # What is asked to stay is a vector, whatever its letter.
     stays = len(shape) == 1 and isinstance(measure.action, Trivial)
     return ("NK" if stays else layout), notes
+
+
+def _place_notes(measure: Measure, places: Places) -> list[str]:
+    """Say over which places scores are compared."""
+    supported = places.supported
+    over = counted(len(supported), "place")
+    if not supported.all():
+        over = f"the {supported.sum()} of {over} inside the disk"
+    notes = [f"mean over {over}, f(gx) moved back to those of x", _read_as(measure)]
+    if left := places.most_left_out:
+        notes.append(
+            f"up to {counted(left, 'place')} {'is' if left == 1 else 'are'} left out under an "
+            "element, where values come from outside the grid"
+        )
+    return notes
 
 
 def _error_notes(measure: Measure) -> list[str]:

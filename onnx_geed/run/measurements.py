@@ -22,6 +22,7 @@ from onnx_geed.results import (
 from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.measured_as import MeasuredAs, measured_as
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
+from onnx_geed.run.truths import why_no_labels
 
 __all__ = ["measurements_of", "predictions_of", "records_of"]
 
@@ -134,7 +135,9 @@ def predictions_of(plan: Plan, statistics: OrbitStatistics) -> dict[str, Predict
         if entry is not None and entry.predicted is not None:
             # A single score tells two classes apart.
             count = plan.layers[measure.layer].classes
-            by_layer[measure.layer] = Predicted.under(entry.predicted, measure.action, count)
+            by_layer[measure.layer] = Predicted.under(
+                entry.predicted, measure.action, count, why_no_labels(plan, measure)
+            )
     return by_layer
 
 
