@@ -169,7 +169,8 @@ def make_source(
     plain = {k: feed for k, feed in feeds.items() if k not in still}
     notes += notes_on_axes(model, acted, plain, len(samples))
     partners = {name: other for name, other in moved.items() if name != acted.name}
-    return Source(main, partners, feeds, mask=mask, place_labels=place_labels), count, notes
+    source = Source(*(main, partners, feeds), mask=mask, place_labels=place_labels, name=acted.name)
+    return source, count, notes
 
 
 def _named_arrays(

@@ -39,6 +39,8 @@ class Source:
         Which entries are padding.
     place_labels : ndarray of int32, shape (available, ...), optional
         The class of each place of the samples.
+    name : str
+        Name of the acted-on input.
     """
 
     main: MovedInput
@@ -47,6 +49,7 @@ class Source:
     check: RowCheck | FirstRow | None = None
     mask: Mask | None = None
     place_labels: NDArray[np.int32] | None = field(default=None, repr=False)
+    name: str = ""
 
     @property
     def samples(self) -> Samples:
