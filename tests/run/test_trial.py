@@ -194,17 +194,28 @@ def test_outputs_are_judged_by_samples_with_their_own_other_inputs(tmp_path):
     )
 
 
-def mixing_second():
-    """Of two images, u by itself, and v less its mean over the batch, behind a loop."""
+def mixing_second(above=None):
+    """Of two images, u by itself, and v less its mean over the batch, behind a loop.
+
+    With a number, it is the mean of what is above that.
+    """
     value = models.onnx.helper.make_tensor_value_info
-    mean = models.onnx.helper.make_node("ReduceMean", ["a"], ["m"], axes=[0], keepdims=1)
+    of = "a" if above is None else "r"
+    mean = models.onnx.helper.make_node("ReduceMean", [of], ["m"], axes=[0], keepdims=1)
     body = models.onnx.helper.make_graph(
-        [models.node("Identity", "go", "going"), mean, models.node("Sub", "a m", "b")],
+        [
+            models.node("Identity", "go", "going"),
+            models.node("Sub", "a most", "d"),
+            models.node("Relu", "d", "r"),
+            mean,
+            models.node("Sub", "a m", "b"),
+        ],
         "body",
         [value("i", 7, []), value("go", 9, []), value("a", 1, None)],
         [value("going", 9, []), value("b", 1, None)],
     )
     made = models.two_images()
+    made.graph.initializer.append(models.weights("most", above or 0.0))
     nodes = list(made.graph.node)
     nodes.insert(2, models.onnx.helper.make_node("Loop", ["once", "yes", "cv"], ["l"], body=body))
     nodes[3].input[1] = "l"
@@ -235,3 +246,18 @@ def test_rows_that_are_mixed_through_another_input_are_run_one_by_one(tmp_path, 
     np.testing.assert_allclose(
         result["measurements"][0]["deviations"], known["measurements"][0]["deviations"], rtol=1e-4
     )
+
+
+def test_a_row_that_is_mixed_where_another_moved_input_is_extreme_is_looked_at(tmp_path):
+    path = models.save(mixing_second(above=100.0), tmp_path / "mixing.onnx")
+    rng = np.random.default_rng(4)
+    u, v = (rng.normal(size=(24, c, 8, 8)).astype(np.float32) for c in (3, 2))
+    asked = {"input": "u", "input_layout": {"u": "NCHW", "v": "NCHW"}, "provider": "cpu"}
+    asked |= {"measures": ["output-l2@logits"], "samples": 24, "norm_samples": 24, "batch_size": 4}
+    result = geed.measure(path, {"u": u, "v": v}, "C4", **asked)
+    assert result["runtime"]["batch_size"] == 4
+    for position in (9, 10, 11, 12, 13):
+        bright = v.copy()
+        bright[result["data"]["indices"][position]] *= 1000
+        with pytest.raises(GeedError, match="rows of a batch are not independent"):
+            geed.measure(path, {"u": u, "v": bright}, "C4", **asked)
