@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.table_memory import (
         Lettered as Lettered,
+        is_moved as is_moved,
         table_bytes as table_bytes,
     )
     from onnx_geed.groups.turns import (

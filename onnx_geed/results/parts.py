@@ -118,6 +118,8 @@ class _Fit(TypedDict):
     indices: list[Count]
     marks: list[str]
     fingerprint: str
+    inputs: NotRequired[list[str]]
+    wholes: NotRequired[list[str]]
 
 
 class _FitScales(_OfMeasure):

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
         with_samples as with_samples,
     )
     from onnx_geed.run.fit_overlap import (
+        SampleMarks as SampleMarks,
         copies_notes as copies_notes,
+        marks_in_data as marks_in_data,
         refuse_overlap as refuse_overlap,
     )
     from onnx_geed.run.fit_requests import (

@@ -53,12 +53,22 @@ class Feed:
     given: np.dtype[Any] | None = None
 
     def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
-        """Return rows for a batch that is made of these samples, int64 of shape (R,)."""
-        if self.rows == "samples":
+        """Return rows for a batch that is made of these samples, int64 of shape (R,).
+
+        Of one sample they are a view of its row, however many there are: an orbit may be run in
+        pieces, and a runtime copies no more than the piece that it is given.
+        """
+        if self.rows == "whole":
+            return self.values
+        if self.rows == "samples" and (samples != samples[0]).any():
             return self.values[samples]
-        if self.rows == "one":
-            return np.repeat(self.values, len(samples), axis=0)
-        return self.values
+        row = self.values[0 if self.rows == "one" else samples[0]]
+        return np.broadcast_to(row, (len(samples), *row.shape))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the value of one sample, where samples have rows of their own in a batch."""
+        return 0 if self.rows == "whole" else self.values[0].nbytes
 
     def rows_of(self, indices: Sequence[int]) -> NDArray[Any]:
         """Return what is fed with some samples: one row where it is the same for all of them."""

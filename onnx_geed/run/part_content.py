@@ -310,6 +310,8 @@ def _fit_from(entry: Mapping[str, Any]) -> Fit:
         defect=None if defect is None else (defect[0], defect[1]),
         indices=tuple(fit.indices),
         marks=tuple(fit.marks),
+        inputs=tuple(fit.inputs),
+        wholes=tuple(fit.wholes),
     )
 
 

@@ -458,6 +458,23 @@ def test_the_most_extreme_rows_are_always_checked():
     assert check.wants([999], 1000, rows)
 
 
+def test_rows_that_are_extreme_in_another_moved_input_are_checked_too():
+    check = rowcheck.RowCheck({}, 1000, 0)
+    rows, beside = np.full((16, 2), 0.5, np.float32), np.full((16, 3), 0.5, np.float32)
+    assert check.wants([0], 1000, rows, [beside])
+    quiet = next(p for p in range(100, 400) if not check.wants([p], 1000, rows, [beside]))
+    beside[[5, 9], 0] = 0.6, -0.2
+    assert check.wants([quiet], 1000, rows, [beside])
+    again = []
+
+    def run(i):
+        again.append(i)
+        return {"y": rows[i : i + 1]}
+
+    check.compare(None, rows, {"y": rows}, run, str, {}, [beside])
+    assert {5, 9} <= {*again}
+
+
 # a batch of a fixed size
 
 PLACED = FLAT + "h = MatMul (f, fc)\ny = Add (h, c)"
