@@ -176,6 +176,28 @@ class Preprocess:
             x = operation(x, np.array(values, dtype=np.float32).reshape(shape))
         return np.ascontiguousarray(x, dtype=np.float32)
 
+    def on_colours(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the part after the action as a matrix and an offset on the channels of a pixel.
+
+        Parameters
+        ----------
+        count : int
+            Number of channels.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (count, count)
+            Of channels in the model's order from those of an image.
+        offset : ndarray of float64, shape (count,)
+            What black becomes.
+        """
+        scale = np.float64(np.float32(self.scale))
+        mean, std = (np.array(v, dtype=np.float32).astype(np.float64) for v in (self.mean, self.std))
+        each = np.broadcast_to(scale / std if std.size else scale, (count,))
+        offset = (0.0 - mean if mean.size else 0.0) / (std if std.size else 1.0)
+        order = np.arange(count)[:: -1 if self.channels == "BGR" else 1]
+        return each[:, None] * np.eye(count)[order], np.broadcast_to(offset, (count,)) + 0.0
+
 
 #: Named preprocessings.
 PRESETS: Mapping[str, Preprocess] = {
