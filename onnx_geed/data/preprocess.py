@@ -191,12 +191,14 @@ class Preprocess:
         offset : ndarray of float64, shape (count,)
             What black becomes.
         """
-        scale = np.float64(np.float32(self.scale))
-        mean, std = (np.array(v, dtype=np.float32).astype(np.float64) for v in (self.mean, self.std))
-        each = np.broadcast_to(scale / std if std.size else scale, (count,))
-        offset = (0.0 - mean if mean.size else 0.0) / (std if std.size else 1.0)
+        # As float32 holds them, which they are applied in.
+        scale, mean, std = (
+            np.array(values, dtype=np.float32).astype(np.float64)
+            for values in (self.scale, self.mean or 0.0, self.std or 1.0)
+        )
         order = np.arange(count)[:: -1 if self.channels == "BGR" else 1]
-        return each[:, None] * np.eye(count)[order], np.broadcast_to(offset, (count,)) + 0.0
+        each = np.broadcast_to(scale / std, (count,))
+        return each[:, None] * np.eye(count)[order], np.broadcast_to(-mean / std, (count,))
 
 
 #: Named preprocessings.
