@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         Moves as Moves,
     )
     from onnx_geed.groups.named import (
+        colours_of as colours_of,
         moves_places as moves_places,
         parse_group as parse_group,
         recorded_group as recorded_group,

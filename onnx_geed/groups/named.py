@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups.axis_groups import (
@@ -18,7 +19,7 @@ from onnx_geed.groups.axis_groups import (
     reverse_complement,
     symmetric,
 )
-from onnx_geed.groups.factors import Factor, Motion
+from onnx_geed.groups.factors import Factor, MixFactor, Motion
 from onnx_geed.groups.families import KINDS, backgrounds, corruption, own_members, values_of
 from onnx_geed.groups.group import Group, product_table, sampled, some_of, with_factors
 from onnx_geed.groups.plane_groups import cyclic, dihedral, flip, shift, turns_sampled
@@ -30,6 +31,7 @@ from onnx_geed.groups.space_groups import about, octahedral, space_sampled
 
 __all__ = [
     "MAX_ORDER",
+    "colours_of",
     "direct_product",
     "factors_of",
     "group_named",
@@ -80,6 +82,20 @@ def factors_of(group: Group) -> tuple[Factor, ...]:
         f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
         f"image is not known: take onnx_geed.parse_group({group.name!r})"
     )
+
+
+def colours_of(group: Group) -> NDArray[np.float64] | None:
+    """Return what each element mixes the colours of a pixel with, shape (n, 3, 3); ``None`` if not.
+
+    Raises
+    ------
+    GeedError
+        If the group is not one of the named ones.
+    """
+    for factor in factors_of(group):
+        if isinstance(factor, MixFactor) and factor.axes == "C":
+            return np.array(factor.matrices).reshape(-1, factor.size, factor.size)
+    return None
 
 
 def moves_places(group: Group) -> bool:

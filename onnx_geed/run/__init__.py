@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         check_taken as check_taken,
         fit_actions as fit_actions,
         fits_asked as fits_asked,
+        tell_defects as tell_defects,
     )
     from onnx_geed.run.fit_orbits import (
         Notify as Notify,

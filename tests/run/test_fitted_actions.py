@@ -78,7 +78,7 @@ def test_planted_permutations_are_found_from_two_samples(tmp_path):
         assert (fit["kind"], fit["samples"], fit["lambda"]) == ("permutation", 10, None)
         assert min(fit[name] for name in ("shuffled", "identity", "other_element")) > worse
         assert fit["defect"] == {"median": 0.0, "worst": 0.0}
-        assert any("an ordinary table" in note for note in record["notes"])
+        assert any("as a table does" in note for note in record["notes"])
 
 
 def test_planted_matrices_are_found_and_nothing_less_takes_their_place(steered):
@@ -355,6 +355,53 @@ def test_a_representation_composes(steered):
             np.testing.assert_allclose(product, true.values[table[g, h]], atol=1e-9)
     with pytest.raises(geed.GeedError, match="--kind orthogonal"):
         geed.fit_actions(path, data, "C4", ["fields"], kind="linear", representation=True, **FEW)
+
+
+def test_what_is_left_of_a_defect_is_told(tmp_path, monkeypatch):
+    path = models.save(models.random_cnn(1, (8, 8), width=5), tmp_path / "m.onnx")
+    data, told = images((3, 8, 8), 40), []
+    cache = tmp_path / "c.geed"
+    write_cache(path, data, "D3", cache, measures=["unexplained@stem"], **PLAIN | {"samples": 16})
+
+    def fits(representation=True):
+        told.clear()
+        asked = {"representation": representation, "notify": told.append}
+        yield geed.fit_actions(path, data, "D3", ["stem"], **asked, **FEW)[0]
+        yield geed.fit_cached_actions(cache, ["stem"], samples=6, fit_samples=10, **asked)[0]
+
+    table = parse_group("D3").table
+    for rough, true in zip(fits(False), fits(), strict=True):
+        assert true.fit.defect[1] < 1e-9 < 0.1 < rough.fit.defect[1]
+        for g, row in enumerate(table):
+            np.testing.assert_allclose(true.values[g] @ true.values, true.values[row], atol=1e-9)
+    monkeypatch.setattr("onnx_geed.measures.fit_defect._MOST_SIDE", 1)
+    for left in fits():
+        (note,) = [line for line in told if "are no representation" in line]
+        assert note.startswith("note: --fit-representation: the maps of stem are")
+        assert f"to {left.fit.defect[1]:.2g} (worst)" in note
+        told.clear()
+
+
+def test_the_note_on_permutations_says_what_a_table_of_their_rows_is_compared_with(tmp_path):
+    """Of a permutation that leaves vectors in place f̂ is f(x), of such a table the mean."""
+    path = models.save(models.random_cnn(1, (8, 8), width=5), tmp_path / "m.onnx")
+    data = images((3, 8, 8), 40)
+    group, rows = parse_group("flip-h"), np.tile(np.arange(5), (2, 1))
+    measure, more = ["unexplained@logits"], PLAIN | {"fit_samples": 16}
+    fit = geed.measure(
+        path, data, "flip-h", output_action={"logits": "fit:permutation"}, measures=measure, **more
+    )
+    (record,) = fit["measurements"]
+    table = geed.fit_actions(path, data, "flip-h", ["logits"], kind="permutation", **more)[0]
+    np.testing.assert_array_equal(table.values, rows)
+    given = geed.Table(group.elements, "permutation", rows, "given")
+    plain = geed.measure(
+        path, data, "flip-h", output_action={"logits": given}, measures=measure, **PLAIN
+    )
+    (other,) = plain["measurements"]
+    # Of two elements the mean lies half way between: of the square, each has a quarter.
+    assert record["value"] == pytest.approx(4 * other["value"], rel=1e-5)
+    assert any("can give another value" in note for note in record["notes"])
 
 
 def test_what_no_measurement_would_take_is_not_fitted(steered, tmp_path):

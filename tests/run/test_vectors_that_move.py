@@ -224,3 +224,35 @@ def test_an_action_of_ones_own_that_mixes_entries_leaves_no_classes(tmp_path):
     stated = {"input_layout": "NCT", "layout": {"out": "NT"}, "output_kind": "logits", **RUN}
     with pytest.raises(GeedError, match="flip-h mixes entries along T of NT"):
         measure(path, x, action=Negative(), measures=["flip-rate"], **stated)
+
+
+def test_vectors_under_shifts_are_those_that_stay():
+    """Components are not turned, so they are any entries, in any number, and compare as such."""
+    x = samples(2, 6, 6)
+    weights = np.random.default_rng(1).normal(size=(72, 3)) * 0.2
+
+    def model(batch):
+        return np.tanh(batch.reshape(len(batch), -1).astype(np.float64) @ weights + 0.1)
+
+    asked = {"input_layout": "NXHW", "output_kind": "embedding", "measures": ["unexplained@out"]}
+    told = {k: v for k, v in RUN.items() if k != "provider"}
+    vectors, entries = (
+        measure(
+            lambda batch: {"out": model(batch).astype(np.float32)},
+            *(x, "shift2x2"),
+            layout={"out": layout},
+            **asked,
+            **told,
+        )
+        for layout in ("NX", "NK")
+    )
+    (record,) = vectors["measurements"]
+    assert record["output_action"] == "trivial"
+    chosen = x[vectors["data"]["indices"]]
+    places = [(3 * i, 3 * j) for i in range(2) for j in range(2)]
+    y = np.stack([model(np.roll(chosen[:6], p, (2, 3))) for p in places], axis=1)
+    squares = ((y - y.mean(axis=1, keepdims=True)) ** 2).sum(axis=2)
+    spread = model(chosen).var(axis=0, ddof=1).sum()
+    assert record["value"] == pytest.approx(squares.mean() / spread, rel=1e-5)
+    (compared,) = geed.compare(vectors, entries)["measurements"]
+    assert compared["difference"] == 0
