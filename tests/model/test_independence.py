@@ -588,3 +588,21 @@ def test_a_tensor_of_no_values_is_refused_by_its_name(tmp_path):
     ):
         with pytest.raises(GeedError, match="z holds no values, its shape is"):
             measured(tmp_path, model, data(), **options, **more)
+
+
+def test_an_index_that_is_made_of_the_number_of_rows_is_not_said_to_depend_on_data():
+    """A flattened batch read by row · length + place, as newer exporters write a strided view."""
+    index = (
+        ints("first", 0)
+        + "s = Shape (x)\nn = Gather (s, first)\nc = Squeeze (n)\n"
+        + "zero = Constant <value = int64 {0}> ()\nstep = Constant <value = int64 {1}> ()\n"
+        + "long = Constant <value = int64 {108}> ()\n"
+        + ints("last", 1)
+        + "r = Range (zero, c, step)\nrow = Mul (r, long)\ncolumn = Unsqueeze (row, last)\n"
+    )
+    places = f"place = Constant <value = int64[1,108] {{{', '.join(map(str, range(108)))}}}> ()\n"
+    flat = ints("all", -1) + "v = Reshape (x, all)\n"
+    found = verdict(index + places + flat + "i = Add (column, place)\ny = Gather (v, i)")
+    assert found == Lost("Gather 'y': which entries it takes depends on the number of rows")
+    chosen = "i = ArgMax <axis = 1, keepdims = 0> (f)\ny = Gather <axis = 1> (f, i)"
+    assert verdict(FLAT + chosen) == Lost("Gather 'y': which entries it takes depends on the data")

@@ -256,3 +256,54 @@ def test_vectors_under_shifts_are_those_that_stay():
     assert record["value"] == pytest.approx(squares.mean() / spread, rel=1e-5)
     (compared,) = geed.compare(vectors, entries)["measurements"]
     assert compared["difference"] == 0
+
+
+@pytest.mark.parametrize("kind", [None, "embedding", "logits"])
+def test_of_a_known_layout_no_other_is_proposed(tmp_path, kind):
+    """Points moved with the picture, 1.0: stated as (N, P, C) as proposed, they seemed not to."""
+    nodes = [
+        node("ReduceMean", "x", "centre", axes=[1], keepdims=1),
+        node("Sub", "x centre", "apart"),
+        node("Mul", "apart apart", "squares"),
+        node("ReduceSum", "squares last", "far", keepdims=1),
+        node("Mul", "apart far", "out"),
+    ]
+    inputs, outputs = [("x", FLOAT, ["N", 5, 3])], [("out", FLOAT, ["N", 5, 3])]
+    model = models.build(nodes, [models.integers("last", [2])], inputs, outputs)
+    path = models.save(model, tmp_path / "m.onnx")
+    options = {"input_layout": {"x": "NPX"}, "layout": {"out": "NPX"}, **RUN}
+    result = measure(path, samples(5, 3), "O", output_kind=kind, **options)
+    (record,) = [m for m in result["measurements"] if m["layer"] == "out"]
+    assert record["measure"] == "channel-cos"
+    assert record["value"] == pytest.approx(-1, abs=1e-6)
+    (note,) = [n for n in result["notes"] if "softmax-kl@out" in n]
+    assert note.endswith("at each place of the other axes, but out is NPX; its shape is (N, 5, 3)")
+    assert "--layout" not in note
+
+
+def test_of_what_is_no_scores_no_layout_is_proposed(tmp_path):
+    """The centre of mass of each channel, as of key points: (N, 2, 2), axes unknown."""
+    rows = np.linspace(-1, 1, 4)
+    nodes = [
+        node("Mul", "x y_of", "a"),
+        node("Mul", "x x_of", "b"),
+        node("ReduceMean", "a", "my", axes=[2, 3], keepdims=0),
+        node("ReduceMean", "b", "mx", axes=[2, 3], keepdims=0),
+        node("Unsqueeze", "my end", "uy"),
+        node("Unsqueeze", "mx end", "ux"),
+        node("Concat", "uy ux", "out", axis=2),
+    ]
+    held = [
+        models.weights("y_of", np.broadcast_to(rows[:, None], (4, 4))),
+        models.weights("x_of", np.broadcast_to(rows, (4, 4))),
+        models.integers("end", [2]),
+    ]
+    inputs, outputs = [("x", FLOAT, ["N", 2, 4, 4])], [("out", FLOAT, ["N", 2, 2])]
+    model = models.build(nodes, held, inputs, outputs)
+    for opset in model.opset_import:
+        opset.version = 17
+    path = models.save(model, tmp_path / "m.onnx")
+    with pytest.raises(GeedError) as caught:
+        measure(path, samples(2, 4, 4), "C4", measures=["softmax-kl@out"], **RUN)
+    assert "the output is embedding, not class scores" in str(caught.value)
+    assert "--layout" not in str(caught.value)
