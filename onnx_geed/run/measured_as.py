@@ -6,6 +6,7 @@ carry both, become the whole one's records with neither model nor data.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,7 @@ class MeasuredAs:
     half : tuple of int
         Every second element of a sampled group; empty of others.
     skipped : int
-        How many of the first elements are left out of means.
+        How many of the first elements are left out of means over all.
     correction, half_correction : float
         What deviations, and those under every second element, are multiplied by.
     exact_channels : bool
@@ -94,6 +95,19 @@ class MeasuredAs:
         """The catalogue's entry for the measure."""
         descriptor = descriptor_of(self.measure)
         return descriptor.against_target() if self.target else descriptor
+
+    def skipped_of(self, members: Collection[int]) -> int:
+        """Return how many of the first elements of a subgroup are left out of means over it.
+
+        As :meth:`onnx_geed.measures.Measure.counted_of`, from what parts of a run carry.
+
+        Parameters
+        ----------
+        members : collection of int
+            The subgroup, identity first.
+        """
+        alone = {*self.averaged} & {*members} == {0}
+        return self.skipped or int(self.descriptor.skips_identity and alone)
 
 
 def measured_as(plan: Plan) -> tuple[MeasuredAs, ...]:
