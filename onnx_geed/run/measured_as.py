@@ -12,10 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_geed.groups import Exactness, Trivial, parse_layout, table_digest, without_row
-from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
+from onnx_geed.measures import Descriptor, Layer, Measure, Plan, descriptor_of
 from onnx_geed.text import counted
 
 __all__ = ["MeasuredAs", "measured_as"]
+
+
+# Spec section 3: a disk is of samples, and of what eq. (5) compares.
+_WHOLE = (
+    "the whole map counts, its corners too: --support disk masks the samples, and restricts the "
+    "maps of channel-cos and class scores at places alone"
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
     group, layer = plan.group, plan.layers[measure.layer]
     members, half = plan.exact_subgroup(measure), tuple(group.half)
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
+    if plan.support == "disk" and measure.support == "full" and _has_plane(layer):
+        notes.append(_WHOLE)
     correction = measure.correction(group.order)
     drawn = group.order if group.independent else group.independent_elements
     drawn = 0 if measure.averaged == (0,) else drawn
@@ -153,6 +162,15 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         digest=table_digest(measure.action),
         starts_anywhere=group.behind is not None,
     )
+
+
+def _has_plane(layer: Layer) -> bool:
+    """Whether a tensor has places that a disk would leave out."""
+    layout = parse_layout(layer.layout)
+    if len(layer.shape) != layout.rank - 1:
+        return False
+    lengths = dict(zip(layout.kept, layer.kept_shape, strict=True))
+    return {"H", "W"} <= {*lengths} and lengths["H"] * lengths["W"] > 1
 
 
 def _independence(measure: Measure, n: int, correction: float) -> str:
