@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from onnx_geed.arguments import checked
 from onnx_geed.cache import store
+from onnx_geed.cache.beside import INDEX, shared_manifest
 from onnx_geed.cache.inputs import has_inputs, read_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import has_matrices, read_tables
@@ -129,7 +130,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     Returns
     -------
     list of str
-        Faults, each naming shard and layer; none of a sound and complete cache.
+        Faults, each naming shard and layer, or another file; none of a sound and complete cache.
 
     Raises
     ------
@@ -165,6 +166,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
         lambda: read_tables(folder, manifest.description["tables"]),
         lambda: read_place_labels(folder, manifest, manifest.count),
         lambda: read_inputs(folder, manifest),
+        lambda: _check_index(folder),
     )
     for read in beside:
         try:
@@ -173,6 +175,15 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
             if str(error) not in wrong:
                 wrong.append(str(error))
     return wrong
+
+
+def _check_index(folder: Path) -> None:
+    """Refuse an index that is damaged, or of another cache; one that is missing is no fault.
+
+    Its seal covers all of it, since the values themselves lie in the shards.
+    """
+    if (index := folder / INDEX).exists():
+        shared_manifest([min(folder.glob("shard-*.h5")), index])
 
 
 def _read_all(folder: Path, manifest: Manifest, i: int) -> None:
