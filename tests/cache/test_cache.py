@@ -291,7 +291,7 @@ def test_a_moved_cache_still_opens_as_one_array_a_layer(copy, tmp_path):
         assert file["reference/5"].shape == (30, 32)
 
 
-def test_a_flipped_byte_of_the_index_is_found(copy, live, tmp_path):
+def test_a_flipped_byte_of_the_index_is_found(copy, live):
     """Our own reader takes the shards, but other tools take what it says of them."""
     index, chance = copy / "cache.h5", random.Random(2)
     good = index.read_bytes()
@@ -303,11 +303,6 @@ def test_a_flipped_byte_of_the_index_is_found(copy, live, tmp_path):
         (line,) = inspection.verify_cache(copy)
         assert "cache.h5 is damaged in 'its structure'; remove that file" in line
     assert offline.measure_cache(copy)["measurements"] == live
-    other = tmp_path / "other.geed"
-    caching.write_cache(MODEL, DIGITS, "C4", other, **FEW)
-    shutil.copyfile(other / "cache.h5", index)
-    (line,) = inspection.verify_cache(copy)
-    assert "cache.h5 does not belong to shard-00000000.h5" in line
     index.unlink()
     assert inspection.verify_cache(copy) == []
     caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
