@@ -172,7 +172,7 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
             f"The corners of the square account for {100 * share:.0f} % of "
             f"{reading.measure}@{reading.layer}.",
             f"It is {span(reading.away)} from perfect on the full square, {span(within.away)} "
-            f"inside the disk ({len(less)} of {len(result['measurements'])} values differ that "
+            f"with --support disk ({len(less)} of {len(result['measurements'])} values differ that "
             "much).",
             "Rotation moves black corners in; --support disk leaves them out.",
             tuple(r.layer for _, r, _ in less),

@@ -6,16 +6,24 @@ carry both, become the whole one's records with neither model nor data.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_geed.groups import Exactness, Trivial, parse_layout, table_digest, without_row
-from onnx_geed.measures import Descriptor, Measure, Places, Plan, descriptor_of
+from onnx_geed.measures import Descriptor, Layer, Measure, Places, Plan, descriptor_of
 from onnx_geed.run.truths import why_no_labels
 from onnx_geed.text import counted
 
 __all__ = ["MeasuredAs", "measured_as"]
+
+
+# Spec section 3: a disk is of samples, and of what eq. (5) compares.
+_WHOLE = (
+    "the whole map counts, its corners too: --support disk masks the samples, and restricts the "
+    "maps of channel-cos and class scores at places alone"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class MeasuredAs:
     half : tuple of int
         Every second element of a sampled group; empty of others.
     skipped : int
-        How many of the first elements are left out of means.
+        How many of the first elements are left out of means over all.
     correction, half_correction : float
         What deviations, and those under every second element, are multiplied by.
     exact_channels : bool
@@ -100,6 +108,19 @@ class MeasuredAs:
         descriptor = descriptor_of(self.measure)
         return descriptor.against_target() if self.target else descriptor
 
+    def skipped_of(self, members: Collection[int]) -> int:
+        """Return how many of the first elements of a subgroup are left out of means over it.
+
+        As :meth:`onnx_geed.measures.Measure.counted_of`, from what parts of a run carry.
+
+        Parameters
+        ----------
+        members : collection of int
+            The subgroup, identity first.
+        """
+        alone = {*self.averaged} & {*members} == {0}
+        return self.skipped or int(self.descriptor.skips_identity and alone)
+
 
 def measured_as(plan: Plan) -> tuple[MeasuredAs, ...]:
     """Return what records will say of the measures of a plan, in its order.
@@ -120,6 +141,8 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
     group, layer = plan.group, plan.layers[measure.layer]
     members, half = plan.exact_subgroup(measure), tuple(group.half)
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
+    if plan.support == "disk" and measure.support == "full" and _has_plane(layer):
+        notes.append(_WHOLE)
     correction = measure.correction(group.order)
     drawn = group.order if group.independent else group.independent_elements
     drawn = 0 if measure.averaged == (0,) else drawn
@@ -145,6 +168,15 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         starts_anywhere=group.behind is not None,
         no_labels=why_no_labels(plan, measure),
     )
+
+
+def _has_plane(layer: Layer) -> bool:
+    """Whether a tensor has places that a disk would leave out."""
+    layout = parse_layout(layer.layout)
+    if len(layer.shape) != layout.rank - 1:
+        return False
+    lengths = dict(zip(layout.kept, layer.kept_shape, strict=True))
+    return {"H", "W"} <= {*lengths} and lengths["H"] * lengths["W"] > 1
 
 
 def _independence(measure: Measure, n: int, correction: float) -> str:

@@ -249,7 +249,7 @@ def _exact_part(
     return OrbitDeviations(
         *(statistics.exact, [told.elements[g] for g in told.exact]),
         per_channel=per_channel if told.exact_channels else None,
-        skipped=told.skipped,
+        skipped=told.skipped_of(told.exact),
         errors=None if statistics.errors is None else statistics.errors[:, 1],
     )
 
@@ -261,7 +261,7 @@ def _half(told: MeasuredAs, statistics: MeasureStatistics) -> OrbitDeviations | 
     return OrbitDeviations(
         statistics.half * told.half_correction,
         [told.elements[g] for g in told.half],
-        skipped=told.skipped,
+        skipped=told.skipped_of(told.half),
         errors=None if statistics.errors is None else statistics.errors[:, 2],
     )
 
