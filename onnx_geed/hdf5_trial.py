@@ -27,7 +27,7 @@ __all__ = ["try_hdf5"]
 # Seconds of looking, and until a child that has not come to an end by then is ended.
 _LOOKING, _PATIENCE = 2.0, 10.0
 
-# Bytes that the child may hold with what it was forked with, and seconds of a processor.
+# Bytes that the child may hold besides what it was forked with, and seconds of a processor.
 _HELD, _WORK = 768 << 20, 3
 
 _FATAL = tuple(
@@ -105,6 +105,12 @@ def _ended(child: int) -> int:
     return os.waitpid(child, 0)[1]
 
 
+def _data_held() -> int:
+    """Return the bytes of this process that its limit on data counts."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def _look_through(paths: Iterable[Path], telling: int) -> None:
     """Read names, attributes, layouts and first entries, and tell of nothing."""
     import resource
@@ -112,7 +118,7 @@ def _look_through(paths: Iterable[Path], telling: int) -> None:
     # What unpacks to gigabytes ends the child, which proves nothing: its reader counts that.
     for kind, most in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_DATA, _HELD),
+        (resource.RLIMIT_DATA, _HELD + _data_held()),
         (resource.RLIMIT_CPU, _WORK),
     ):
         allowed = resource.getrlimit(kind)[1]

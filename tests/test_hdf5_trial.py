@@ -49,6 +49,20 @@ def test_the_file_that_ends_the_process_is_named(files, command, crash_at_b):
         try_hdf5(files)
 
 
+def test_a_sound_file_is_read_whatever_else_is_held(tmp_path, command, monkeypatch):
+    """Short of memory, HDF5 ends the process on virtual datasets as it does on damages."""
+    monkeypatch.setattr(hdf5_trial, "_TRIED", set())
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["x"] = np.zeros((4, 3))
+    layout = h5py.VirtualLayout((4, 3), dtype="f8")
+    layout[:] = h5py.VirtualSource(tmp_path / "part.h5", "x", shape=(4, 3))
+    with h5py.File(tmp_path / "whole.h5", "w", libver="latest") as file:
+        file.create_virtual_dataset("x", layout)
+    held = np.ones(hdf5_trial._HELD, dtype=np.uint8)
+    try_hdf5([tmp_path / "whole.h5"])
+    assert held[-1] == 1
+
+
 def test_nothing_is_forked_in_a_program_of_others(files, crash_at_b):
     try_hdf5(files)
 
