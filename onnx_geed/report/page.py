@@ -261,7 +261,11 @@ def _result_facts(result: Result) -> list[tuple[str, str]]:
         acts += f", {told}" if (told := family_range(group)) else ""
     elif exact < group["order"]:
         acts += f", {exact} of them exact; the others are resampled ({group['interpolation']})"
-    acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
+    acts += (
+        ""
+        if group["support"] == "full"
+        else f", samples masked to the inscribed {group['support']}"
+    )
     digest = result["model"]["sha256"]
     known = f"SHA-256 {digest[:16]}…" if digest else "a function, so it has no checksum"
     facts = [
