@@ -8,13 +8,22 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx
 
 from onnx_geed.groups import MAP_LAYOUTS, parse_layout
-from onnx_geed.model.axis_parts import Axes, length
+from onnx_geed.model.axis_parts import Axes, Axis, length
 from onnx_geed.model.dataflow import Flow
 from onnx_geed.model.io import Model
 from onnx_geed.model.letter_parts import taken_after
 from onnx_geed.model.letter_reading import Places, Reading
 from onnx_geed.model.letter_rules import axes_after
-from onnx_geed.model.lettered_axes import kind, lettered, lost, one_axis, sized, spelt
+from onnx_geed.model.lettered_axes import (
+    FOLDED,
+    LOST,
+    kind,
+    lettered,
+    lost,
+    one_axis,
+    sized,
+    spelt,
+)
 from onnx_geed.model.map_layouts import map_layouts
 from onnx_geed.model.nodes import constants, data_reads
 from onnx_geed.model.shapes import Shape, Types, infer_fed
@@ -150,12 +159,12 @@ def kinds_apart(
         if not reached.isdisjoint(data_reads(node)):
             reached.update(name for name in node.output if name)
     known = _all_axes(graph, reached, shapes, start, layouts, batch)
-    return {
-        name: tuple("" if kind(a) != "N" and length(a) == 1 else kind(a) for a in known[name])
-        if name in known
-        else ()
-        for name in reached
-    }
+
+    def told(axis: Axis) -> str:
+        own = kind(axis)
+        return "" if own != "N" and length(axis) == 1 else LOST if own == FOLDED else own
+
+    return {name: tuple(map(told, known.get(name, ()))) for name in reached}
 
 
 def _stated_axes(stated: Mapping[str, str], shapes: Mapping[str, Shape]) -> dict[str, Axes]:
