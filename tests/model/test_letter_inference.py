@@ -983,7 +983,7 @@ def test_memory_grows_with_the_steps_of_an_unrolled_network_and_not_with_their_s
         model = model_of(unrolled(n))
         facts = infer_tensors(model, "x", "y", None)
         tracemalloc.start()
-        layouts, _ = find_layouts(model.proto.graph, facts.flow, facts.one, {"x": "NTC"})
+        layouts, _, _ = find_layouts(model.proto.graph, facts.flow, facts.one, {"x": "NTC"})
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert "y" not in layouts
