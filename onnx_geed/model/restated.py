@@ -12,7 +12,7 @@ import onnx
 from onnx_geed.model.dataflow import Flow, drop_pointwise, vary_along_one_axis
 from onnx_geed.model.layout_inference import may_hold_places
 from onnx_geed.model.nodes import data_reads, ops
-from onnx_geed.model.shapes import Types
+from onnx_geed.model.shapes import Shape, Types
 
 __all__ = [
     "NO_LAYOUT",
@@ -186,5 +186,9 @@ def unsure_maps(
     return {
         p: why[p]
         for p in points
-        if p in why and p not in still and may_hold_places(types[p][1], rows[p])
+        if p in why and p not in still and may_hold_places(_shape(p, types), rows[p])
     }
+
+
+def _shape(name: str, types: Types) -> Shape | None:
+    return types.get(name, ("?", None))[1]
