@@ -26,6 +26,9 @@ __all__ = [
 #: The most letters of one word, such as a name or a path, that lines show.
 _WORD = 200
 
+# Letters of a word that is not divided where a line is cut.
+_SHORT = 30
+
 # The most bytes of a part of a file's name: of 255, the others are for what stands around it.
 _FILE = 200
 
@@ -98,7 +101,7 @@ def one_line(text: str, most: int) -> str:
     """
     # Of a text of millions of letters the middle is not even looked at.
     line = plain(" ".join(_cut(text, 16 * most).split()))
-    return line if len(line) <= most else _cut(_words_cut(line), most)
+    return line if len(line) <= most else _cut_between(_words_cut(line), most)
 
 
 def safe_lines(text: str) -> str:
@@ -196,6 +199,23 @@ def file_name(*parts: str) -> str:
 
 def _words_cut(line: str) -> str:
     return _LONG.sub(lambda word: _cut(word[0], _WORD), line)
+
+
+def _cut_between(line: str, most: int) -> str:
+    """Cut a line in its middle, between words; only a long one, such as a path, is divided."""
+    if len(line) <= most:
+        return line
+    right = (most - 1) // 3
+    left, _ = _divided(line, most - 1 - right)
+    _, end = _divided(line, len(line) - right)
+    return f"{line[:left]}…{line[end:]}"
+
+
+def _divided(line: str, at: int) -> tuple[int, int]:
+    """Return where the word lies that a cut divides; the place itself for a long word."""
+    start = line.rfind(" ", 0, at) + 1
+    end = line.find(" ", at) if " " in line[at:] else len(line)
+    return (start, end) if end - start <= _SHORT else (at, at)
 
 
 def _cut(text: str, most: int) -> str:

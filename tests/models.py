@@ -609,6 +609,27 @@ def two_input(seed: int = 0, size: tuple[int, int] = (8, 8)) -> onnx.ModelProto:
     return model
 
 
+def two_images(seed: int = 0, size: tuple[int, int] = (8, 8)) -> onnx.ModelProto:
+    """Two images, u and v, that are read by convolutions of their own: fields is of their sum."""
+    rng = np.random.default_rng(seed)
+    nodes = [
+        conv("u", "wu", "cu"),
+        conv("v", "wv", "cv"),
+        node("Add", "cu cv", "sum"),
+        node("Relu", "sum", "fields"),
+        node("GlobalAveragePool", "fields", "pooled"),
+        node("Flatten", "pooled", "latent"),
+        node("Gemm", "latent head", "logits"),
+    ]
+    initializers = [
+        weights("wu", rng.normal(size=(4, 3, 3, 3))),
+        weights("wv", rng.normal(size=(4, 2, 3, 3))),
+        weights("head", rng.normal(size=(4, 3))),
+    ]
+    inputs = [("u", FLOAT, ["N", 3, *size]), ("v", FLOAT, ["N", 2, *size])]
+    return build(nodes, initializers, inputs, [("logits", FLOAT, ["N", 3])])
+
+
 def initializer_as_input() -> onnx.ModelProto:
     """``random_cnn`` whose weights are declared as inputs too, as old exporters did.
 

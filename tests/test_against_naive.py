@@ -826,3 +826,48 @@ def test_a_sample_that_is_not_a_number_is_named(tmp_path):
     path = models.save(models.nan_for_dark(), tmp_path / "model.onnx")
     with pytest.raises(geed.GeedError, match=r"7.*latent"):
         geed.measure(path, data, "C4", samples=12, provider="cpu")
+
+
+@pytest.mark.parametrize("way", ["kernels", "graph", "cache", "parts"])
+def test_a_disk_is_of_samples_and_of_no_maps_but_those_of_cosines(tmp_path, way):
+    """Spec section 3: samples are masked, and eq. (5) alone compares inside the disk of a grid."""
+    model = models.random_cnn(3, (8, 8))
+    path, data = models.save(model, tmp_path / "net.onnx"), images((3, 8, 8), 9)
+    few = {"samples": 6, "norm_samples": 9, "provider": "cpu"}
+    asked = ["channel-cos@stem", "latent-l2@stem", "output-l2@stem", "unexplained@stem"]
+    asked += ["latent-l2@latent"]
+    options = {"support": "disk", "measures": asked, "output_kind": "logits", **few}
+    if way == "cache":
+        write_cache(path, data, "C4", tmp_path / "s.geed", **options)
+        result = measure_cache(tmp_path / "s.geed")
+    elif way == "parts":
+        parts = [geed.measure(path, data, "C4", shard=f"{i}/2", **options) for i in (1, 2)]
+        result = geed.merge(parts)
+    else:
+        result = geed.measure(path, data, "C4", engine=way, **options)
+    masked = data[result["data"]["indices"]] * naive.disk_mask(8, 8).astype(np.float32)
+    (maps,) = orbits(model, "C4", masked, ["stem"], 99)
+    whole = naive.orbit("C4", maps[:, 0])
+    gaps = ((maps - whole) ** 2).sum(axis=(2, 3, 4))
+    spread = maps[:, 0].reshape(9, -1).astype(float).var(axis=0, ddof=1).sum()
+    apart = [((maps[(i + 1) % 6] - whole[i]) ** 2).sum(axis=(1, 2, 3)) for i in range(6)]
+    pooled = maps.mean(axis=(3, 4)).astype(float)
+    by = {(r["measure"], r["layer"]): r for r in result["measurements"]}
+    unexplained, distance = by["unexplained", "stem"], by["output-l2", "stem"]
+    assert unexplained["normaliser"] == pytest.approx(spread, rel=1e-4)
+    assert unexplained["value"] == pytest.approx(gaps[:6, 1:].mean() / spread, rel=1e-4)
+    between = np.array(apart)[:, 1:].mean() / spread
+    assert unexplained["between_samples"] == pytest.approx(between, rel=1e-4)
+    assert distance["value"] == pytest.approx(np.sqrt(gaps[:6]).mean(), rel=1e-4)
+    assert distance["between_samples"] == pytest.approx(np.sqrt(apart).mean(), rel=1e-4)
+    cosines = naive.channel_cos(maps[:6], "C4", disk=True).mean()
+    assert by["channel-cos", "stem"]["value"] == pytest.approx(cosines, abs=1e-5)
+    from_mean = np.linalg.norm(pooled[:6] - pooled[:6].mean(axis=1, keepdims=True), axis=2)
+    assert by["latent-l2", "stem"]["unnormalised"] == pytest.approx(from_mean.mean(), rel=1e-4)
+    told = {key: any("its corners too" in n for n in r["notes"]) for key, r in by.items()}
+    vectors = {("channel-cos", "stem"): False, ("latent-l2", "latent"): False}
+    assert told == vectors | {
+        (name, "stem"): True for name in ("latent-l2", "output-l2", "unexplained")
+    }
+    full = geed.measure(path, data, "C4", **options | {"support": "full"})
+    assert not any("corners" in n for r in full["measurements"] for n in r["notes"])

@@ -237,7 +237,7 @@ def test_the_result_format_has_just_these_fields(written):
     # Of several inputs, of other components than usual, and of small motions and families.
     of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit", "clip"}
     of_group |= {"backgrounds", "members", "action"}
-    beside = {"inputs", "masks", "fed", "fed_marks", "targets"}
+    beside = {"inputs", "masks", "fed", "fed_marks", "wholes", "targets"}
     optional = {"data": beside, "group": of_group, "runtime": {"isolated"}}
     for part, further in optional.items():
         assert section(page, part) == set(result[part]) | further

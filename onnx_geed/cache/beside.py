@@ -14,10 +14,13 @@ from onnx_geed.cache.shard_file import damaged, manifest_text, read_dataset, rea
 from onnx_geed.errors import GeedError
 from onnx_geed.hdf5_trial import try_hdf5
 
-__all__ = ["BESIDE", "INPUTS", "PLACE_LABELS", "reading_beside", "shared_manifest"]
+__all__ = ["BESIDE", "INDEX", "INPUTS", "PLACE_LABELS", "reading_beside", "shared_manifest"]
 
 #: The file of how far a family moves the inputs, and that of the labels of places.
 INPUTS, PLACE_LABELS = "inputs.h5", "labels.h5"
+
+#: The file of virtual datasets over all shards, for other tools.
+INDEX = "cache.h5"
 
 #: The files beside the shards that say of which cache they are.
 BESIDE = (INPUTS, PLACE_LABELS)

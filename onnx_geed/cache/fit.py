@@ -24,6 +24,7 @@ from onnx_geed.run import (
     fits_asked,
     fits_to_make,
     requested_fits,
+    tell_defects,
 )
 from onnx_geed.text import counted
 
@@ -101,7 +102,10 @@ def fit_cached_actions(
         notify=notify,
         representation=representation,
     )
-    return tuple(tables.values())
+    fitted = tuple(tables.values())
+    if representation:
+        tell_defects(fitted, notify)
+    return fitted
 
 
 def _size_of_d(manifest: Manifest, samples: int | None) -> int:

@@ -22,9 +22,11 @@ from onnx_geed.run import (
     Notify,
     Options,
     Progress,
+    SampleMarks,
     enter_fits,
     fit_tables,
     fitted_measures,
+    marks_in_data,
     refuse_overlap,
     scales_of_fits,
     with_fits_of,
@@ -103,10 +105,11 @@ def check_unseen(tables: Mapping[str, Table], manifest: Manifest, count: int) ->
     """
     if any(table.fit for table in tables.values()):
         held = manifest.indices[: manifest.count]
-        marks = marks_of(manifest, range(manifest.count))
-        mark_at = dict(zip(held, marks, strict=True)).get
+        every = marks_of(manifest, range(manifest.count))
+        marks_at = {index: every.only(position) for position, index in enumerate(held)}.get
+        marks = marks_of(manifest, range(count))
         label = partial(sample_label, manifest)
-        refuse_overlap(tables, held[:count], marks[:count], mark_at, label)
+        refuse_overlap(tables, held[:count], marks, marks_at, label)
 
 
 def add_fits_of_cache(
@@ -148,7 +151,7 @@ def add_fits_of_cache(
     enter_fits(with_fits_of(measures, tables, scales), records, seed=seed)
 
 
-def marks_of(manifest: Manifest, positions: range) -> list[str]:
+def marks_of(manifest: Manifest, positions: range) -> SampleMarks:
     """Return the digests of some samples."""
     data = manifest.description["data"]
     if "marks" not in data:
@@ -156,7 +159,7 @@ def marks_of(manifest: Manifest, positions: range) -> list[str]:
             "--output-action: an earlier version wrote this cache and did not mark its samples, "
             "so an overlap of D with the samples of a fit cannot be checked; write it again"
         )
-    return [data["marks"][p] for p in positions]
+    return marks_in_data(data, slice(positions.start, positions.stop))
 
 
 def _orbits(

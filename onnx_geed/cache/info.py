@@ -9,11 +9,13 @@ from typing import TypedDict
 
 from onnx_geed.arguments import checked
 from onnx_geed.cache import store
+from onnx_geed.cache.beside import INDEX
 from onnx_geed.cache.inputs import has_inputs, read_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import has_matrices, read_tables
 from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
 from onnx_geed.cache.remote import fetched_cache, info_told
+from onnx_geed.cache.shard_file import damaged, is_sealed
 from onnx_geed.cache.shard_reader import stored_pairs
 from onnx_geed.cache.spread import read_whole
 from onnx_geed.copies import read_by_copy
@@ -129,7 +131,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     Returns
     -------
     list of str
-        Faults, each naming shard and layer; none of a sound and complete cache.
+        Faults, each naming shard and layer, or another file; none of a sound and complete cache.
 
     Raises
     ------
@@ -165,6 +167,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
         lambda: read_tables(folder, manifest.description["tables"]),
         lambda: read_place_labels(folder, manifest, manifest.count),
         lambda: read_inputs(folder, manifest),
+        lambda: _check_index(folder),
     )
     for read in beside:
         try:
@@ -173,6 +176,15 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
             if str(error) not in wrong:
                 wrong.append(str(error))
     return wrong
+
+
+def _check_index(folder: Path) -> None:
+    """Refuse an index that is damaged; one that is missing is no fault.
+
+    Its seal covers all of it, since the values themselves lie in the shards. HDF5 need not open it.
+    """
+    if (index := folder / INDEX).exists() and not is_sealed(index):
+        raise damaged(index, "its structure")
 
 
 def _read_all(folder: Path, manifest: Manifest, i: int) -> None:

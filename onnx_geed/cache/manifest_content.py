@@ -108,6 +108,8 @@ def first_samples(data: DataPart, count: int, targets: Mapping[str, str]) -> Dat
         part["inputs"] = [_first_of(one, count) for one in data["inputs"]]
     if "fed_marks" in data:
         part["fed_marks"] = {name: own[:count] for name, own in data["fed_marks"].items()}
+    if "wholes" in data:
+        part["wholes"] = {**data["wholes"], "marks": data["wholes"]["marks"][:count]}
     if "masks" in data and "marks" in data["masks"]:
         part["masks"] = _first_masks(data["masks"], count)
     if targets:
@@ -179,6 +181,8 @@ def _disagreements(content: ManifestContent) -> Iterator[str]:
         if len(listed_marks) != 1:
             where = f"description.data.fed_marks[{name!r}]"
             yield from _unequal(where, listed_marks, "indices", samples)
+    wholes = data["wholes"]["marks"] if "wholes" in data else None
+    yield from _unequal("description.data.wholes.marks", wholes, "indices", samples)
     marks = data["masks"].get("marks") if "masks" in data else None
     yield from _unequal("description.data.masks.marks", marks, "indices", samples)
     layers = {layer["name"]: layer for layer in described["layers"]}

@@ -56,6 +56,7 @@ from onnx_geed.run import (
     gain_notes,
     gather,
     in_order,
+    marks_in_data,
     measure_until,
     measurements_of,
     predictions_of,
@@ -203,7 +204,7 @@ def measure_cache(
         add_gain(measured.records, of_inputs, plan.group.elements)
         on_fits += gain_notes(of_inputs, min(norm, len(manifest.indices)))
     add_class_values(measured.records, data["labels"], seed=description["seed"])
-    marks = data.get("marks", [])[: measured.count]
+    marks = marks_in_data(data, slice(measured.count))
     on_fits += unmoved_notes_of(description, plan.group, measured.count)
     on_fits += copies_notes({name: table.fit for name, table in tables.items()}, marks)
     predicted = predictions_of(plan, measured.statistics)

@@ -166,6 +166,7 @@ def plan_of(
         labels=data["labels"] and data["labels"][: manifest.count],
         names=parse_classes(description.get("classes")),
         targets=targets,
+        tables=tables,
     )
     wanted: list[int] = []
     for measure in plan.measures:

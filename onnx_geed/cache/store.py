@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.cache.beside import BESIDE, shared_manifest
+from onnx_geed.cache.beside import BESIDE, INDEX, shared_manifest
 from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import (
     chunked,
@@ -257,7 +257,7 @@ def write_index(folder: Path, manifest: Manifest) -> None:
     with whole():
         import h5py
 
-    with _new_cache_file(folder, folder / "cache.h5", manifest) as (file, _):
+    with _new_cache_file(folder, folder / INDEX, manifest) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])
         for i, entry in enumerate(manifest.entries):
             shape = (manifest.count, manifest.order, *entry.shape)

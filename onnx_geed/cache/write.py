@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.arguments import checked
 from onnx_geed.cache import store
-from onnx_geed.cache.beside import BESIDE
+from onnx_geed.cache.beside import BESIDE, INDEX
 from onnx_geed.cache.contents import (
     Dtype,
     Mode,
@@ -242,7 +242,7 @@ def _other_files(folder: Path) -> list[str]:
     """
     if folder.suffix == ".geed" or not folder.is_dir() or any(folder.glob("shard-*.h5")):
         return []
-    own = {"cache.h5", store.REFERENCE, MATRICES, *BESIDE, "lost+found"}
+    own = {INDEX, store.REFERENCE, MATRICES, *BESIDE, "lost+found"}
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return [] if own & {*names} else names
 

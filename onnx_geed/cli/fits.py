@@ -53,7 +53,8 @@ __all__ = ["fit"]
     "--fit-representation",
     "representation",
     is_flag=True,
-    help="Make orthogonal fits a true representation of the group.",
+    help="Make orthogonal fits a true representation of the group near the fit; if there are too "
+    "many channels for that, a note says so, with the defect that is left.",
 )
 @run_options
 @executor_options

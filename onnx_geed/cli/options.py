@@ -317,7 +317,8 @@ moving_options = in_order(
         type=click.Choice(["full", "disk"]),
         default="full",
         show_default=True,
-        help="disk: use only the inscribed disk, of samples and of feature maps.",
+        help="disk: mask samples to the inscribed disk, and compare channel-cos and class scores "
+        "at places inside that of their grid; other measures take whole maps.",
     ),
     click.option(
         "--clip",

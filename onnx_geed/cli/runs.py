@@ -355,9 +355,9 @@ def benchmark(
 
     Writes a result file for each model, data set and group, and mean and interval over seeds as
     summary.json and summary.csv. With onnx-geed[report] installed, it also writes report.html (a
-    page to sort, filter and compare all results), pictures, and for families families.html. Run
-    again, the command keeps results that are still up to date. If one run fails, the others
-    continue, and the command ends with status 2.
+    page to sort, filter and compare all results), pictures, and for families families.html (up
+    to 30 results). Run again, the command keeps results that are still up to date. If one run
+    fails, the others continue, and the command ends with status 2.
 
     \b
     Example of a suite; {seed} and {step} stand for numbers, {any} for any word:

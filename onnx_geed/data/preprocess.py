@@ -176,6 +176,30 @@ class Preprocess:
             x = operation(x, np.array(values, dtype=np.float32).reshape(shape))
         return np.ascontiguousarray(x, dtype=np.float32)
 
+    def on_colours(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the part after the action as a matrix and an offset on the channels of a pixel.
+
+        Parameters
+        ----------
+        count : int
+            Number of channels.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (count, count)
+            Of channels in the model's order from those of an image.
+        offset : ndarray of float64, shape (count,)
+            What black becomes.
+        """
+        # As float32 holds them, which they are applied in.
+        scale, mean, std = (
+            np.array(values, dtype=np.float32).astype(np.float64)
+            for values in (self.scale, self.mean or 0.0, self.std or 1.0)
+        )
+        order = np.arange(count)[:: -1 if self.channels == "BGR" else 1]
+        each = np.broadcast_to(scale / std, (count,))
+        return each[:, None] * np.eye(count)[order], np.broadcast_to(-mean / std, (count,))
+
 
 #: Named preprocessings.
 PRESETS: Mapping[str, Preprocess] = {

@@ -76,6 +76,8 @@ class Samples:
         is no P). These come first.
     unused : Beside or None
         The array beside the data that has a name for labels and is none, and why.
+    unscaled : bool
+        Whether they are bytes that are taken as 0 to 255, since only pictures are scaled.
     """
 
     source: str
@@ -89,6 +91,7 @@ class Samples:
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     lengths: tuple[int, ...] | None = field(repr=False, default=None)
     unused: Beside | None = field(repr=False, default=None)
+    unscaled: bool = field(repr=False, default=False)
     _channels: bool = field(repr=False, default=True)
     _cure: str = field(repr=False, default="")
     _files: Callable[[], Sequence[Stamp]] = field(repr=False, default=tuple)
@@ -405,6 +408,7 @@ def open_samples(
         names=rows.names,
         labels=known,
         unused=unused,
+        unscaled=rows.dtype == np.uint8 and held.kind == "f" and not has_plane(input_layout),
         preprocess=chosen,
         dtype=held,
         lengths=None if rows.lengths is None else tuple(rows.lengths.tolist()),

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         Moves as Moves,
     )
     from onnx_geed.groups.named import (
+        colours_of as colours_of,
         moves_places as moves_places,
         parse_group as parse_group,
         recorded_group as recorded_group,
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.table_memory import (
         Lettered as Lettered,
+        is_moved as is_moved,
         table_bytes as table_bytes,
     )
     from onnx_geed.groups.turns import (

@@ -37,6 +37,11 @@ class Fit:
         A digest of each of them, by which they are known in other data.
     fingerprint : str
         SHA-256 of these digests.
+    inputs : tuple of str
+        Where a sample has values for several inputs, their names; the digests above are of the
+        acted-on one.
+    wholes : tuple of str
+        Then a digest of each sample with all of these.
     """
 
     kind: FitKind
@@ -47,11 +52,13 @@ class Fit:
     indices: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
     fingerprint: str = ""
+    inputs: tuple[str, ...] = ()
+    wholes: tuple[str, ...] = ()
 
 
 def fit_content(fit: Fit) -> dict[str, Any]:
     """Return a fit as JSON has it."""
-    return {
+    content = {
         "kind": fit.kind,
         "layer": fit.layer,
         "samples": fit.samples,
@@ -61,6 +68,9 @@ def fit_content(fit: Fit) -> dict[str, Any]:
         "marks": list(fit.marks),
         "fingerprint": fit.fingerprint,
     }
+    if fit.inputs:
+        content |= {"inputs": list(fit.inputs), "wholes": list(fit.wholes)}
+    return content
 
 
 def checked_fit(fit: Fit) -> Fit:
@@ -75,6 +85,8 @@ def checked_fit(fit: Fit) -> Fit:
         raise ValueError(f"no kind of fit is called {fit.kind!r}")
     if len(fit.indices) != len(fit.marks):
         raise ValueError(f"{len(fit.indices)} samples have {len(fit.marks)} marks")
+    if len(fit.wholes) != (len(fit.indices) if fit.inputs else 0):
+        raise ValueError(f"{len(fit.indices)} samples have {len(fit.wholes)} marks of all inputs")
     return fit
 
 
@@ -97,6 +109,8 @@ def fit_of(content: Any, source: str) -> Fit:
             tuple(map(int, content["indices"])),
             tuple(map(str, content["marks"])),
             str(content.get("fingerprint", "")),
+            tuple(map(str, content.get("inputs", ()))),
+            tuple(map(str, content.get("wholes", ()))),
         )
         return checked_fit(fit)
     except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups.axis_groups import (
@@ -18,7 +19,7 @@ from onnx_geed.groups.axis_groups import (
     reverse_complement,
     symmetric,
 )
-from onnx_geed.groups.factors import Factor, Motion
+from onnx_geed.groups.factors import Factor, MixFactor, Motion
 from onnx_geed.groups.families import KINDS, backgrounds, corruption, own_members, values_of
 from onnx_geed.groups.group import Group, product_table, sampled, some_of, with_factors
 from onnx_geed.groups.plane_groups import cyclic, dihedral, flip, shift, turns_sampled
@@ -30,6 +31,7 @@ from onnx_geed.groups.space_groups import about, octahedral, space_sampled
 
 __all__ = [
     "MAX_ORDER",
+    "colours_of",
     "direct_product",
     "factors_of",
     "group_named",
@@ -45,10 +47,10 @@ MAX_ORDER = 1024
 
 # How groups are spelled, for messages.
 _SPELLED = (
-    "C<n> (rotations, such as C8), D<n> (with mirrors), flip-h, flip-v, shift<a>x<b>, hue<n>; "
-    "C<n>-x, O, Oh (volumes); reverse, shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); "
-    "SO2~n, O2~n, SO3~n, O3~n (sampled); small-rotation; a family such as zoom:0.8..1.25/9; or "
-    "G*H (onnx-geed measure --help lists all)"
+    "C<n> (rotations), D<n> (with mirrors), flip-h, flip-v, shift<a>x<b>, hue<n>; C<n>-x, O, Oh "
+    "(volumes); reverse, shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); SO2~n, O2~n, SO3~n, "
+    "O3~n (sampled); small-rotation; a family such as zoom:0.8..1.25/9; or G*H (measure --help "
+    "lists all)"
 )
 
 
@@ -80,6 +82,20 @@ def factors_of(group: Group) -> tuple[Factor, ...]:
         f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
         f"image is not known: take onnx_geed.parse_group({group.name!r})"
     )
+
+
+def colours_of(group: Group) -> NDArray[np.float64] | None:
+    """Return what each element mixes the colours of a pixel with, shape (n, 3, 3); ``None`` if not.
+
+    Raises
+    ------
+    GeedError
+        If the group is not one of the named ones.
+    """
+    for factor in factors_of(group):
+        if isinstance(factor, MixFactor) and factor.axes == "C":
+            return np.array(factor.matrices).reshape(-1, factor.size, factor.size)
+    return None
 
 
 def moves_places(group: Group) -> bool:
@@ -286,6 +302,12 @@ def _group_of(name: str, *, runs: bool) -> Group:
         raise GeedError(
             f"group {name}: is a family and needs a range: write {name}:{KINDS[name].example}"
         )
+    if infinite := re.fullmatch(r"(S?O)\(?([23])\)?", name, re.IGNORECASE):
+        sampled_as = _SAMPLED["".join(infinite.groups()).upper()]
+        raise GeedError(
+            f"group {name}: has infinitely many elements: say how many to sample, such as "
+            f"{sampled_as}"
+        )
     near = nearest(name, _EXAMPLES)
     if colon and (meant := nearest(kind, KINDS)):
         near = meant
@@ -294,6 +316,10 @@ def _group_of(name: str, *, runs: bool) -> Group:
 
 # Of two elements each, more are more than MAX_ORDER.
 _FACTORS = 10
+
+
+# Groups of which a number of elements is drawn, each with one.
+_SAMPLED = {"SO2": "SO2~32", "O2": "O2~32", "SO3": "SO3~24", "O3": "O3~48"}
 
 
 # Names that a mistyped one is held against.

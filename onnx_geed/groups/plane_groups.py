@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.arguments import checked
 from onnx_geed.errors import check_choice
-from onnx_geed.groups.factors import MixFactor, Motion, PlaneFactor, as_rows
+from onnx_geed.groups.factors import Factor, MixFactor, Motion, PlaneFactor, as_rows
 from onnx_geed.groups.group import (
     MOST_ELEMENTS,
     Group,
@@ -38,10 +38,14 @@ __all__ = [
 def _group_of_motions(
     name: str, elements: Sequence[str], table: NDArray[Any], moves: Sequence[Motion]
 ) -> Group:
-    """Return a group whose elements are motions of the plane, which vectors in it turn along."""
-    turned = MixFactor(as_rows([plane_matrix(m.degrees, m.mirror) for m in moves]), 2)
-    group = Group(name, tuple(elements), table)
-    return with_factors(group, PlaneFactor(tuple(moves)), turned)
+    """Return a group whose elements are motions of the plane, which vectors in it turn along.
+
+    A shift leaves vectors as they are, however many components they have.
+    """
+    factors: list[Factor] = [PlaneFactor(tuple(moves))]
+    if any(m.degrees or m.mirror for m in moves):
+        factors.append(MixFactor(as_rows([plane_matrix(m.degrees, m.mirror) for m in moves]), 2))
+    return with_factors(Group(name, tuple(elements), table), *factors)
 
 
 def turn(k: int, n: int) -> Fraction:

@@ -60,6 +60,7 @@ def write_fits(path: str | Path, tables: Sequence[Table]) -> None:
 def _arrays_of(table: Table) -> dict[str, NDArray[Any]]:
     fit = table.fit
     assert fit is not None
+    wholes = {"fit_inputs": fit.inputs, "fit_wholes": fit.wholes} if fit.inputs else {}
     return {
         "group": np.array(table.group),
         "elements": np.array(table.elements),
@@ -69,6 +70,7 @@ def _arrays_of(table: Table) -> dict[str, NDArray[Any]]:
         "fit_samples": np.array(fit.samples),
         "fit_indices": np.array(fit.indices, dtype=np.int64),
         "fit_marks": np.array(fit.marks, dtype=str),
+        **{name: np.array(texts, dtype=str) for name, texts in wholes.items()},
         "data_fingerprint": np.array(fit.fingerprint),
         "lambda": np.array(math.nan if fit.lambda_ is None else fit.lambda_),
         "defect": np.array((math.nan, math.nan) if fit.defect is None else fit.defect),
@@ -163,6 +165,8 @@ def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
             indices=tuple(int(i) for i in content["fit_indices"]),
             marks=tuple(str(mark) for mark in content["fit_marks"]),
             fingerprint=str(content["data_fingerprint"]),
+            inputs=tuple(str(name) for name in content.get("fit_inputs", ())),
+            wholes=tuple(str(mark) for mark in content.get("fit_wholes", ())),
         )
         return replace(table, fit=checked_fit(fit))
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:

@@ -81,6 +81,19 @@ def table_bytes(group: Group, tensors: Iterable[Lettered], interpolation: Interp
     return moved + sum(drawn) + group.order * _ENTRY * sum(still)
 
 
+def is_moved(group: Group, tensor: Lettered) -> bool:
+    """Say whether a group moves an axis of a tensor.
+
+    Raises
+    ------
+    GeedError
+        If the group does not act on the tensor.
+    """
+    layout, lengths, of_input = tensor
+    own = on_grid(group, layout.kept, lengths, of_input=of_input)
+    return bool(_on_axes(factors_of(own), layout, lengths, of_input=of_input))
+
+
 def _on_axes(
     factors: Sequence[Factor], layout: Layout, lengths: tuple[int, ...], *, of_input: bool
 ) -> tuple[tuple[Factor, tuple[int, ...]], ...]:

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         predicted_class_nodes as predicted_class_nodes,
     )
     from onnx_geed.measures.graph_deviations import (
+        DeviationNodes as DeviationNodes,
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
         check_written_as_nodes as check_written_as_nodes,

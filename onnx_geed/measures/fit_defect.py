@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,14 @@ _NUMBERS = 1 << 21
 # The mean over a group is taken again this often at most: near a representation it doubles the
 # number of digits each time.
 _ROUNDS = 50
+
+
+# Side of a matrix up to which its eigenvectors are taken: some seconds, and some 100 MiB.
+_MOST_SIDE = 2048
+
+
+# Eigenvalues that differ by less are one, and products of elements are elements.
+_SAME = 1e-9
 
 
 def defect_of_matrices(matrices: F64, gram: F64, table: NDArray[np.int64]) -> tuple[float, float]:
@@ -130,9 +140,10 @@ def as_representation(group: Group, matrices: F64, gram: F64) -> tuple[F64, tupl
     matrices : ndarray of float64, shape (n, C, C)
         Of a cyclic group a true representation: the eigenangles of a generator snapped to the n-th
         roots of unity, and its powers. Of others, means over the group repeated for as long as the
-        defect falls.
+        defect falls; where that ends at none, the representation that overlaps most with the fit.
     defect : tuple of (float, float)
-        What is left of it, median and largest.
+        What is left of it, median and largest: more than rounding only where there are too many
+        channels for the last step.
 
     Raises
     ------
@@ -148,14 +159,25 @@ def as_representation(group: Group, matrices: F64, gram: F64) -> tuple[F64, tupl
     if powers is not None:
         matrices = _of_roots(matrices[powers[1 % group.order]], powers)
         return matrices, defect_of_matrices(matrices, gram, group.table)
-    defect = defect_of_matrices(matrices, gram, group.table)
+    start, defect = matrices, defect_of_matrices(matrices, gram, group.table)
     for _ in range(_ROUNDS):
         nearer = _mean_over_group(matrices, group.table)
         left = defect_of_matrices(nearer, gram, group.table)
         if not left[1] < defect[1]:
             break
         matrices, defect = nearer, left
-    return matrices, defect
+    if _compose(matrices, group.table):
+        return matrices, defect
+    overlapping = _overlapping(start, group.table)
+    if overlapping is None:
+        return matrices, defect
+    return overlapping, defect_of_matrices(overlapping, gram, group.table)
+
+
+def _compose(matrices: F64, table: NDArray[np.int64]) -> bool:
+    """Whether products of matrices are those of their elements, also where data see nothing."""
+    pairs = zip(matrices, table, strict=True)
+    return all(np.abs(rho @ matrices - matrices[row]).max() <= _SAME for rho, row in pairs)
 
 
 def _powers(group: Group) -> list[int] | None:
@@ -218,9 +240,94 @@ def _turns(blocks: F64, n: int) -> list[tuple[list[int], int]]:
 
 def _mean_over_group(matrices: F64, table: NDArray[np.int64]) -> F64:
     """Return the polar factors of the means over h of ρ(gh) ρ(h)ᵀ."""
-    nearer = np.empty_like(matrices)
-    for g, row in enumerate(table):
-        total = sum(matrices[gh] @ rho.T for gh, rho in zip(row, matrices, strict=True))
-        nearer[g] = polar(total / len(table))
+    nearer = np.array([polar(mean) for mean in _means(matrices, table)])
     nearer[0] = np.eye(matrices.shape[1])
     return nearer
+
+
+def _means(matrices: F64, table: NDArray[np.int64]) -> F64:
+    """Return the means over h of ρ(gh) ρ(h)ᵀ."""
+    means = np.empty_like(matrices)
+    for g, row in enumerate(table):
+        total = sum(matrices[gh] @ rho.T for gh, rho in zip(row, matrices, strict=True))
+        means[g] = total / len(table)
+    return means
+
+
+def _overlapping(matrices: F64, table: NDArray[np.int64]) -> F64 | None:
+    """Return the representation that overlaps most with some matrices; ``None`` if too large.
+
+    Notes
+    -----
+    Vx(g) = ρ(g)x / √n embeds the channels in the functions on the group, where h acts on each by
+    λ(h)F(g) = F(gh). Were ρ a representation, V's range would be invariant under that. So its
+    projection is averaged over the group, and of the eigenspaces of the mean, which are invariant,
+    those with the largest eigenvalues are taken, C dimensions together. λ on these is a
+    representation, and the polar factor of V's projection onto them brings it to the channels.
+    """
+    channels = matrices.shape[1]
+    parts = _isotypic(table)
+    if parts is None or max(part.shape[1] for part in parts) * channels > _MOST_SIDE:
+        return None
+    means = _means(matrices, table)
+    spaces = [
+        (value, part, vectors)
+        for part in parts
+        for value, vectors in _invariant(part, means, table)
+    ]
+    chosen: list[F64] = []
+    left = channels
+    for _, part, vectors in sorted(spaces, key=lambda space: -space[0]):
+        if vectors.shape[1] <= left:
+            by_kind = vectors.reshape(part.shape[1], channels, -1)
+            chosen.append(np.tensordot(part, by_kind, axes=(1, 0)))
+            left -= vectors.shape[1]
+    basis = np.concatenate(chosen, axis=2)
+    by_channel = polar(np.einsum("gca,gcj->aj", matrices, basis, optimize=True))
+    flat = basis.reshape(-1, channels)
+    made = np.empty_like(matrices)
+    for h, moved in enumerate(table.T):
+        made[h] = by_channel @ (flat.T @ basis[moved].reshape(flat.shape)) @ by_channel.T
+    made[0] = np.eye(channels)
+    return made
+
+
+def _isotypic(table: NDArray[np.int64]) -> list[F64] | None:
+    """Return bases (n, m) of the functions on a group, one for each kind of irreducible ones.
+
+    They are the eigenspaces of the convolution with a function of classes, drawn so that no two
+    kinds have the same eigenvalue; ``None`` for a group that is too large.
+    """
+    if len(table) > _MOST_SIDE:
+        return None
+    inverse = table.argmin(axis=1)
+    drawn = np.random.default_rng(0).normal(size=len(table))
+    of_class = drawn[table[table, inverse[:, None]]].mean(axis=0)
+    values, vectors = np.linalg.eigh((of_class + of_class[inverse])[table[inverse]])
+    return np.split(vectors, _steps(values), axis=1)
+
+
+def _invariant(part: F64, means: F64, table: NDArray[np.int64]) -> list[tuple[float, F64]]:
+    """Return eigenvalues of the mean projection on a part, and what they are of, side by side.
+
+    The largest ones, up to the number of channels. The mean is Σ_g L(g) ⊗ M(g) / n, with L(g)F(h) =
+    F(g⁻¹h), and M the means of ``_means``.
+    """
+    kinds, channels = part.shape[1], means.shape[1]
+    shifted = np.array([part[row].T @ part for row in table]) / len(table)
+    mean = np.tensordot(shifted, means, axes=(0, 0)).transpose(0, 2, 1, 3)
+    mean = mean.reshape(kinds * channels, -1)
+    values, vectors = np.linalg.eigh((mean + mean.T) / 2)
+    # Where a part has one dimension, each vector of it is invariant by itself.
+    cuts = np.arange(1, len(values)) if kinds == 1 else _steps(values)
+    bounds = itertools.pairwise([0, *cuts, len(values)])
+    return [
+        (float(values[start:end].mean()), vectors[:, start:end].copy())
+        for start, end in bounds
+        if len(values) - start <= channels
+    ]
+
+
+def _steps(values: F64) -> NDArray[np.int64]:
+    """Return where sorted eigenvalues differ from those before."""
+    return np.flatnonzero(np.diff(values) > _SAME) + 1

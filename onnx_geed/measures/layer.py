@@ -129,6 +129,17 @@ class Layer:
         return f"(N, {', '.join(map(str, self.shape))})"
 
     @property
+    def has_no_classes(self) -> bool:
+        """Whether its axes are known, and none of them, or more than one, is that of classes.
+
+        Bases (B) may be classes, whose axis is then stated anew.
+        """
+        layout = parse_layout(self.layout)
+        known = self.layout != "?" and len(self.shape) == layout.rank - 1
+        classless = layout.channels != 1 and "B" not in self.layout
+        return known and classless and not self.is_one_place
+
+    @property
     def layout_advice(self) -> str:
         """How to state a layout that is not known."""
         rank = len(self.shape) + 1
@@ -148,7 +159,10 @@ class Layer:
 
     @property
     def classes_advice(self) -> str:
-        """How to state the axes of class scores at places."""
+        """Why a tensor has no class scores at places, or how to state their axes."""
+        if self.has_no_classes:
+            places = "class scores lie along C, at each place of the other axes"
+            return f"{places}, but {self.name} is {self.layout}"
         rows = "NCP" if self.shape[-1] == 1 else "NPC"
         usual = {2: rows, 4: "NCDHW"}.get(len(self.shape), "NCHW")
         advice = (
@@ -177,7 +191,7 @@ class Layer:
             If it holds none, or nothing is known of it and it is no vector.
         """
         given = f"give its target with --target {self.name}=FILE.npy"
-        if kind is None and len(self.shape) > 1:
+        if len(self.shape) > 1 and (kind is None or self.has_no_classes):
             target = f"; or {given}" * targets
             raise GeedError(
                 f"{bound}: {self.classes_advice}; its shape is {self.shape_text}{target}"
@@ -190,7 +204,9 @@ class Layer:
                 "probabilities or embedding"
             )
         if kind not in ("logits", "probabilities"):
+            single = int(np.prod(self.shape)) == 1
+            sure = "" if single else ", if its rows sum to 1,"
             raise GeedError(
                 f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; change "
-                "with --output-kind logits or probabilities" + f", and {given}" * targets
+                f"with --output-kind logits or{sure} probabilities" + f", and {given}" * targets
             )

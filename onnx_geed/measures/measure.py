@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -222,8 +222,25 @@ class Measure:
         ``skips_identity`` is then the mean over the other elements. For a family, this holds for
         every measure.
         """
+        return self.counted_of(range(self.action.group.order))
+
+    def counted_of(self, members: Collection[int]) -> slice:
+        """Elements whose deviations count, of a subgroup that has its own f̂(x).
+
+        Parameters
+        ----------
+        members : collection of int
+            The subgroup, identity first.
+
+        Returns
+        -------
+        slice
+            Of the members. Of the elements that f̂ is a mean over, a subgroup may hold the identity
+            alone where the whole group holds more.
+        """
         skips = self.descriptor.skips_identity or self.action.group.family is not None
-        return slice(int(skips and self.averaged == (0,)), None)
+        alone = {*self.averaged} & {*members} == {0}
+        return slice(int(skips and alone), None)
 
     @property
     def descriptor(self) -> Descriptor:

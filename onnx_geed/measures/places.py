@@ -37,13 +37,21 @@ class Places:
         φ_Y.
     inside : ndarray of bool, shape (n, P)
         Places that are compared under each element.
+    supported : ndarray of bool, shape (P,)
+        Places that are compared unless an element leaves them out: those of a disk, or all.
     moves : Moves, optional
         What g⁻¹ does for each element g; none where a function of the user's own does it.
     """
 
     action: LayoutAction | PlacedAction
     inside: NDArray[np.bool_]
+    supported: NDArray[np.bool_]
     moves: Moves | None
+
+    @property
+    def most_left_out(self) -> int:
+        """The most places of the support that an element leaves out."""
+        return int((self.supported & ~self.inside).sum(axis=1).max())
 
     def back(self, g: int, rows: NDArray[Any]) -> F64:
         """Move scores back by the inverse of an element, the order of classes as it is.
@@ -113,8 +121,8 @@ def places_of(action: LayoutAction | PlacedAction, support: Support) -> Places:
                 "moves out of the grid are not known"
             )
         size = int(np.prod(action.shape[action.layout.channels :]))
-        inside = np.ones((group.order, size), dtype=np.bool_)
-        return Places(action, inside if here is None else inside & here, None)
+        supported = np.ones(size, dtype=np.bool_) if here is None else here
+        return Places(action, np.tile(supported, (group.order, 1)), supported, None)
     if mixed := {*action.moved} & {*"CKXB"}:
         raise GeedError(
             f"class scores lie at places, but group {group.name} mixes the axis "
@@ -128,14 +136,15 @@ def places_of(action: LayoutAction | PlacedAction, support: Support) -> Places:
             for base, by in zip(moves.base_of, moves.permutation, strict=True)
         ]
     )
-    if here is not None:
-        inside &= here
+    supported = np.ones(inside.shape[1], dtype=np.bool_) if here is None else here
+    inside &= supported
     if len(out := np.flatnonzero(~inside.any(axis=1))):
         raise GeedError(
             f"no place of {' × '.join(map(str, action.shape))} stays inside the grid under the "
             f"element {group.elements[int(out[0])]}"
         )
-    return Places(action, np.tile(inside, (1, action.fixed)), moves)
+    fixed = action.fixed
+    return Places(action, np.tile(inside, (1, fixed)), np.tile(supported, fixed), moves)
 
 
 def _backwards(action: LayoutAction) -> Moves:

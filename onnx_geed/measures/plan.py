@@ -76,6 +76,8 @@ class Plan:
         Points that M₂ is taken over, of those there are; all by default.
     truths : mapping of str to ndarray, shape (samples, ...)
         What is right for the samples of D, in order, by layer: the numbers of classes, or targets.
+    support : {"full", "disk"}
+        What samples are masked to; measures that compare inside it say so themselves.
     """
 
     group: Group
@@ -85,6 +87,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     norm_samples: int | None = None
     truths: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
+    support: Support = "full"
 
     @cached_property
     def _exact_subgroups(self) -> dict[tuple[str, str], tuple[int, ...] | None]:
@@ -277,7 +280,8 @@ def make_plan(
     measures.sort(key=lambda m: order.index(m.name))
     needed = {layer.name: layer for _, layer in selected}
     layers = {m.layer: needed[m.layer] for m in measures} | {x.name: x for x in kept}
-    return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(told))
+    bound = tuple(measures)
+    return Plan(group, bound, layers, tuple(input_exact), tuple(told), support=support)
 
 
 def _refuse_tables_of_others(group: Group, tables: Mapping[str, Table]) -> None:

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         reads as reads,
     )
     from onnx_geed.model.output_ends import (
+        last_operator as last_operator,
         plain_ends as plain_ends,
         rescaled_end as rescaled_end,
     )
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
         inputs as inputs,
         output_kind as output_kind,
         stored_input as stored_input,
+        stored_kind as stored_kind,
     )
     from onnx_geed.model.soundness import (
         has_loops as has_loops,

@@ -8,14 +8,36 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_geed.model.nodes import axis_of, constants, data_reads, integers_of, ops, stated_axes
+from onnx_geed.model.nodes import (
+    ARITHMETIC,
+    attribute,
+    axis_of,
+    constants,
+    data_reads,
+    integers_of,
+    ops,
+    stated_axes,
+)
 from onnx_geed.model.shapes import Shape, Types
+from onnx_geed.model.spellings import DENSE
 
 __all__ = ["Place", "axes_of_rows", "batch_axes"]
 
 _REDUCE = ops(
     "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
     "ReduceLogSum ReduceLogSumExp ArgMax ArgMin"
+)
+
+# Broadcasting, matrix products and recurrent layers count axes from the end. Others, known or not,
+# make axes behind the batch, as an STFT its frames and bins.
+_FROM_THE_END = (
+    ARITHMETIC
+    | DENSE
+    | ops(
+        "Sum Mean Where Mod PRelu And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual Expand "
+        "BitShift BitwiseAnd BitwiseOr BitwiseXor BiasGelu QLinearAdd QLinearMul Einsum LSTM GRU "
+        "RNN DynamicQuantizeLSTM"
+    )
 )
 
 
@@ -68,8 +90,7 @@ def batch_axes(
                 if node.op_type in ("Reshape", "Flatten"):
                     places[name] = _reshaped(old, before, new, batch)
                 else:
-                    by_index = node.op_type == "Gather" and data[0] != node.input[0]
-                    axis = _axis_after(node, before.axis, old, new, shapes, values, by_index)
+                    axis = _axis_after(node, data[0], before.axis, old, new, shapes, values)
                     places[name] = Place(axis, before.trailing)
     return places
 
@@ -115,17 +136,19 @@ def axes_of_rows(graph: onnx.GraphProto, input: str, one: Types, three: Types) -
 
 def _axis_after(
     node: onnx.NodeProto,
+    name: str,
     axis: int,
     old: Shape | None,
     new: Shape | None,
     shapes: Mapping[str, Shape],
     values: Mapping[str, list[int]],
-    by_index: bool,
 ) -> int:
     if node.op_type == "Transpose":
         perm = integers_of(node, "perm") or (list(range(len(old)))[::-1] if old else [0])
         return perm.index(axis) if axis in perm else 0
-    if by_index:  # rows of a table, by number
+    if node.op_type == "Einsum" and (moved := _einsum_axis(node, name, axis)) is not None:
+        return moved
+    if node.op_type == "Gather" and name != node.input[0]:  # rows of a table, by number
         return axis + axis_of(node, 0, len(shapes.get(node.input[0], ())))
     if node.op_type == "Gather" and axis_of(node, 0, len(old or ())) < axis:
         index = shapes.get(node.input[1])
@@ -142,9 +165,18 @@ def _axis_after(
         fresh = {i % rank for i in stated_axes(node, values) or ()}
         kept = [i for i in range(rank) if i not in fresh]
         return kept[axis] if axis < len(kept) else 0
-    # Broadcasting, matrix products and recurrent layers count axes from the end.
-    moved = axis + len(new) - len(old) if new is not None and old is not None else axis
-    return moved if new is None or 0 <= moved < len(new) else 0
+    if node.op_type not in _FROM_THE_END or new is None or old is None:
+        return axis if new is None or axis < len(new) else 0
+    moved = axis + len(new) - len(old)
+    return moved if 0 <= moved < len(new) else 0
+
+
+def _einsum_axis(node: onnx.NodeProto, name: str, axis: int) -> int | None:
+    """Return where an axis of an operand is in the result, if its letter is there."""
+    left, _, right = attribute(node, "equation", "").replace(" ", "").partition("->")
+    term = left.split(",")[list(node.input).index(name)]
+    letter = term[axis] if "." not in left and axis < len(term) else "."
+    return right.index(letter) if "." not in right and letter in right else None
 
 
 def _reshaped(old: Shape | None, before: Place, new: Shape | None, batch: int) -> Place:

@@ -131,7 +131,7 @@ def find_head(
     search = _Search(flow, points, types, values, pooled)
     if search.affine:
         if not search.before(search.affine[-1]):
-            return search.guess() if search.goes_round() and not scores else search.without_points()
+            return search.guess() if search.goes_round() and not scores else search.without()
         latent = search.walk()
         if latent is not None and (scores or not search.unit_norm):
             return _checked(latent, flow, points, types, pooled)
@@ -212,7 +212,7 @@ class _Search:
         self.order = {name: i for i, node in enumerate(flow.nodes) for name in node.output}
         spelt = Spellings(flow, types, values)
         self.affine = [node for node in flow.nodes if spelt.is_affine(node)]
-        self.unit_norm, self.dense = spelt.unit_norm(), spelt.dense_output()
+        self.unit_norm, self.dense = spelt.unit_norm(), spelt.map_output()
 
     def before(self, node: onnx.NodeProto) -> list[str]:
         """Return the points before a node."""
@@ -264,13 +264,7 @@ class _Search:
             if heads and not stops and self._side_by_side(heads):
                 return self._latent_of(heads, passive)
         hiding = [node for node in stops if node is not None and _may_hide(node)]
-        if hiding:
-            return Head(None, True, _hidden(hiding))
-        return Head(
-            None,
-            True,
-            "no affine layer through which all data pass was found before the class scores",
-        )
+        return Head(None, True, _hidden(hiding) if hiding else _unclassified(stops))
 
     def guess(self) -> Head:
         """Tell a feature extractor from a classifier where nothing is stated."""
@@ -335,7 +329,7 @@ class _Search:
         first = min(heads, key=lambda node: self.order[main_output(node)])
         candidates = self.before(first)
         if not candidates:
-            return self.without_points()
+            return self.without(heads)
         region = [n for n in self.flow.between(candidates[-1]) if not _is_in(n, self.affine)]
         plain = all(
             self._is_plain(n) or (passive and not _is_trunk(n) and not _may_hide(n)) for n in region
@@ -345,15 +339,23 @@ class _Search:
             result = self._checked(self._before_batch_norm(candidates))
             if result.latent is not None or len(read) < 2:
                 return result
-        return _several(read)
+        return self.without(heads)
 
-    def without_points(self) -> Head:
-        """Say why no point lies before the first affine node."""
-        heads, _ = self._front(passive=False)
-        read = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
-        if len(read) > 1:
+    def without(self, heads: Sequence[onnx.NodeProto] = ()) -> Head:
+        """Say why what affine nodes read, those in front of the output by default, is no point."""
+        heads = heads or self._front(passive=False)[0] or self.affine[-1:]
+        (name, *more) = read = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
+        if more:
             return _several(read)
-        return Head(None, True, "the whole model is a classifier that reads the input directly")
+        beside = [s for s in self.flow.starts if not self.flow.passes_all(s, heads)]
+        why = ", but not all data pass through it"
+        if beside:
+            why = f", but input {beside[0]!r} goes round it"
+        elif name in self.flow.starts:
+            return Head(None, True, "the whole model is a classifier that reads the input directly")
+        elif name in self.flow.points and name not in self.points:
+            why = ", whose axis 0 is not the batch"
+        return Head(None, True, f"the last affine layer reads {name!r}{why}")
 
     def _is_plain(self, node: onnx.NodeProto) -> bool:
         """Whether class scores stay class scores through a node."""
@@ -399,7 +401,17 @@ def _several(names: Iterable[str]) -> Head:
 
 
 def _dense(output: str) -> str:
-    return f"the output {output!r} has values for every place of the input, which are no latent"
+    return f"the output {output!r} has values for every place of a map, which are no latent"
+
+
+def _unclassified(stops: Sequence[onnx.NodeProto | None]) -> str:
+    """Say where the walk back from the output stopped, before any affine node."""
+    made = (f"{node.op_type} {main_output(node)!r}" if node else "the input" for node in stops)
+    listed = list(dict.fromkeys(made))
+    if not listed:
+        return "the last affine layers read one another, so that none of them reads everything"
+    text = " and ".join([*listed[:3], *(["more"] if len(listed) > 3 else [])])
+    return f"from {text} to the output no affine layer is passed, and so no classifier"
 
 
 def _hidden(nodes: Sequence[onnx.NodeProto]) -> str:

@@ -8,8 +8,9 @@ from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import ops, reads
 from onnx_geed.model.spellings import CONV, DENSE, RESHAPES
 
-__all__ = ["plain_ends", "rescaled_end"]
+__all__ = ["last_operator", "plain_ends", "rescaled_end"]
 
+# These leave class scores the numbers that they are.
 _THROUGH = RESHAPES | ops("QuantizeLinear DequantizeLinear")
 
 
@@ -32,6 +33,28 @@ _AFFINE = (
 
 # Operators that rescale numbers in [0, 1] or their logarithms on the way to the output.
 _RESCALED = _THROUGH | ops("Mul Div Add Sub Neg Pow Sqrt Log Exp Clip Abs")
+
+
+def last_operator(model: Model, output: str) -> str:
+    """Return the operator that makes the numbers of a tensor.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    output : str
+        Any tensor of its main graph.
+
+    Returns
+    -------
+    str
+        Its name; operators behind it that only reshape or quantise are passed. Empty of an input.
+    """
+    makers = {name: node for node in model.proto.graph.node for name in node.output}
+    node = makers.get(output)
+    while node is not None and node.op_type in _THROUGH:
+        node = makers.get(node.input[0])
+    return "" if node is None else str(node.op_type)
 
 
 def plain_ends(model: Model) -> Callable[[str], bool]:

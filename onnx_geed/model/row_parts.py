@@ -19,6 +19,7 @@ from onnx_geed.model.row_state import (
     integers,
     lost,
     mixed,
+    on_what,
     others_still,
     states_of_outputs,
 )
@@ -29,7 +30,8 @@ __all__ = ["RULES"]
 def _concat(tracker: Tracker, node: onnx.NodeProto) -> State:
     names = node.input[2::3] if node.op_type == "QLinearConcat" else node.input
     if not all(tracker.still(n) for n in node.input if n not in names):
-        return lost(node, "its scale depends on the data")
+        scales = [n for n in node.input if n not in names]
+        return lost(node, f"its scale depends on {on_what(tracker, *scales)}")
     shape = tracker.shape(node.output[0])
     if shape is None:
         return lost(node, "its shape is not known")
@@ -86,8 +88,10 @@ def _gather(tracker: Tracker, node: onnx.NodeProto) -> State:
             node.output[0], Located(axis + place.axis, place.outer, place.inner), node
         )
     place = tracker.place(data)
-    if not tracker.still(index) or place is None:
-        return lost(node, "which entries it takes depends on the data")
+    if not tracker.still(index):
+        return lost(node, f"which entries it takes depends on {on_what(tracker, index)}")
+    if place is None:
+        return lost(node, "the batch is not one axis")
     if place.axis == axis:
         return _some_taken(node, place)
     moved = place.axis if place.axis < axis else place.axis - 1 + len(picked)
@@ -150,7 +154,7 @@ def _pad(tracker: Tracker, node: onnx.NodeProto) -> State:
             return lost(node, "its axes are not known")
         axes = list(range(len(shape)))
     if has_input(node, 2) and not tracker.still(node.input[2]):
-        return lost(node, "its value depends on the data")
+        return lost(node, f"its value depends on {on_what(tracker, node.input[2])}")
     half = len(pads) // 2
     for k, axis in enumerate(axes):
         if axis % len(shape) == place.axis and (pads[k] or pads[k + half]):
@@ -179,8 +183,10 @@ def _expand(tracker: Tracker, node: onnx.NodeProto) -> State:
 def _resize(tracker: Tracker, node: onnx.NodeProto) -> State:
     place = tracker.place(node.input[0])
     # The last input says how large the output is, in which the batch may be counted.
-    if place is None or not all(tracker.still(n) for n in node.input[1:-1] if n):
-        return lost(node, "the batch is not one axis, or its size depends on the data")
+    if place is None:
+        return lost(node, "the batch is not one axis")
+    if not all(tracker.still(n) for n in node.input[1:-1] if n):
+        return lost(node, f"its size depends on {on_what(tracker, *node.input[1:-1])}")
     if isinstance(tracker.state(node.input[-1]), Apart) and len(node.input) > 1:
         return lost(node, "its size depends on the data")
     if attribute(node, "coordinate_transformation_mode") == "tf_crop_and_resize":
@@ -246,7 +252,7 @@ def _quantised(*data: int) -> Rule:
         names = [node.input[i] for i in data]
         rest = [n for i, n in enumerate(node.input) if i not in data and n]
         if not all(tracker.still(n) for n in rest):
-            return lost(node, "its scale depends on the data")
+            return lost(node, f"its scale depends on {on_what(tracker, *rest)}")
         return combined(tracker, node, names)
 
     return rule
@@ -255,7 +261,7 @@ def _quantised(*data: int) -> Rule:
 def _quantise(tracker: Tracker, node: onnx.NodeProto) -> State:
     """Scale by one number, or by one for every entry of an axis that is not the batch."""
     if not others_still(tracker, node):
-        return lost(node, "its scale depends on the data")
+        return lost(node, f"its scale depends on {on_what(tracker, *node.input[1:])}")
     scale, shape = tracker.shape(node.input[1]), tracker.shape(node.input[0])
     if scale is not None and math.prod(scale) == 1:
         return same(tracker, node)

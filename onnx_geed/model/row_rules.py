@@ -17,7 +17,9 @@ from onnx_geed.model.row_state import (
     has_input,
     integers,
     lost,
+    lost_beside,
     mixed,
+    on_what,
     others_still,
     states_of_outputs,
 )
@@ -124,7 +126,7 @@ def _along(default: int, reason: str) -> Rule:
         if integer_of(node, "axis", default) % len(shape) == place.axis:
             return mixed(node, reason)
         if not others_still(tracker, node):
-            return lost(node, "more than one input depends on the data")
+            return lost_beside(tracker, node)
         return states_of_outputs(tracker, node, place)
 
     return rule
@@ -146,7 +148,7 @@ def _from_axis(default: int, reason: str) -> Rule:
         if place.axis >= integer_of(node, "axis", default) % len(shape):
             return mixed(node, reason)
         if not others_still(tracker, node):
-            return lost(node, "more than one input depends on the data")
+            return lost_beside(tracker, node)
         return states_of_outputs(tracker, node, place)
 
     return rule
@@ -156,7 +158,7 @@ def leading(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     """Work on every entry of axis 0 apart, as convolutions and pooling do."""
     place = tracker.place(node.input[0])
     if not others_still(tracker, node):
-        return lost(node, "more than one input depends on the data")
+        return lost_beside(tracker, node)
     if place is None or place.axis:
         if place and place.axis > 1 and node.op_type.startswith("Global"):
             return mixed(node, "is taken over the rows")
@@ -170,7 +172,7 @@ def leading(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
 def _batch_norm(tracker: Tracker, node: onnx.NodeProto) -> State:
     place = tracker.place(node.input[0])
     if not others_still(tracker, node):
-        return lost(node, "more than one input depends on the data")
+        return lost_beside(tracker, node)
     if place is None or place.axis == 1:
         return lost(node, "the batch is not one axis besides the channels")
     return same(tracker, node)
@@ -245,8 +247,10 @@ def _product(tracker: Tracker, node: onnx.NodeProto) -> State:
     a, b = _operands(node)
     others = [n for n in node.input if n and n not in (a, b)]
     out = tracker.shape(node.output[0])
-    if out is None or not all(tracker.still(n) for n in others):
-        return lost(node, "its shape is not known, or its scale depends on the data")
+    if out is None:
+        return lost(node, "its shape is not known")
+    if not all(tracker.still(n) for n in others):
+        return lost(node, f"its scale depends on {on_what(tracker, *others)}")
     places = set()
     for k, name in enumerate((a, b)):
         if tracker.still(name):

@@ -33,7 +33,9 @@ __all__ = [
     "has_input",
     "integers",
     "lost",
+    "lost_beside",
     "mixed",
+    "on_what",
     "others_still",
     "states_of_outputs",
 ]
@@ -266,6 +268,18 @@ def mixed(node: onnx.NodeProto, why: str) -> Mixed:
 def states_of_outputs(tracker: Tracker, node: onnx.NodeProto, place: Located) -> list[State]:
     """Return the states of all outputs, the batch being there in each."""
     return [tracker.at(n, place, node) if n else Still() for n in node.output]
+
+
+def on_what(tracker: Tracker, *names: str) -> str:
+    """Say what those of some tensors depend on that are not the same in every run."""
+    moving = [name for name in names if name and not tracker.still(name)]
+    counted = all(isinstance(tracker.state(name), Counted) for name in moving)
+    return "the number of rows" if counted else "the data"
+
+
+def lost_beside(tracker: Tracker, node: onnx.NodeProto) -> Lost:
+    """Return that nothing is known, since an input besides the first is not still."""
+    return lost(node, f"an input besides the first depends on {on_what(tracker, *node.input[1:])}")
 
 
 def others_still(tracker: Tracker, node: onnx.NodeProto) -> bool:

@@ -20,6 +20,7 @@ from onnx_geed.model.metadata import (
     layouts_in_metadata,
 )
 from onnx_geed.model.nodes import FLOATS
+from onnx_geed.model.output_ends import last_operator
 
 __all__ = [
     "Input",
@@ -32,16 +33,14 @@ __all__ = [
     "layouts_in_file",
     "output_kind",
     "stored_input",
+    "stored_kind",
     "stored_output",
 ]
 
-# Operators at the end of a graph that leave class scores the numbers that they are.
-_THROUGH = frozenset(
-    ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
-) | {"QuantizeLinear", "DequantizeLinear"}
-
-
 StatedKind = Literal["logits", "probabilities", "embedding"]
+
+# What the last operator of a graph tells.
+_KINDS = {"Softmax": "probabilities", "Sigmoid": "probabilities", "LogSoftmax": "logits"}
 
 
 @dataclass(frozen=True)
@@ -442,6 +441,12 @@ def stored_output(model: Model, chosen: str) -> str:
         return chosen if chosen in {o.name for o in model.proto.graph.output} else ""
 
 
+def stored_kind(model: Model, output: str) -> str | None:
+    """Return the kind that the metadata give an output, if they speak of this one."""
+    its_own = output == stored_output(model, output)
+    return model.metadata.get(OUTPUT_KIND) if its_own else None
+
+
 def output_kind(model: Model, output: str, stated_by_user: str | None = None) -> str | None:
     """Return the kind of numbers that the output holds, as far as it is declared.
 
@@ -465,21 +470,11 @@ def output_kind(model: Model, output: str, stated_by_user: str | None = None) ->
     GeedError
         If a stated kind is none of these.
     """
-    its_own = output == stored_output(model, output)
-    stated = stated_by_user or (its_own and model.metadata.get(OUTPUT_KIND))
-    if stated:
+    if stated := stated_by_user or stored_kind(model, output):
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(
                 f"the output kind is stated as {stated!r}; choose from logits, probabilities "
                 "or embedding"
             )
         return stated
-    makers = {name: node for node in model.proto.graph.node for name in node.output}
-    node = makers.get(output)
-    while node is not None and node.op_type in _THROUGH:
-        node = makers.get(node.input[0])
-    if node is None:
-        return None
-    return {"Softmax": "probabilities", "Sigmoid": "probabilities", "LogSoftmax": "logits"}.get(
-        node.op_type
-    )
+    return _KINDS.get(last_operator(model, output))

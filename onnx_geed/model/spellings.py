@@ -42,6 +42,9 @@ _SAME = ops("Identity Cast Dropout QuantizeLinear DequantizeLinear")
 _SOFT = ops("Softmax LogSoftmax Sigmoid QLinearSoftmax QLinearSigmoid")
 
 
+_ENLARGING = ops("Resize Upsample DepthToSpace ConvTranspose MaxUnpool")
+
+
 _ACTIVATIONS = ops(
     "Relu LeakyRelu PRelu Elu Selu Celu Gelu FastGelu QuickGelu BiasGelu HardSwish Swish Mish "
     "Softplus ThresholdedRelu Clip"
@@ -103,6 +106,39 @@ class Spellings:
         # Channels first or last.
         grids = [(given[2:], made[2:]), (given[1:-1], made[1:-1])]
         return any(a == b and all(n is not None and n > 1 for n in a) for a, b in grids)
+
+    def map_output(self) -> bool:
+        """Whether the output is made place by place: an image, or what is told of its parts.
+
+        Its grid is the input's, once or some times as large, or that to which a smaller one was
+        enlarged, or the last convolution makes it. What a trunk ends in, behind an activation, is
+        none.
+        """
+        if self.dense_output():
+            return True
+        given, made = self._shape(self.flow.input), self._shape(self.flow.output)
+        # Channels first or last; of a grid with a single place, or one row, nothing is told.
+        grids = [made[2:], made[1:-1]] if made is not None and len(made) in (4, 5) else []
+        grids = [grid for grid in grids if all(n is not None and n > 1 for n in grid)]
+        if given is not None and any(_is_scaled(part, grids) for part in (given[2:], given[1:-1])):
+            return True
+        if any(self._enlarges_to(node, grids) for node in self.flow.nodes):
+            return True
+        last = [n for n in self.flow.nodes if n.op_type in CONV and self._makes_the_output(n)]
+        if not grids or not last or not self.flow.passes_all(self.flow.input, last):
+            return False
+        # An activation may be spelt out, x * Sigmoid(x) say.
+        behind = [n for conv in last for n in self.flow.between(conv.output[0])]
+        return not any(n.op_type == "Mul" and len(self.flow.inputs(n)) > 1 for n in behind)
+
+    def _enlarges_to(self, node: onnx.NodeProto, grids: Sequence[Shape]) -> bool:
+        """Whether a node makes one of some grids of one with fewer places."""
+        if node.op_type not in _ENLARGING:
+            return False
+        before, after = self._shape(node.input[0]), self._shape(node.output[0])
+        if before is None or after is None or len(before) != len(after):
+            return False
+        return before[2:] != after[2:] and after[2:] in grids
 
     def _makes_the_output(self, node: onnx.NodeProto) -> bool:
         """Whether the last convolution of a dense output, of any kernel, and no hidden one."""
@@ -275,6 +311,18 @@ class _Axes:
     both: set[int]
     fresh: set[int]
     vector: bool
+
+
+def _is_scaled(given: Shape, grids: Sequence[Shape]) -> bool:
+    """Whether one of some grids has the input's number of places, along each axis the same times.
+
+    Of a trunk's many channels and rows, read as a grid, that is hardly so.
+    """
+    for grid in grids:
+        (few, many), *others = pairs = [(n or 0, m or 0) for n, m in zip_longest(given, grid)]
+        if all(1 < n <= m for n, m in pairs) and all(m * few == many * n for n, m in others):
+            return True
+    return False
 
 
 def main_output(node: onnx.NodeProto) -> str:

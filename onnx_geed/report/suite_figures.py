@@ -75,7 +75,8 @@ def write_summary(
 ) -> list[str]:
     """Write a suite's summary as ``summary.csv`` and, with the extra, ``report.html`` and pictures.
 
-    If one of several groups is a family, there is also a page of families, ``families.html``.
+    If one of several groups is a family, there is also a page of families, ``families.html``, of
+    up to 30 results.
 
     Parameters
     ----------

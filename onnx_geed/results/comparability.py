@@ -22,6 +22,7 @@ __all__ = [
     "same_setting",
     "truth_differences",
     "two_maps",
+    "what_sets_apart",
 ]
 
 Name = TypeVar("Name")
@@ -339,8 +340,41 @@ def same_samples(a: Result, b: Result, count: int) -> bool:
     """Tell whether the first ``count`` samples of two results may be paired.
 
     Differently preprocessed pictures are still the same pictures; so are copies in another folder.
+    What was fed along with them, and what of them is padding, is part of them.
+    """
+    return not what_sets_apart(a, b, count)
+
+
+def what_sets_apart(a: Result, b: Result, count: int) -> str:
+    """Say why the first ``count`` samples of two results are not the same.
+
+    Parameters
+    ----------
+    a, b : dict
+        Results.
+    count : int
+        How many samples are looked at.
+
+    Returns
+    -------
+    str
+        Such as ``"samples with other values of input u"``; empty where they are the same, or
+        results of earlier versions do not say.
     """
     ours, theirs = a["data"], b["data"]
+    if not _same_of_first_input(ours, theirs, count):
+        return "different samples"
+    names = _other_inputs_unlike(ours, theirs, count) + _other_feeds(ours, theirs, count)
+    if names:
+        return f"samples with other values of input {names[0]}"
+    masks = [data.get("mask", "") for data in (ours, theirs)]
+    # It is of all samples, so that only of the same ones it tells anything.
+    if "" not in masks and masks[0] != masks[1] and ours["indices"] == theirs["indices"]:
+        return "samples with other padding"
+    return ""
+
+
+def _same_of_first_input(ours: DataPart, theirs: DataPart, count: int) -> bool:
     if ours["indices"][:count] != theirs["indices"][:count]:
         return False
     if ours["fingerprint"] == theirs["fingerprint"]:
@@ -348,6 +382,46 @@ def same_samples(a: Result, b: Result, count: int) -> bool:
     if ours["names"] and theirs["names"]:
         return bool(ours["names"][:count] == theirs["names"][:count])
     return bool(ours["source"] == theirs["source"])
+
+
+def _other_inputs_unlike(ours: DataPart, theirs: DataPart, count: int) -> list[str]:
+    """Return the inputs beside the first that the group moves, of whose samples some are others."""
+    further = [
+        {(one["name"], one["dtype"]): one for one in data.get("inputs", [])[1:]}
+        for data in (ours, theirs)
+    ]
+    pairs = [(one, further[1][key]) for key, one in further[0].items() if key in further[1]]
+    return [one["name"] for one, other in pairs if not _same_of_input(one, other, count)]
+
+
+def _same_of_input(ours: InputPart, theirs: InputPart, count: int) -> bool:
+    prints = ours.get("fingerprint"), theirs.get("fingerprint")
+    if None in prints or prints[0] == prints[1]:
+        return True
+    marks = [one.get("marks", [])[:count] for one in (ours, theirs)]
+    if all(marks) and marks[0] == marks[1]:
+        return True
+    # Prepared or read in another way, the same have other values.
+    told = [[one.get(k) for k in ("preprocess", "shape", "layout")] for one in (ours, theirs)]
+    if all(marks) and told[0] == told[1]:
+        return False
+    return ours["source"] == theirs["source"]
+
+
+def _other_feeds(ours: DataPart, theirs: DataPart, count: int) -> list[str]:
+    """Return the inputs that were fed other values with some of the first samples."""
+    unlike = _unlike_of(ours.get("fed", {}), theirs.get("fed", {}))
+    return [name for name in unlike if not _fed_alike(ours, theirs, name, count)]
+
+
+def _fed_alike(ours: DataPart, theirs: DataPart, name: str, count: int) -> bool:
+    """Tell whether the first samples were fed the same; all those of a result were not."""
+    marks = [data.get("fed_marks", {}).get(name, [])[:count] for data in (ours, theirs)]
+    if all(marks):
+        return marks[0] == marks[1] or len({*marks[0], *marks[1]}) == 1
+    # Fed without rows, or by an earlier version, whose digest tells of the same samples only.
+    told = all("fed_marks" in data for data in (ours, theirs))
+    return not told and ours["indices"] != theirs["indices"]
 
 
 def same_setting(a: Result, b: Result) -> bool:

@@ -13,9 +13,9 @@ from onnx_geed.results.comparability import (
     matched,
     name_of,
     records_of,
-    same_samples,
     truth_differences,
     two_maps,
+    what_sets_apart,
 )
 from onnx_geed.results.origin import same_model
 from onnx_geed.results.paired_differences import paired
@@ -60,7 +60,8 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
         or ``score``) and ``verdict_ci95`` (that one), ``share_a_lower`` (of the samples),
         ``samples``, ``verdict`` in words and ``warnings``. Tables and pages print ``verdict`` and
         ``verdict_ci95`` as they stand here.
-        Where the samples cannot be paired, all that rests on pairs is null.
+        Where the samples cannot be paired, all that rests on pairs is null, and ``verdict`` says
+        why: what another input was fed, and what is padding, is part of a sample.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
             first[x],
             second[y],
             a.get("seed", 0),
-            same=same_samples(a, b, first[x]["samples"]),
+            apart=what_sets_apart(a, b, first[x]["samples"]),
             maps=two_maps(a, b, first[x], second[y]),
         )
         for x, y in pairs

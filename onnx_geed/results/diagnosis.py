@@ -9,7 +9,15 @@ from typing import cast
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import angle, moved_axes
+from onnx_geed.measures import descriptor_of
 from onnx_geed.model import Between, Model, between, load_model, off_centre, zero_padded
+from onnx_geed.results.comparability import (
+    Key,
+    action_name,
+    differences,
+    records_of,
+    truth_differences,
+)
 from onnx_geed.results.families import is_family
 from onnx_geed.results.findings import (
     KEPT,
@@ -139,21 +147,18 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
     Returns
     -------
     tuple of Finding
-        Empty where the results differ in anything else, or the corners add little.
+        Empty where the results differ in anything else, such as what another input was fed, or the
+        corners add little.
     """
-    same_but_for_corners = (
-        same_model(result["model"], other["model"])
-        and result["data"]["fingerprint"] == other["data"]["fingerprint"]
-        and result["group"] | {"support": ""} == other["group"] | {"support": ""}
-        and (result["group"]["support"], other["group"]["support"]) == ("full", "disk")
-    )
-    if not same_but_for_corners:
+    if not _same_but_for_corners(result, other):
         return ()
-    inside = {(m["measure"], m["layer"]): read_record(m) for m in other["measurements"]}
+    inside = records_of(other)
     less = []
-    for record in result["measurements"]:
-        reading, within = read_record(record), inside.get((record["measure"], record["layer"]))
-        if within is None or reading.normalised != within.normalised:
+    for key, record in records_of(result).items():
+        if key not in inside or not _same_quantity(result, other, key):
+            continue
+        reading, within = read_record(record), read_record(inside[key])
+        if reading.normalised != within.normalised:
             continue
         if noticeable(reading) and within.away <= 0.7 * reading.away:
             less.append((1 - within.away / reading.away, reading, within))
@@ -167,11 +172,41 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
             f"The corners of the square account for {100 * share:.0f} % of "
             f"{reading.measure}@{reading.layer}.",
             f"It is {span(reading.away)} from perfect on the full square, {span(within.away)} "
-            f"inside the disk ({len(less)} of {len(result['measurements'])} values differ that "
+            f"with --support disk ({len(less)} of {len(result['measurements'])} values differ that "
             "much).",
             "Rotation moves black corners in; --support disk leaves them out.",
             tuple(r.layer for _, r, _ in less),
         ),
+    )
+
+
+def _same_but_for_corners(result: Result, other: Result) -> bool:
+    """Tell whether a result with corners and one without differ in nothing else."""
+    if (result["group"]["support"], other["group"]["support"]) != ("full", "disk"):
+        return False
+    if not same_model(result["model"], other["model"]):
+        return False
+    group = result["group"] | {"support": "disk"}
+    # What only one of them measured has no part in it.
+    shared = [key for key in records_of(result) if key in records_of(other)]
+    ours, theirs = (
+        {**one, "group": acting, "measurements": [records_of(one)[key] for key in shared]}
+        for one, acting in ((result, group), (other, other["group"]))
+    )
+    pairs = [(key, key) for key in shared]
+    return group == other["group"] and not differences(
+        cast(Result, ours), cast(Result, theirs), pairs
+    )
+
+
+def _same_quantity(result: Result, other: Result, key: Key) -> bool:
+    """Tell whether two results hold the same against the same prediction, or what is right."""
+    ours, theirs = records_of(result)[key], records_of(other)[key]
+    if action_name(ours) != action_name(theirs):
+        return False
+    # Labels are of shares of the error alone.
+    return not (
+        descriptor_of(ours["measure"]).of_error and truth_differences(result, other, [(key, key)])
     )
 
 

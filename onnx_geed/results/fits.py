@@ -133,8 +133,9 @@ def fit_notes(record: Record) -> list[str]:
     defect = fit["defect"]
     if fit["kind"] == "permutation" and defect is not None and defect["worst"] == 0.0:
         notes.append(
-            "the fitted permutations compose exactly like the group's elements, so they form an "
-            "ordinary table that --output-action takes from a file"
+            "the fitted permutations compose like the group's elements, as a table does; but f̂ is "
+            "f(x), as for every fit, and for a table that was not fitted the mean over the "
+            "elements that leave the tensor in place, which can give another value"
         )
     if fit["per_sample"]["shuffled"] is None and record["samples"] > 1:
         notes.append(

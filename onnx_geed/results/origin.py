@@ -14,6 +14,7 @@ __all__ = [
     "MasksPart",
     "ModelPart",
     "RuntimePart",
+    "WholesPart",
     "same_model",
 ]
 
@@ -49,12 +50,20 @@ class InputPart(TypedDict):
     preprocess: NotRequired[dict[str, Any]]
 
 
+class WholesPart(TypedDict):
+    """Digests of samples with all of their inputs, and the names of these."""
+
+    inputs: list[str]
+    marks: list[str]
+
+
 class DataPart(TypedDict):
     """The samples that were measured; ``inputs`` where they are more than one float input.
 
     ``fed`` are digests of what other inputs were fed, ``targets`` of what is right, by tensor, and
     ``mask`` is one of what is no padding. ``fed_marks`` are digests sample by sample, or one where
-    all samples were fed the same.
+    all samples were fed the same. ``wholes`` are digests of samples with all of their inputs,
+    where these are several.
     """
 
     source: str
@@ -70,6 +79,7 @@ class DataPart(TypedDict):
     inputs: NotRequired[list[InputPart]]
     fed: NotRequired[dict[str, str]]
     fed_marks: NotRequired[dict[str, list[str]]]
+    wholes: NotRequired[WholesPart]
     targets: NotRequired[dict[str, str]]
     mask: NotRequired[str | None]
     masks: NotRequired[MasksPart]

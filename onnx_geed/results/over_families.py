@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -150,6 +152,17 @@ def _data_called(results: Sequence[Result]) -> list[str]:
     return short if len({*short}) == len({*sources}) else sources
 
 
+def _beside(result: Result) -> str:
+    """Tell what was fed beside the samples, and what of these is padding."""
+    data = result["data"]
+    further = [[one["name"], one.get("fingerprint")] for one in data.get("inputs", [])[1:]]
+    told = [further, data.get("fed", {}), data.get("mask")]
+    if not any(told):
+        return "nothing beside it"
+    text = json.dumps(told, sort_keys=True)
+    return f"beside it {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 # What else tells results of one model apart, and whether it always does or only those of one
 # family: each has a word for a result.
 _SETTINGS: tuple[tuple[bool, Callable[[Result], str]], ...] = (
@@ -158,6 +171,7 @@ _SETTINGS: tuple[tuple[bool, Callable[[Result], str]], ...] = (
     (False, lambda result: result["group"]["interpolation"]),
     (False, lambda result: "clipped" if result["group"].get("clip") else "not clipped"),
     (False, lambda result: f"fed {result['data']['fingerprint'][:8]}"),
+    (False, _beside),
 )
 
 

@@ -33,7 +33,9 @@ Ends = tuple[float, float] | None
 _APART = 0.05
 
 
-def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -> ComparisonEntry:
+def paired(
+    a: Record, b: Record, seed: int, *, apart: str = "", maps: bool = False
+) -> ComparisonEntry:
     """Return the paired difference of two records.
 
     Parameters
@@ -42,8 +44,8 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
         Entries of ``measurements`` of the same measure.
     seed : int
         Seed of the bootstrap.
-    same : bool
-        Whether their samples are the same.
+    apart : str
+        Why their samples are not the same; empty where they are.
     maps : bool
         Whether they are two maps that predict the same tensor of the same model.
 
@@ -55,7 +57,8 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
     own = read_record(a), read_record(b)
     (x, y), scale = _own_units(own) if maps else on_one_scale(own)
     left, right = x.influence, y.influence
-    gaps = left - right if same and len(left) == len(right) else None
+    apart = apart or "different samples" * (len(left) != len(right))
+    gaps = None if apart else left - right
     number = _effective(x, y)
     t = None if gaps is None else mean_interval(gaps, effective=number)
     resampled = None
@@ -92,7 +95,7 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
         "share_a_lower": None if gaps is None else float(_a_lower(x, y, gaps, rounding).mean()),
         "samples": None if gaps is None else len(gaps),
         "verdict": (not maps and no_conclusion(own, "AB"))
-        or _verdict(a, b, scale, difference, gaps, ends, rounding, maps),
+        or _verdict(a, b, scale, difference, gaps, apart, ends, rounding, maps),
         "warnings": _doubts_of_maps(a, b)
         if maps
         else _doubts(own, scale, difference, ends, rounding),
@@ -224,6 +227,7 @@ def _verdict(
     scale: Scale,
     difference: float,
     gaps: F64 | None,
+    unpaired: str,
     ends: Ends,
     rounding: float,
     maps: bool,
@@ -233,7 +237,7 @@ def _verdict(
     measure = descriptor_of(a["measure"])
     size = f"A − B = {_signed(told(measure, difference, scale))}{unit}"
     if gaps is None:
-        return f"different samples, so there is no paired interval ({size})"
+        return f"{unpaired}, so there is no paired interval ({size})"
     if ends is None:
         few = "one sample is too few"
         if len(gaps) > 1:

@@ -47,6 +47,7 @@ class _Told(_OfMeasure):
     averaged: NotRequired[list[Count]]
     reads: NotRequired[str]
     digest: NotRequired[str]
+    no_labels: NotRequired[str]
 
 
 class _Channels(TypedDict):
@@ -117,6 +118,8 @@ class _Fit(TypedDict):
     indices: list[Count]
     marks: list[str]
     fingerprint: str
+    inputs: NotRequired[list[str]]
+    wholes: NotRequired[list[str]]
 
 
 class _FitScales(_OfMeasure):

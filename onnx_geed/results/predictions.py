@@ -31,16 +31,19 @@ class Predicted:
         The class that g moves each class to.
     elements : sequence of str
         Names of the n elements.
+    no_labels : str
+        Why labels do not tell which of them are right; empty where they do.
     """
 
     classes: I64
     moved: I64
     elements: Sequence[str]
+    no_labels: str = ""
 
     @classmethod
-    def under(cls, classes: I64, action: Action, count: int) -> Predicted:
+    def under(cls, classes: I64, action: Action, count: int, no_labels: str = "") -> Predicted:
         """Return predicted classes (N, n), of so many, that φ_Y moves."""
-        return cls(classes, moved_classes(action, count), action.group.elements)
+        return cls(classes, moved_classes(action, count), action.group.elements, no_labels)
 
 
 def add_predictions(
@@ -80,15 +83,29 @@ def add_predictions(
         if not scores or record["layer"] not in predicted:
             continue
         own = predicted[record["layer"]]
-        places = None
-        if labels is not None:
-            count = own.moved.shape[1]
-            places, fault, cure = places_of_labels(labels[: len(own.classes)], names, count)
-            note = f"{fault}, so the share of correct predictions is left out: {cure}"
-            if fault and note not in notes:
-                notes.append(note)
+        places, note = _right_classes(own, labels, names, record["layer"])
+        if note and note not in notes:
+            notes.append(note)
         record["predictions"] = _shares(own, places)
     return notes
+
+
+def _right_classes(
+    own: Predicted,
+    labels: Sequence[int | str] | None,
+    names: Sequence[str] | None,
+    layer: str,
+) -> tuple[I64 | None, str]:
+    """Return the classes that are right for unmoved samples, where that is known, or a note."""
+    if labels is None:
+        return None, ""
+    if own.no_labels:
+        note = f"labels are not used for {layer}: they belong to unmoved samples, {own.no_labels}"
+        return None, note
+    known = labels[: len(own.classes)]
+    places, fault, cure = places_of_labels(known, names, own.moved.shape[1])
+    note = f"{fault}, so the share of correct predictions is left out: {cure}"
+    return places, note if fault else ""
 
 
 def places_of_labels(

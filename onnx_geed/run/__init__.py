@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         check_taken as check_taken,
         fit_actions as fit_actions,
         fits_asked as fits_asked,
+        tell_defects as tell_defects,
     )
     from onnx_geed.run.fit_orbits import (
         Notify as Notify,
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
         with_samples as with_samples,
     )
     from onnx_geed.run.fit_overlap import (
+        SampleMarks as SampleMarks,
         copies_notes as copies_notes,
+        marks_in_data as marks_in_data,
         refuse_overlap as refuse_overlap,
     )
     from onnx_geed.run.fit_requests import (

@@ -78,6 +78,7 @@ class Bound:
             mask=source.mask,
             allowed=options.allowed,
             placed=of_places is not None,
+            tables=tables,
         )
         of_d = None if of_places is None else of_places[list(drawn)]
         plan = bind_background(plan, of_d, options.background, classes, source.mask, drawn)

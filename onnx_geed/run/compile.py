@@ -19,6 +19,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group, parse_group
 from onnx_geed.held import allowed_by, array_bytes, check_held
 from onnx_geed.measures import (
+    Plan,
     check_changed_as_nodes,
     check_written_as_nodes,
     descriptor_of,
@@ -297,7 +298,7 @@ def _describe(
         "group": describe_group(task),
         "input": of_inputs[0],
         "others": of_inputs[1:],
-        "outputs": [_output(output) for output in fused.outputs],
+        "outputs": [_output(output, task.plan) for output in fused.outputs],
         "notes": list(task.plan.notes),
     }
 
@@ -317,17 +318,23 @@ def _meaning_of(task: Task, *, moves: bool, rows: bool, read: bool) -> str:
     )
 
 
-def _output(output: Output) -> CompiledOutput:
+def _output(output: Output, plan: Plan) -> CompiledOutput:
     """Return the description of one output."""
     measure = output.measure
     formula, unit = (
         measure.descriptor.formula,
         _UNITS.get(measure.descriptor.unit, measure.descriptor.unit),
     )
-    mean = _MEAN_OF_OTHERS if measure.counted.start else _MEAN
+    mean, mean_of_exact = (
+        _MEAN_OF_OTHERS if measure.counted_of(members).start else _MEAN
+        for members in (range(plan.group.order), plan.exact_subgroup(measure) or ())
+    )
     meanings = {
         "deviation": (f"{formula}; {mean}", unit),
-        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {mean}", unit),
+        "exact": (
+            f"{formula}; over the exact subgroup alone, with its own mean; {mean_of_exact}",
+            unit,
+        ),
         "zeros": ("share of the cosines that were taken between two zero vectors", "share, 0 to 1"),
         "energy": (
             "sum of squares of the tensor under each element: not finite where the model gave NaN "

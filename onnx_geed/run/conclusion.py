@@ -15,7 +15,7 @@ from onnx_geed.results import (
     add_gain,
     add_predictions,
 )
-from onnx_geed.run.fit_overlap import copies_notes
+from onnx_geed.run.fit_overlap import copies_notes, marks_in_data
 from onnx_geed.run.fit_scales import FitScales, enter_fits
 from onnx_geed.run.how_far import gain_notes
 from onnx_geed.run.measured_as import MeasuredAs, measured_as
@@ -139,7 +139,7 @@ def conclude(
     if records:
         count = records[0]["samples"]
         notes += unmoved_notes(evidence.group, evidence.elements, evidence.idle, count)
-        notes += copies_notes(evidence.fits, data["marks"][:count])
+        notes += copies_notes(evidence.fits, marks_in_data(data, slice(count)))
     notes += on_precision
     add_class_values(records, labels, seed=evidence.seed)
     notes += add_predictions(records, labels, evidence.predicted, classes)

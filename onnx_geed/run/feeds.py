@@ -33,6 +33,11 @@ __all__ = [
 
 Rows = Literal["samples", "one", "whole"]
 
+# Samples that are looked at for how large their values are.
+_LOOKED_AT = 16
+
+_IF_SCALED = "give float32 values in [0, 1] if the model takes those"
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -53,12 +58,22 @@ class Feed:
     given: np.dtype[Any] | None = None
 
     def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
-        """Return rows for a batch that is made of these samples, int64 of shape (R,)."""
-        if self.rows == "samples":
+        """Return rows for a batch that is made of these samples, int64 of shape (R,).
+
+        Of one sample they are a view of its row, however many there are: an orbit may be run in
+        pieces, and a runtime copies no more than the piece that it is given.
+        """
+        if self.rows == "whole":
+            return self.values
+        if self.rows == "samples" and (samples != samples[0]).any():
             return self.values[samples]
-        if self.rows == "one":
-            return np.repeat(self.values, len(samples), axis=0)
-        return self.values
+        row = self.values[0 if self.rows == "one" else samples[0]]
+        return np.broadcast_to(row, (len(samples), *row.shape))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the value of one sample, where samples have rows of their own in a batch."""
+        return 0 if self.rows == "whole" else self.values[0].nbytes
 
     def rows_of(self, indices: Sequence[int]) -> NDArray[Any]:
         """Return what is fed with some samples: one row where it is the same for all of them."""
@@ -263,6 +278,12 @@ def notes_on_axes(
         for name, feed in feeds.items()
         if feed.given == np.uint8 and feed.values.ndim > 3 and takes[name].kind == "f"
     ]
+    notes += [
+        f"input {name}: bytes are fed as 0 to 255; {_IF_SCALED}"
+        for name, feed in feeds.items()
+        if feed.given == np.uint8 and feed.values.ndim <= 3 and takes[name].kind == "f"
+        if feed.values.size and feed.values.max() > 1
+    ]
     if PREPROCESS in model.metadata and (name := stored_input(model, acted.name)) in feeds:
         notes.append(
             f"input {name}: the model's preprocessing is not applied to it, since its axes are not "
@@ -291,7 +312,10 @@ def _like_samples(values: NDArray[Any], available: int) -> int:
 def notes_on_preparation(
     opened: Mapping[str, MovedInput | Still], fed: Collection[str]
 ) -> list[str]:
-    """Return notes on values of one's own that are preprocessed, as the data of that input are.
+    """Return notes on how inputs are prepared that are read by their layout.
+
+    Values of one's own are preprocessed as the data of that input are; bytes that are no pictures
+    are not scaled.
 
     Parameters
     ----------
@@ -300,12 +324,24 @@ def notes_on_preparation(
     fed : collection of str
         Names of the inputs that a user gives values of.
     """
-    return [
+    notes = [
         f"input {name}: --feed {name} is preprocessed as the model's file says of this input, as "
         "its data would be: give values from before that"
         for name in fed
         if name in opened and opened[name].samples.preprocess != Preprocess()
     ]
+    return notes + [
+        f"input {name} ({own.layout}): bytes are fed as 0 to 255, since only inputs with a plane "
+        f"(H and W) are scaled by 1/255; {_IF_SCALED}"
+        for name, own in opened.items()
+        if own.samples.unscaled and own.samples.preprocess.scale == 1 and _beyond_one(own)
+    ]
+
+
+def _beyond_one(own: MovedInput | Still) -> bool:
+    """Whether some of the first samples hold more than 0 and 1, which are one-hot or a mask."""
+    first = range(len(own.samples)) if isinstance(own, Still) else own.indices
+    return any(own.samples[index].max() > 1 for index in first[:_LOOKED_AT])
 
 
 def _batch_axis(model: Model, name: str, acted: str) -> int | None:

@@ -59,7 +59,9 @@ class FirstRow:
         """Return what checks so many orbits of D: the same."""
         return self
 
-    def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
+    def wants(
+        self, positions: Sequence[int], total: int, rows: F32, beside: Sequence[NDArray[Any]] = ()
+    ) -> bool:
         """Say whether a job is to be checked, as :meth:`RowCheck.wants` does."""
         return 0 in positions
 
@@ -71,6 +73,7 @@ class FirstRow:
         run: Callable[[int], Mapping[str, F32]],
         label: Callable[[int], str],
         others: Mapping[str, NDArray[Any]],
+        beside: Sequence[NDArray[Any]] = (),
     ) -> None:
         """Compare a job's first row with the same one alone, as :meth:`RowCheck.compare` does.
 

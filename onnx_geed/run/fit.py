@@ -21,13 +21,24 @@ from onnx_geed.run.options import make_options
 from onnx_geed.run.prepare import check_inputs, prepare_run
 from onnx_geed.run.progress import Progress
 
-__all__ = ["check_closed", "check_representation", "check_taken", "fit_actions", "fits_asked"]
+__all__ = [
+    "check_closed",
+    "check_representation",
+    "check_taken",
+    "fit_actions",
+    "fits_asked",
+    "tell_defects",
+]
 
 # Options of measuring, which a fit has no part in, and what to do with them.
 _OF_A_RUN = (
     ("measures", "output_action", "labels", "target", "layers", "references", "untrained"),
     "has no effect on a fit; give it to onnx-geed measure, with the fitted file",
 )
+
+
+# What is left of a defect is more than rounding above this.
+_ROUNDING = 1e-6
 
 
 @checked
@@ -61,8 +72,9 @@ def fit_actions(
         The kind of ρ(g).
     representation : bool
         Whether to make orthogonal matrices compose like the group's elements. For C<n>, angles are
-        rounded to multiples of 1/n turn; for other groups, elements are averaged, and the defect
-        shows the remaining error.
+        rounded to multiples of 1/n turn. For other groups, products are averaged over the group
+        and, where that leads to no representation, the one is taken that overlaps most with the
+        fit. With too many channels for that, the defect shows the remaining error.
     progress : callable, optional
         Called after inferences, then after solved layers.
     notify : callable, optional
@@ -107,7 +119,33 @@ def fit_actions(
         fitting = replace(prepared.fitting, representation=representation)
         tables = fit_from_model(prepared, fitting, progress, notify)
         check_inputs(prepared)
-        return tuple(tables.values())
+    made = tuple(tables.values())
+    if representation:
+        tell_defects(made, notify)
+    return made
+
+
+def tell_defects(tables: Sequence[Table], notify: Notify | None) -> None:
+    """Tell of which layers no representation could be made.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+        Fits that were to be representations.
+    notify : callable, optional
+        Called with a text for each that is none.
+    """
+    for table in tables:
+        defect = None if table.fit is None else table.fit.defect
+        if notify is None or table.fit is None or defect is None or defect[1] <= _ROUNDING:
+            continue
+        notify(
+            f"note: --fit-representation: the maps of {table.fit.layer} are no representation: "
+            f"products of two of them differ from those of their elements by {defect[0]:.2g} "
+            f"(median) to {defect[1]:.2g} (worst) of their length; its "
+            f"{table.values.shape[1]} channels are too many to do more than to average over the "
+            "group"
+        )
 
 
 def check_taken(group: Group) -> None:

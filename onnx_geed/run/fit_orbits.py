@@ -15,6 +15,7 @@ from onnx_geed.errors import without_secrets
 from onnx_geed.groups import Fit, LayoutAction, Table, TableKind, parse_layout
 from onnx_geed.measures import FitSums
 from onnx_geed.run.executor import in_order
+from onnx_geed.run.fit_overlap import SampleMarks, marks_in_source
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.job import Task, job_orbits
 from onnx_geed.run.moved_input import MovedInput
@@ -136,12 +137,10 @@ def fit_from_model(
         tables = {name: table for (_, name), table in zip(fits, counted, strict=True)}
     else:
         tables = fit_tables(fitting, orbits, source.label, progress, notify)
-    intake = source.main.intake
-    assert intake is not None
     for moved in source.moved:
         if moved.intake is not None:
             moved.intake.check()
-    return with_samples(tables, intake.marks())
+    return with_samples(tables, marks_in_source(source))
 
 
 def _inferences(prepared: Prepared, fitting: Fitting) -> int:
@@ -293,12 +292,14 @@ def _solved(fitting: Fitting, name: str, sums: FitSums, progress: Progress | Non
     return Table(group.elements, kind, values, request.asked, fit, group=name)
 
 
-def with_samples(tables: Mapping[str, Table], marks: Sequence[str]) -> dict[str, Table]:
+def with_samples(tables: Mapping[str, Table], marks: SampleMarks) -> dict[str, Table]:
     """Return fitted actions that know the samples that they were fitted to, by their digests."""
-    fingerprint = hashlib.sha256("".join(marks).encode()).hexdigest()
+    acted = tuple(marks.acted)
+    fingerprint = hashlib.sha256("".join(acted).encode()).hexdigest()
     entered = {}
     for name, table in tables.items():
         assert table.fit is not None
-        fit = replace(table.fit, marks=tuple(marks), fingerprint=fingerprint)
+        fit = replace(table.fit, marks=acted, fingerprint=fingerprint)
+        fit = replace(fit, inputs=marks.inputs, wholes=tuple(marks.wholes))
         entered[name] = replace(table, fit=fit)
     return entered

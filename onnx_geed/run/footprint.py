@@ -59,6 +59,8 @@ class Footprint:
         Bytes of the tables and orbits by which samples move.
     best : int
         Rows of a run that a processor is about the fastest with; 0 where nothing is known.
+    fed : int
+        Of the bytes of a row, those of the inputs that do not move.
     """
 
     row: int
@@ -67,6 +69,7 @@ class Footprint:
     fixed: int = 0
     moving: int = 0
     best: int = 0
+    fed: int = 0
 
     @property
     def left(self) -> int:
@@ -101,9 +104,13 @@ class Footprint:
         of = "one row" if rows == 1 else f"the {rows} rows of a run"
         taken = self.fixed + rows * self.row
         weights = " with the model's weights" if self.fixed > _MUCH * taken else ""
-        told = f"the activations of {of} take {{}}{weights}, the largest being {self.largest}"
+        unmoved = " and their other inputs" if rows * self.fed > _MUCH * taken else ""
+        told = f"the activations of {of}{unmoved} take {{}}{weights}, the largest being"
+        told += f" {self.largest}"
         if taken <= self.room.bytes and self.moving:
-            told = f"the activations of {of}, and the orbits and tables of samples, take {{}}"
+            told = (
+                f"the activations of {of}{unmoved}, and the orbits and tables of samples, take {{}}"
+            )
             taken += self.moving + outputs
         self.room.check(taken, told, "use smaller samples")
 
@@ -172,7 +179,8 @@ def footprint_of(
     row, moving = -(-most // batch), moving_bytes(source.moved) + others_held
     fixed = _TWICE * fixed + held_weights(model, options)
     best = rows_at_once(model, listed, row)
-    footprint = Footprint(row, room, _largest(made), fixed, moving, best)
+    fed = sum(feed.row_bytes for feed in source.feeds.values())
+    footprint = Footprint(row + fed, room, _largest(made), fixed, moving, best, fed)
     # An output is compared with f̂, another such array.
     footprint.check(outputs=2 * max((sizes.get(name, 0) for name in names), default=0) // batch)
     return footprint

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from onnx_geed.data import Preprocess
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import disk_mask, parse_layout, tables_of
+from onnx_geed.groups import Group, colours_of, disk_mask, parse_layout, tables_of
 from onnx_geed.measures import Plan, StackSums, changed_nodes, check_changed_as_nodes, orbit_nodes
 from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
 from onnx_geed.run.moved_input import MovedInput
@@ -348,23 +349,41 @@ def check_graph_can_move(source: Source) -> None:
     ------
     GeedError
         If a family changes values as no nodes do.
-        If colours are mixed before mean and std, which a graph has behind it.
+        If colours are mixed, and not so behind channel order, mean and std, where a graph starts.
         If whole numbers are weighed, or drawn from other places than a permutation does.
     """
     for moved in source.moved:
         action = tables_of(moved.action)
         check_changed_as_nodes(action.group)
-        white = np.ones((1, *moved.samples.shape), dtype=np.float32)
-        if "C" in action.moved and not np.array_equal(moved.samples.finish(white), white):
+        if "C" in action.moved and not _commutes(action.group, moved.samples.preprocess):
             raise GeedError(
                 f"group {action.group.name} mixes colours before mean, std and channel order are "
-                "applied, and a graph starts after that"
+                "applied, and a graph starts after that, where these treat channels differently"
             )
         if moved.samples.dtype.kind in "iub" and action.moves.base_of.any():
             raise GeedError(
                 f"group {action.group.name} does more than permute the entries, which are whole "
                 "numbers: no nodes do that"
             )
+
+
+def _commutes(group: Group, preprocess: Preprocess) -> bool:
+    """Whether colours are mixed alike before and behind channel order, mean and std.
+
+    Notes
+    -----
+    These are x → Ax + b, and the mixing is M on the channels and w at places, which
+    :func:`orbit_nodes` surrounds with b. Where all of b is one number, that yields MwAx + b, which
+    has to be AMwx + b. A group that mixes no colours moves each channel for itself, and mean and
+    std are one number for all components of vectors: nothing has to be asked of these.
+    """
+    mixes = colours_of(group)
+    if mixes is None:
+        return True
+    matrix, black = preprocess.on_colours(mixes.shape[1])
+    # Entries of M are rounded: half a turn is symmetric, and so alike in BGR, but for that.
+    apart = np.abs(matrix @ mixes - mixes @ matrix).max()
+    return not np.ptp(black) and bool(apart <= 1e-12 * np.abs(matrix).max())
 
 
 def takes_orbits(source: Source) -> bool:

@@ -195,8 +195,9 @@ def check_job(source: Source, runner: Runner, positions: Sequence[int], batch: i
     if source.check is None:
         return
     rows = source.rows(positions)
-    if source.check.wants(positions, len(source.indices), rows):
-        feeds = source.other_inputs(positions, source.action.group.order)
+    feeds = source.other_inputs(positions, source.action.group.order)
+    beside = [feeds[name] for name in source.partners]
+    if source.check.wants(positions, len(source.indices), rows, beside):
         arrays = run_rows(source, runner, rows, feeds, batch)
         compare_rows(source, runner, rows, feeds, arrays, positions)
 

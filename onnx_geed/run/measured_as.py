@@ -6,15 +6,24 @@ carry both, become the whole one's records with neither model nor data.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_geed.groups import Exactness, Trivial, parse_layout, table_digest, without_row
-from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
+from onnx_geed.measures import Descriptor, Layer, Measure, Places, Plan, descriptor_of
+from onnx_geed.run.truths import why_no_labels
 from onnx_geed.text import counted
 
 __all__ = ["MeasuredAs", "measured_as"]
+
+
+# Spec section 3: a disk is of samples, and of what eq. (5) compares.
+_WHOLE = (
+    "the whole map counts, its corners too: --support disk masks the samples, and restricts the "
+    "maps of channel-cos and class scores at places alone"
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class MeasuredAs:
     half : tuple of int
         Every second element of a sampled group; empty of others.
     skipped : int
-        How many of the first elements are left out of means.
+        How many of the first elements are left out of means over all.
     correction, half_correction : float
         What deviations, and those under every second element, are multiplied by.
     exact_channels : bool
@@ -59,6 +68,9 @@ class MeasuredAs:
         Digest of a given or fitted table or matrices; empty of other actions.
     starts_anywhere : bool
         Whether each sample is first moved by an element of its own, so that none is unmoved.
+    no_labels : str
+        Why labels of the samples do not tell which predicted classes are right; empty where they
+        do.
     """
 
     measure: str
@@ -83,6 +95,7 @@ class MeasuredAs:
     reads: str = ""
     digest: str = ""
     starts_anywhere: bool = False
+    no_labels: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -94,6 +107,19 @@ class MeasuredAs:
         """The catalogue's entry for the measure."""
         descriptor = descriptor_of(self.measure)
         return descriptor.against_target() if self.target else descriptor
+
+    def skipped_of(self, members: Collection[int]) -> int:
+        """Return how many of the first elements of a subgroup are left out of means over it.
+
+        As :meth:`onnx_geed.measures.Measure.counted_of`, from what parts of a run carry.
+
+        Parameters
+        ----------
+        members : collection of int
+            The subgroup, identity first.
+        """
+        alone = {*self.averaged} & {*members} == {0}
+        return self.skipped or int(self.descriptor.skips_identity and alone)
 
 
 def measured_as(plan: Plan) -> tuple[MeasuredAs, ...]:
@@ -115,6 +141,8 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
     group, layer = plan.group, plan.layers[measure.layer]
     members, half = plan.exact_subgroup(measure), tuple(group.half)
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
+    if plan.support == "disk" and measure.support == "full" and _has_plane(layer):
+        notes.append(_WHOLE)
     correction = measure.correction(group.order)
     drawn = group.order if group.independent else group.independent_elements
     drawn = 0 if measure.averaged == (0,) else drawn
@@ -138,7 +166,17 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         reads=measure.reads if measure.descriptor.view == "scores" and not measure.target else "",
         digest=table_digest(measure.action),
         starts_anywhere=group.behind is not None,
+        no_labels=why_no_labels(plan, measure),
     )
+
+
+def _has_plane(layer: Layer) -> bool:
+    """Whether a tensor has places that a disk would leave out."""
+    layout = parse_layout(layer.layout)
+    if len(layer.shape) != layout.rank - 1:
+        return False
+    lengths = dict(zip(layout.kept, layer.kept_shape, strict=True))
+    return {"H", "W"} <= {*lengths} and lengths["H"] * lengths["W"] > 1
 
 
 def _independence(measure: Measure, n: int, correction: float) -> str:
@@ -165,16 +203,7 @@ def _layout_and_notes(
     if measure.descriptor.view in ("maps", "whole"):
         return layout, []
     if measure.places is not None:
-        places = measure.places.inside.shape[1]
-        notes = [
-            f"mean over {counted(places, 'place')}, f(gx) moved back to those of x",
-            _read_as(measure),
-        ]
-        if left := int((~measure.places.inside).any(axis=0).sum()):
-            notes.append(
-                f"up to {left} places are left out, where values come from outside the grid"
-            )
-        return layout, notes
+        return layout, _place_notes(measure, measure.places)
     notes = []
     blank = np.broadcast_to(np.float32(0), (1, *shape))
     if len(shape) > 1 and parse_layout(layout).to_points(blank, 1)[1]:
@@ -187,6 +216,21 @@ def _layout_and_notes(
     # What is asked to stay is a vector, whatever its letter.
     stays = len(shape) == 1 and isinstance(measure.action, Trivial)
     return ("NK" if stays else layout), notes
+
+
+def _place_notes(measure: Measure, places: Places) -> list[str]:
+    """Say over which places scores are compared."""
+    supported = places.supported
+    over = counted(len(supported), "place")
+    if not supported.all():
+        over = f"the {supported.sum()} of {over} inside the disk"
+    notes = [f"mean over {over}, f(gx) moved back to those of x", _read_as(measure)]
+    if left := places.most_left_out:
+        notes.append(
+            f"up to {counted(left, 'place')} {'is' if left == 1 else 'are'} left out under an "
+            "element, where values come from outside the grid"
+        )
+    return notes
 
 
 def _error_notes(measure: Measure) -> list[str]:

@@ -22,6 +22,7 @@ from onnx_geed.results import (
 from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.measured_as import MeasuredAs, measured_as
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
+from onnx_geed.run.truths import why_no_labels
 
 __all__ = ["measurements_of", "predictions_of", "records_of"]
 
@@ -134,7 +135,9 @@ def predictions_of(plan: Plan, statistics: OrbitStatistics) -> dict[str, Predict
         if entry is not None and entry.predicted is not None:
             # A single score tells two classes apart.
             count = plan.layers[measure.layer].classes
-            by_layer[measure.layer] = Predicted.under(entry.predicted, measure.action, count)
+            by_layer[measure.layer] = Predicted.under(
+                entry.predicted, measure.action, count, why_no_labels(plan, measure)
+            )
     return by_layer
 
 
@@ -246,7 +249,7 @@ def _exact_part(
     return OrbitDeviations(
         *(statistics.exact, [told.elements[g] for g in told.exact]),
         per_channel=per_channel if told.exact_channels else None,
-        skipped=told.skipped,
+        skipped=told.skipped_of(told.exact),
         errors=None if statistics.errors is None else statistics.errors[:, 1],
     )
 
@@ -258,7 +261,7 @@ def _half(told: MeasuredAs, statistics: MeasureStatistics) -> OrbitDeviations | 
     return OrbitDeviations(
         statistics.half * told.half_correction,
         [told.elements[g] for g in told.half],
-        skipped=told.skipped,
+        skipped=told.skipped_of(told.half),
         errors=None if statistics.errors is None else statistics.errors[:, 2],
     )
 

@@ -227,6 +227,12 @@ def _check_one_run(opened: Sequence[tuple[str, Result]]) -> None:
 
 def _read(name: str, content: Result) -> _Read:
     part, records = content["part"], content["measurements"]
+    # Fed inputs once had one name for all of their marks, which were those of the last one.
+    if 0 < len({*part["marks"]} - {"--masks"}) < len(content["data"].get("inputs", [])):
+        raise GeedError(
+            f"merge: {name}: an earlier onnx-geed wrote it, and did not mark the samples of all "
+            "inputs that the group moves; measure it again"
+        )
     try:
         evidence, orbits, points = evidence_from(part["evidence"], records)
         other = part["untrained"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,15 @@ class Opening:
     masked: bool = False
     allowed: int = ALLOWED
     others: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[object, ...] | None:
+        """What the samples follow from; none of an array, which no name tells from another."""
+        if not isinstance(self.data, str | Path):
+            return None
+        others = tuple(sorted(self.others.items()))
+        rest = (getattr(self, f.name) for f in fields(self) if f.name not in ("data", "others"))
+        return str(self.data), others, *rest
 
     def samples(self, labels: Any = None) -> Samples:
         """Open the data.

@@ -25,6 +25,7 @@ from onnx_geed.groups import (
     Lettered,
     PlacedAction,
     check_bases,
+    is_moved,
     layout_action,
     parse_group,
     parse_layout,
@@ -169,7 +170,8 @@ def make_source(
     plain = {k: feed for k, feed in feeds.items() if k not in still}
     notes += notes_on_axes(model, acted, plain, len(samples))
     partners = {name: other for name, other in moved.items() if name != acted.name}
-    return Source(main, partners, feeds, mask=mask, place_labels=place_labels), count, notes
+    source = Source(*(main, partners, feeds), mask=mask, place_labels=place_labels, name=acted.name)
+    return source, count, notes
 
 
 def _named_arrays(
@@ -368,10 +370,11 @@ def _partners(
             *(own, other.shape[1:], letters, prepared, key, other.dtype, masked, allowed),
             others=_but(read, name),
         )
-        samples, action = opening.samples(), None
-        if isinstance(main.action, LayoutAction):  # one's own moves one input
-            action = _action(opening, samples, main.action.group, options)
-        if isinstance(action, LayoutAction) and action.moved:
+        samples, group = opening.samples(), main.action.group
+        tensor = Lettered(parse_layout(letters), samples.shape, True)
+        # One's own moves one input.
+        if isinstance(main.action, LayoutAction) and is_moved(group, tensor):
+            action = _action(opening, samples, group, options)
             partners[name] = _moved_input(opening, samples, main.indices, action, options)
         else:
             still[name] = Still(opening, samples)

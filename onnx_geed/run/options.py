@@ -72,7 +72,8 @@ class Options:
     interpolation : {"bilinear", "nearest", "bicubic"}
         Resampling of rotations.
     support : {"full", "disk"}
-        Whether samples are masked, and maps compared, inside a disk.
+        Whether samples are masked to a disk; the maps of ``channel-cos``, and class scores at
+        places, are then compared inside it too, and other measures take whole maps.
     clip : bool
         Whether a family that changes values, such as ``brightness``, clips images and rounds them
         to 8 bits.

@@ -163,7 +163,8 @@ def check_rows(
         If a row depends on the others of its batch, naming its sample and element.
     """
     check, together = source.check, min(batch, len(rows)) > 1
-    if check and together and check.wants(positions, len(source.indices), rows):
+    beside = [feeds[name] for name in source.partners]
+    if check and together and check.wants(positions, len(source.indices), rows, beside):
         compare_rows(source, runner, rows, feeds, arrays, positions, elements)
 
 
@@ -192,7 +193,8 @@ def compare_rows(
         return f"{sample}, element {group.elements[elements[i % per]]}" if elements else sample
 
     if source.check:
-        source.check.compare(runner, rows, arrays, alone, label, others(0))
+        beside = [feeds[name] for name in source.partners]
+        source.check.compare(runner, rows, arrays, alone, label, others(0), beside)
 
 
 def _in_pieces(

@@ -10,13 +10,28 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout
 from onnx_geed.measures import Layer
-from onnx_geed.model import Model, Tensor, output_kind, plain_ends, rescaled_end
+from onnx_geed.model import (
+    Model,
+    Tensor,
+    last_operator,
+    output_kind,
+    plain_ends,
+    rescaled_end,
+    stored_kind,
+)
 from onnx_geed.run.options import Options
 
 __all__ = ["find_output_kinds"]
 
 # How far over 1 a probability may be, which is a sum in float32.
 _ROUNDING = 1e-5
+
+
+# What rows are that do not sum to 1, behind these.
+_NO_CLASSES = {
+    "Sigmoid": "several labels at once",
+    "Softmax": "it is not taken over the classes",
+}
 
 
 _KINDS = ("logits", "probabilities", "embedding")
@@ -68,24 +83,29 @@ def find_output_kinds(
     kinds: dict[str, str] = {}
     notes: list[str] = []
     plain = plain_ends(model)
+    scores = any(tensor.scores for tensor in listed)
+    stored = "the metadata" if stored_kind(model, output) else last_operator(model, output)
+    by = stored if options.output_kind is None else "--output-kind"
     for name, array in rows.items():
         layer = (layers or {}).get(name) if name == output or name in asked else None
+        declared = output_kind(model, output, options.output_kind) if name == output else None
         try:
             vectors = _vectors(array, layer)
         except GeedError:
+            # Without an axis of classes only what is known to be none has a kind.
+            if name == output and (declared == "embedding" or not (declared or scores)):
+                kinds[name] = "embedding"
+                notes += [] if declared else [_assumed(name, "embedding")]
             continue
         kinds[name] = _seen_kind(model, name, vectors, plain)
-        declared = output_kind(model, output, options.output_kind) if name == output else None
         matters = declared is None if name == output else name in asked
         if kinds[name] not in _KINDS and matters and further is not None:
             more = _vectors(further(name), layer)
             kinds[name] = _seen_kind(model, name, np.concatenate([vectors, more]), plain)
         if name == output:
-            scores = any(tensor.scores for tensor in listed)
             column = vectors.shape[-1] == 1
-            stated = options.output_kind is not None
             kinds[name], note = _weighed_kind(
-                name, kinds[name], declared, scores=scores, column=column, stated=stated
+                name, kinds[name], declared, scores=scores, column=column, by=by
             )
             notes += [note] if note else []
     return kinds, notes
@@ -104,31 +124,39 @@ def _vectors(array: NDArray[np.float32], layer: Layer | None) -> NDArray[np.floa
 
 
 def _weighed_kind(
-    name: str, seen: str, declared: str | None, *, scores: bool, column: bool, stated: bool
+    name: str, seen: str, declared: str | None, *, scores: bool, column: bool, by: str
 ) -> tuple[str, str]:
-    """Weigh what the chosen output is declared to be against what is seen; also return a note."""
+    """Weigh what the chosen output is declared to be, by whom, against what is seen.
+
+    Also return a note.
+    """
     if declared is None:
         kind = seen if scores or seen == "probabilities" else "embedding"
-        taken = f"output {name!r}: assuming {kind}; change with --output-kind"
-        return kind, taken if kind in _KINDS else ""
+        return kind, _assumed(name, kind) if kind in _KINDS else ""
     if declared == "probabilities" and not column and seen != "probabilities":
-        if stated:
+        if by == "--output-kind":
             raise GeedError(
                 f"--output-kind probabilities: rows of {name!r} are not in [0, 1] with sum 1; "
                 "use logits or embedding"
             )
+        why = "is declared as probabilities, but its rows do not sum to 1"
+        if by in _NO_CLASSES:
+            why = f"ends in {by}, and its rows do not sum to 1: {_NO_CLASSES[by]}"
         return "embedding", (
-            f"output {name!r} is declared as probabilities, but its rows do not sum to 1: "
+            f"output {name!r} {why}; it is taken as an embedding, which output-l2 compares, and "
             "softmax-kl is left out"
         )
     # Of a single Sigmoid it is checked on every row that it stays in [0, 1].
     if declared == "logits" and seen == "probabilities":
-        by = "--output-kind" if stated else "the metadata"
         return declared, (
             f"output {name!r}: rows are in [0, 1] and sum to 1, as probabilities do, but {by} says "
             "logits; if they are probabilities, give --output-kind probabilities"
         )
     return declared, ""
+
+
+def _assumed(name: str, kind: str) -> str:
+    return f"output {name!r}: assuming {kind}; change with --output-kind"
 
 
 def _seen_kind(

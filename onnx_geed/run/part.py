@@ -220,12 +220,11 @@ def _marks(source: Source, positions: Sequence[int]) -> dict[str, list[str]]:
     What stands in front of other backgrounds has one too.
     """
     marks = {}
-    for moved in source.moved:
+    # Of the main one the name depends on the kind of file that its samples are in.
+    for name, moved in {"": source.main, **source.partners}.items():
         own = (moved.intake or Intake(moved.samples, moved.indices)).only(positions)
         own.fingerprint()  # which reads what was not fed
-        # Of the main one the name depends on the kind of file that its samples are in.
-        name = "" if moved is source.main else moved.opening.name
-        marks[name or ""] = own.marks()
+        marks[name] = own.marks()
     if (backdrop := source.main.backdrop) is not None:
         each = (backdrop.masks_fingerprint([source.indices[position]]) for position in positions)
         marks["--masks"] = list(each)
@@ -264,6 +263,10 @@ def _same(prepared: Prepared) -> dict[str, str]:
         "input": json.dumps([source.layout, list(source.row_shape)]),
         "preprocessing": preprocess_to_json(source.samples.preprocess),
         "what the group does to the first sample": _digest(source.rows([0])),
+        **{
+            f"what it does to that of {name}": _digest(partner.rows([0], orbits=True))
+            for name, partner in source.partners.items()
+        },
         "how the group is described": _digest(describe_group(task)),
         "how measures are taken": _digest(told),
         "passes": _digest(prepared.passes),

@@ -271,7 +271,7 @@ def evidence_from(
         statistics[told.key] = own
         if own.predicted is not None:
             moved = _needed(content["moved_classes"][told.layer], len(told.elements), None)
-            by_layer[told.layer] = Predicted(own.predicted, moved, told.elements)
+            by_layer[told.layer] = Predicted(own.predicted, moved, told.elements, told.no_labels)
     (on_orbits, own_points, spreads), further = map(_points_from, content["points"])
     of_orbits = OrbitStatistics(orbits, statistics, on_orbits, own_points, spreads)
     evidence = Evidence(
@@ -310,6 +310,8 @@ def _fit_from(entry: Mapping[str, Any]) -> Fit:
         defect=None if defect is None else (defect[0], defect[1]),
         indices=tuple(fit.indices),
         marks=tuple(fit.marks),
+        inputs=tuple(fit.inputs),
+        wholes=tuple(fit.wholes),
     )
 
 

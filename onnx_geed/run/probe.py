@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,21 +48,41 @@ class TrialRows:
     inputs : ndarray of float32, shape (R, ...)
         Model inputs: the first two are run in a batch as well as alone.
     feeds : callable
-        Gives the other inputs for a number of rows.
+        Gives the other inputs of some of these rows, by their numbers.
     threads : int
         Runs side by side.
     """
 
     inputs: F32
-    feeds: Callable[[int], Mapping[str, NDArray[Any]]]
+    feeds: Callable[[NDArray[np.int64]], Mapping[str, NDArray[Any]]]
     threads: int
+
+    def batch(self, picks: Iterable[int]) -> tuple[F32, Mapping[str, NDArray[Any]]]:
+        """Return a batch of some of these rows, by their numbers, and their other inputs."""
+        numbers = np.array([*picks], dtype=np.int64)
+        return self.inputs[numbers], self.feeds(numbers)
+
+    @property
+    def pair(self) -> range:
+        """Numbers of the rows that are run in a batch of two."""
+        return range(len(self.inputs))[:2]
 
 
 def trial_rows(source: Source, threads: int) -> TrialRows:
-    """Return the inputs of a trial: the first samples as they are, or some that are moved."""
+    """Return the rows of a trial: the first samples as they are, or one that is moved.
+
+    Each has its own other inputs: what a model makes of two samples that were mixed tells nothing
+    of any sample, and rows that have one input in common hide what is mixed through it.
+    """
     count = min(3, len(source.indices))
-    inputs = source.rows([0])[:3] if count == 1 else source.rows(range(count), orbits=False)
-    return TrialRows(inputs, source.trial_inputs, threads)
+    if count == 1:
+        orbit = source.other_inputs([0], source.action.group.order)
+        some = np.arange(min(3, source.action.group.order))
+        inputs, others = source.rows([0])[some], source.part_of(orbit, some)
+    else:
+        inputs = source.rows(range(count), orbits=False)
+        others = source.other_inputs(range(count), 1)
+    return TrialRows(inputs, partial(source.part_of, others), threads)
 
 
 def probe_alone(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
@@ -82,7 +103,7 @@ def probe_alone(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
         Activations by tensor; of maps, those of the first row alone.
     """
     with Threads(min(2, rows.threads)) as pool:
-        first, *others = run_alone(runner, rows.inputs[:2], rows.feeds, pool)
+        first, *others = run_alone(runner, rows, rows.pair, pool)
     if reason := _misshapen(first, {}, 1):
         return reason, {}
     for name in small_names(first):
@@ -107,10 +128,9 @@ def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
     arrays : dict of str to ndarray of float32, shape (rows, ...)
         Activations by tensor: of all rows, but of maps those of the batch alone.
     """
-    inputs, feeds = rows.inputs, rows.feeds
     with Threads(min(2, rows.threads)) as pool:
-        batch = pool.submit(runner.run, inputs[:2], feeds(2))
-        alone = run_alone(runner, inputs[[0, *range(2, len(inputs))]], feeds, pool)
+        batch = pool.submit(runner.run, *rows.batch(rows.pair))
+        alone = run_alone(runner, rows, [0, *range(2, len(rows.inputs))], pool)
         first, together = alone[0], batch.result()
     if reason := _misshapen(first, together, 2):
         return reason, {}
@@ -149,12 +169,12 @@ def probe_batch(runner: Runner, rows: TrialRows, batch: int) -> tuple[str, dict[
     A row may change by 1e-3 of the spread between rows: kernels for other batch sizes add up in
     another order, while rows that are merged or normalised together change by about the spread.
     """
-    inputs = rows.inputs
-    picks = [np.arange(size) % len(inputs) for size in sorted({2, batch} - {1}, reverse=True)]
+    count = len(rows.inputs)
+    picks = [np.arange(size) % count for size in sorted({2, batch} - {1}, reverse=True)]
     with Threads(rows.threads) as pool:
         # The longest first: all are single-threaded runs.
-        runs = [pool.submit(runner.run, inputs[pick], rows.feeds(len(pick))) for pick in picks]
-        alone = run_alone(runner, inputs, rows.feeds, pool)
+        runs = [pool.submit(runner.run, *rows.batch(pick)) for pick in picks]
+        alone = run_alone(runner, rows, range(count), pool)
     for pick, run in reversed(list(zip(picks, runs, strict=True))):
         try:
             together = run.result()
@@ -198,11 +218,11 @@ def probe_places(session: Session, rows: TrialRows) -> str:
     str
         Empty where all is well; else what goes wrong, naming the tensor.
     """
-    inputs, feeds = rows.inputs, rows.feeds
-    alone = [session.run(inputs[i : i + 1], feeds(1)) for i in range(len(inputs))]
-    for shift in range(len(inputs)):
-        pick = (np.arange(session.fixed) + shift) % len(inputs)
-        together = session.run(inputs[pick], feeds(session.fixed))
+    count = len(rows.inputs)
+    alone = [session.run(*rows.batch([i])) for i in range(count)]
+    for shift in range(count):
+        pick = (np.arange(session.fixed) + shift) % count
+        together = session.run(*rows.batch(pick))
         for name, array in together.items():
             change = relative_change(array, np.concatenate([alone[i][name] for i in pick]))
             if change > 1e-3:
@@ -216,7 +236,7 @@ def same_row_twice(
     """Run one row alone, twice; also return what is wrong with that."""
     apart = session.apart(session.outputs)
     try:
-        alone = [apart.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
+        alone = [apart.run(*rows.batch([0])) for _ in range(2)]
         if away := _misfits(alone[0], 1):
             raise NotRowsError(away, _samples(1))
     except SettledError:
@@ -249,8 +269,7 @@ def _without_rows(
 ) -> dict[str, tuple[int, ...]] | None:
     """Return the shapes of tensors that have another number of rows, if the model takes that."""
     try:
-        batch = np.repeat(rows.inputs[:1], count, axis=0)
-        arrays = session.apart(session.outputs).run(batch, rows.feeds(count))
+        arrays = session.apart(session.outputs).run(*rows.batch([0] * count))
     except SettledError:
         raise
     except GeedError:
@@ -281,18 +300,18 @@ def _of_wholes(session: Session, error: NotRowsError) -> NotRowsError:
 
 def run_alone(
     runner: Runner,
-    rows: NDArray[np.float32],
-    feeds: Callable[[int], Mapping[str, NDArray[Any]]],
+    rows: TrialRows,
+    picks: Iterable[int],
     pool: Executor,
     only: Sequence[str] | None = None,
 ) -> list[dict[str, NDArray[np.float32]]]:
-    """Run rows one by one, side by side; return the arrays of each, all or some."""
+    """Run some rows one by one, side by side; return the arrays of each, all or some."""
 
     def run(i: int) -> dict[str, NDArray[np.float32]]:
-        arrays = runner.run(rows[i : i + 1], feeds(1))
+        arrays = runner.run(*rows.batch([i]))
         return arrays if only is None else {name: arrays[name] for name in only}
 
-    return list(pool.map(run, range(len(rows))))
+    return list(pool.map(run, picks))
 
 
 def small_names(arrays: Mapping[str, NDArray[np.float32]]) -> list[str]:

@@ -21,6 +21,7 @@ from onnx_geed.measures import Plan
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import Workforce, cores
+from onnx_geed.run.fit_overlap import marks_in_source
 from onnx_geed.run.job import Task
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.session import OPTIMISATION
@@ -106,6 +107,8 @@ def describe_data(source: Source, targets: Mapping[str, str] | None = None) -> D
     if fed := digests_of_feeds(source):
         described["fed"] = fed
         described["fed_marks"] = _marks_of_feeds(source)
+    if (marks := marks_in_source(source)).inputs:
+        described["wholes"] = {"inputs": list(marks.inputs), "marks": list(marks.wholes)}
     described["mask"] = digest_of_mask(source)
     if targets:
         described["targets"] = dict(targets)

@@ -111,7 +111,9 @@ class RowCheck:
         """Return what checks so many orbits of D."""
         return replace(self, count=count)
 
-    def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
+    def wants(
+        self, positions: Sequence[int], total: int, rows: F32, beside: Sequence[NDArray[Any]] = ()
+    ) -> bool:
         """Say whether a job is to be checked.
 
         Parameters
@@ -122,6 +124,8 @@ class RowCheck:
             Samples in all, the points for M too.
         rows : ndarray of float32, shape (R, ...)
             Its model inputs.
+        beside : sequence of ndarray, shape (R, ...) each
+            Those of other inputs that the group moves.
         """
         if self.most:
             return self._sizes.grown({len(run) for run in self._runs(len(rows))})
@@ -133,7 +137,7 @@ class RowCheck:
         chosen |= {int(i) for i in rng.integers(0, total, size=_DRAWN)}
         return (
             self.every
-            or self._extremes.exceeded(_row_sizes(rows))
+            or self._extremes.exceeded(_row_sizes([rows, *beside]))
             or not chosen.isdisjoint(positions)
         )
 
@@ -145,6 +149,7 @@ class RowCheck:
         run: Callable[[int], Mapping[str, F32]],
         label: Callable[[int], str],
         others: Mapping[str, NDArray[Any]],
+        beside: Sequence[NDArray[Any]] = (),
     ) -> None:
         """Run some rows of a job again alone.
 
@@ -162,6 +167,8 @@ class RowCheck:
             Names the sample of a row.
         others : mapping of str to ndarray
             The other inputs of the first of these rows.
+        beside : sequence of ndarray, shape (R, ...) each
+            All rows of those that the group moves.
 
         Raises
         ------
@@ -169,7 +176,7 @@ class RowCheck:
             If a row differs by more than a thousandth of the spread between rows (a fiftieth where
             numbers are rounded to half precision), naming its sample.
         """
-        sizes = _row_sizes(rows)
+        sizes = _row_sizes([rows, *beside])
         rng = np.random.default_rng([self.seed, len(rows)])
         drawn = int(rng.integers(len(rows)))
         extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
@@ -207,7 +214,9 @@ class FirstRunCheck(RowCheck):
 
     _looked: bool = field(default=False, init=False, repr=False)
 
-    def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
+    def wants(
+        self, positions: Sequence[int], total: int, rows: F32, beside: Sequence[NDArray[Any]] = ()
+    ) -> bool:
         """Say whether a run is the first that can tell, as :meth:`RowCheck.wants` does."""
         if self._looked or all(np.array_equal(row, rows[0]) for row in rows[1:]):
             return False
@@ -216,10 +225,13 @@ class FirstRunCheck(RowCheck):
         return first
 
 
-def _row_sizes(rows: F32) -> NDArray[np.float64]:
-    """Return the largest magnitude and the mean of every row, (2, R)."""
-    flat = rows.reshape(len(rows), -1)
-    return np.stack([np.abs(flat).max(axis=1), flat.mean(axis=1, dtype=np.float64)])
+def _row_sizes(inputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Return the largest magnitude and the mean of every row, (2·inputs, R)."""
+    sizes = []
+    for rows in inputs:
+        flat = rows.reshape(len(rows), -1)
+        sizes += [np.abs(flat).max(axis=1), flat.mean(axis=1, dtype=np.float64)]
+    return np.stack(sizes)
 
 
 def spreads(rows: Mapping[str, F32]) -> dict[str, float]:

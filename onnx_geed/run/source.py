@@ -39,6 +39,8 @@ class Source:
         Which entries are padding.
     place_labels : ndarray of int32, shape (available, ...), optional
         The class of each place of the samples.
+    name : str
+        Name of the acted-on input.
     """
 
     main: MovedInput
@@ -47,6 +49,7 @@ class Source:
     check: RowCheck | FirstRow | None = None
     mask: Mask | None = None
     place_labels: NDArray[np.int32] | None = field(default=None, repr=False)
+    name: str = ""
 
     @property
     def samples(self) -> Samples:
@@ -126,12 +129,6 @@ class Source:
         moved = {k: m.given(m.rows(positions, orbits=n > 1)) for k, m in self.partners.items()}
         return moved | self._fed_as_they_are(positions, n)
 
-    def trial_inputs(self, count: int) -> dict[str, NDArray[Any]]:
-        """Return the values of the other inputs for so many rows, all those of the first sample."""
-        first = self.other_inputs([0], 1)
-        moved = {name: np.repeat(first[name], count, axis=0) for name in self.partners}
-        return moved | self._fed_as_they_are([0], count)
-
     def trip_inputs(self, position: int) -> dict[str, NDArray[Any]]:
         """Return the values of the other inputs for the rows of :meth:`MovedInput.trip_rows`."""
         moved = {k: m.given(m.trip_rows(position)) for k, m in self.partners.items()}
@@ -141,7 +138,9 @@ class Source:
         samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)
         return {name: feed.batch(samples) for name, feed in self.feeds.items()}
 
-    def part_of(self, feeds: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
+    def part_of(
+        self, feeds: Mapping[str, NDArray[Any]], part: slice | NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
         """Return the values of the other inputs for some of the rows that they are for."""
         return {
             name: value if name in self.feeds and self.feeds[name].rows == "whole" else value[part]

@@ -262,10 +262,10 @@ def _data_of(source: Source, fingerprints: dict[tuple[Any, ...], str]) -> dict[s
     indices, labels = source.indices, source.samples.labels
 
     def fingerprint(moved: MovedInput) -> str:
-        own = moved.samples
-        key = (own.source, moved.opening.name, moved.layout, own.shape, own.preprocess, indices)
-        if key not in fingerprints:
-            fingerprints[key] = own.fingerprint(indices)
+        if (opened := moved.opening.key) is None:  # an array, such as what a mask marks
+            return moved.samples.fingerprint(indices)
+        if (key := (opened, indices)) not in fingerprints:
+            fingerprints[key] = moved.samples.fingerprint(indices)
         return fingerprints[key]
 
     return {

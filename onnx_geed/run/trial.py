@@ -258,7 +258,7 @@ def _try_out(
     notes = [f"run one by one, since in a batch {unproven}"] if mixes else []
     held = (1 if best.alone else 2) + (not footprint.tight)
     by_count = isinstance(best.apart, Apart) and best.apart.by_count
-    given = (rows.inputs[:1], rows.feeds(1)) if best.alone else (None, {})
+    given = rows.batch([0]) if best.alone else (None, {})
     return Trial(
         *(best.session, graph, best.rows, False, notes, unproven, mixes, held, by_count), *given
     )
@@ -285,7 +285,8 @@ def _run_alone(
     )
     with Threads(rows.threads) as pool:
         apart = session.apart(session.outputs)
-        others = run_alone(apart, rows.inputs[1:], rows.feeds, pool, only=small_names(first))
+        further = range(1, len(rows.inputs))
+        others = run_alone(apart, rows, further, pool, only=small_names(first))
     for name in small_names(first):
         first[name] = np.concatenate([first[name], *(row[name] for row in others)])
     whole = Rows(session.outputs, session.joined, first)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import open_rows, rows_of
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, LayoutAction, Permutation, Trivial
+from onnx_geed.groups import Action, Group, LayoutAction, Permutation, Table, Trivial
 from onnx_geed.held import ALLOWED
 from onnx_geed.measures import Layer, Measure, Plan, view
 from onnx_geed.model import Tensor, patterns_first, resolve
 from onnx_geed.results import places_of_labels
 from onnx_geed.run.mask import Mask
 
-__all__ = ["Targets", "targeted", "with_truths"]
+__all__ = ["Targets", "targeted", "why_no_labels", "with_truths"]
 
 #: Targets, or files of them, by tensor.
 Targets = Mapping[str, str | Path | NDArray[Any]]
@@ -49,6 +49,7 @@ def with_truths(
     mask: Mask | None = None,
     allowed: int = ALLOWED,
     placed: bool = False,
+    tables: Mapping[str, Table] | None = None,
 ) -> Plan:
     """Return a plan that knows what is right, for its shares of the error.
 
@@ -72,6 +73,8 @@ def with_truths(
         Bytes that may be held of one target at once.
     placed : bool
         Whether the labels are of places.
+    tables : mapping of str to Table, optional
+        Given output actions by tensor, whose sources messages name.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def with_truths(
         If what is right moves along, and the group first moves each sample by an element of its
         own.
     """
-    _refuse_turned(plan, labels)
+    _refuse_turned(plan, {} if tables is None else tables)
     shares = [m for m in plan.measures if m.descriptor.of_error]
     _refuse_idle(targets, {m.layer for m in shares if m.target})
     truths: dict[str, NDArray[Any]] = {}
@@ -110,25 +113,54 @@ def with_truths(
     return replace(plan, truths=truths)
 
 
-def _refuse_turned(plan: Plan, labels: Sequence[int | str] | None) -> None:
+def _refuse_turned(plan: Plan, tables: Mapping[str, Table]) -> None:
     """Refuse what is right for unmoved samples where nothing is ever moved back to these."""
-    if plan.group.behind is None:
-        return
     for measure in plan.measures:
-        if isinstance(measure.action, Trivial) or not _first_moves(measure.action):
+        if not measure.descriptor.of_error or not (fault := _turned(plan.group, measure)):
             continue
-        name, own = plan.group.name, "first moves each sample by an element of its own"
-        instead = "or take a group such as C8 (O for volumes)"
+        instead = f"leave {measure.name} out, or take a group such as C8 (O for volumes)"
         if measure.target:
             raise GeedError(
-                f"--target {measure.layer}: belongs to unmoved samples, but group {name} {own}, to "
-                f"which tensors are moved back; leave {measure.name} out, {instead}"
+                f"--target {measure.layer}: belongs to unmoved samples, but {fault}, to which "
+                f"tensors are moved back; {instead}"
             )
-        if labels is not None and measure.descriptor.of_classes and measure.places is None:
-            raise GeedError(
-                f"--output-action {measure.layer}: permutes classes, and the labels belong to "
-                f"unmoved samples, but group {name} {own}; give data without labels, {instead}"
-            )
+        layer = measure.layer
+        source = tables[layer].source if layer in tables else ""
+        given = source if source.startswith("metadata ") else f"--output-action {layer}"
+        raise GeedError(
+            f"{measure.name}@{layer}: takes labels, which belong to unmoved samples, but {given} "
+            f"permutes classes, and {fault}; {instead}"
+        )
+
+
+def why_no_labels(plan: Plan, measure: Measure) -> str:
+    """Say why labels of the samples do not tell which of the predicted classes are right.
+
+    Parameters
+    ----------
+    plan : Plan
+        The measures and their tensors.
+    measure : Measure
+        One of them.
+
+    Returns
+    -------
+    str
+        Empty where they do, or the measure takes no classes.
+    """
+    if not measure.descriptor.of_classes or measure.places is not None:
+        return ""
+    fault = _turned(plan.group, measure)
+    return f"its classes are permuted, and {fault}" if fault else ""
+
+
+def _turned(group: Group, measure: Measure) -> str:
+    """Say that what is right for an unmoved sample is not what is right where it starts."""
+    if group.behind is None or isinstance(measure.action, Trivial):
+        return ""
+    if not _first_moves(measure.action):
+        return ""
+    return f"group {group.name} first moves each sample by an element of its own"
 
 
 def _first_moves(action: Action) -> bool:

@@ -291,6 +291,25 @@ def test_a_moved_cache_still_opens_as_one_array_a_layer(copy, tmp_path):
         assert file["reference/5"].shape == (30, 32)
 
 
+def test_a_flipped_byte_of_the_index_is_found(copy, live):
+    """Our own reader takes the shards, but other tools take what it says of them."""
+    index, chance = copy / "cache.h5", random.Random(2)
+    good = index.read_bytes()
+    assert inspection.verify_cache(copy) == []
+    for _ in range(20):
+        content = bytearray(good)
+        content[chance.randrange(len(good))] ^= 1 << chance.randrange(8)
+        index.write_bytes(content)
+        (line,) = inspection.verify_cache(copy)
+        assert "cache.h5 is damaged in 'its structure'; remove that file" in line
+    assert offline.measure_cache(copy)["measurements"] == live
+    index.unlink()
+    assert inspection.verify_cache(copy) == []
+    caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
+    assert index.is_file()
+    assert inspection.verify_cache(copy) == []
+
+
 def test_a_missing_index_is_rebuilt(copy, live):
     (copy / "cache.h5").unlink()
     assert offline.measure_cache(copy)["measurements"] == live

@@ -298,6 +298,19 @@ def test_one_function_each():
     assert len(str(GeedError("y " * 20_000))) <= 1000
 
 
+@pytest.mark.parametrize("most", range(60, 90))
+def test_a_line_is_cut_between_words_but_a_long_name_is_divided(most):
+    words = " ".join(f"word{i}" for i in range(30))
+    cut = one_line(words, most)
+    assert len(cut) <= most
+    assert set(cut.split()) - {"…"} <= set(words.split())
+    assert cut.startswith("word0 ")
+    assert cut.endswith(" word29")
+    named = one_line(f"{'x' * 150}: is no model", most)
+    assert (len(named), named[-13:]) == (most, "x: is no model"[-13:])
+    assert named.startswith("xxx")
+
+
 def test_a_page_of_such_names_runs_nothing(box, result, tmp_path):
     a, b = (with_names(result, box / f"page-{x}.json") for x in "ab")
     page = tmp_path / "page.html"

@@ -184,3 +184,20 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "p.json").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(GeedError, match="cannot be read as text"):
         parse_preprocess(str(tmp_path / "p.json"))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"channels": "BGR", "scale": 255.0, "mean": (103.9, 116.8, 123.7)},
+        {"mean": 0.5, "std": 0.25},
+        {"channels": "BGR", "mean": (0.2, 0.5, 0.7), "std": (0.3, 0.2, 0.6)},
+    ],
+)
+def test_what_follows_the_action_is_a_matrix_and_an_offset(stated):
+    pixels = np.random.default_rng(0).random((3, 20), dtype=np.float32)
+    preprocess = Preprocess(**stated)
+    matrix, offset = preprocess.on_colours(3)
+    expected = matrix @ pixels + offset[:, None]
+    np.testing.assert_allclose(preprocess.finish(pixels, 0), expected, rtol=1e-5, atol=1e-6)

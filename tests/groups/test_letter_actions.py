@@ -26,7 +26,7 @@ LETTERS = {
     "D3": {"H": 0, "W": 0, "X": 2},
     "flip-h": {"H": 0, "W": 0, "X": 2},
     "flip-v": {"H": 0, "W": 0, "X": 2},
-    "shift2x3": {"H": 0, "W": 0, "X": 2},
+    "shift2x3": {"H": 0, "W": 0},
     "C4-x": {"D": 0, "H": 0, "W": 0, "X": 3},
     "C5-y": {"D": 0, "H": 0, "W": 0, "X": 3},
     "C8-z": {"D": 0, "H": 0, "W": 0, "X": 3},
@@ -427,3 +427,18 @@ def test_a_side_that_was_summed_up_and_kept_is_as_good_as_gone():
     with pytest.raises(GeedError, match="only W is left of HW"):
         layout_action(rotated, row, (2, 1, 6))
     assert layout_action(shifted, row, (2, 1, 6)).moved == "HW"
+
+
+@pytest.mark.parametrize("components", [2, 3, 5])
+@pytest.mark.parametrize("group", ["shift2x2", "shift1x3", "hue3*shift2x1"])
+def test_a_shift_leaves_vectors_as_they_are(group, components):
+    """Every entry of a translated field is the same vector at another place."""
+    parsed = parse_group(group)
+    vector = layout_action(parsed, parse_layout("NX"), (components,))
+    assert (vector.moved, vector.name) == ("", "trivial")
+    assert vector.kernel_of_action() == tuple(range(parsed.order))
+    field = layout_action(parsed, parse_layout("NXHW"), (components, 4, 6))
+    assert (field.moved, field.name) == ("HW", "grid")
+    # Beside what turns, vectors still do.
+    turned = layout_action(parse_group("flip-h"), parse_layout("NXHW"), (2, 4, 6))
+    assert turned.name == "components+grid"

@@ -8,6 +8,7 @@ import pytest
 
 from onnx_geed import GeedError, parse_group
 from onnx_geed.groups import layout_action, orbit, parse_layout, with_components
+from onnx_geed.safe_names import one_line
 
 ORDERS = {
     "C6-x": 6, "C4-y": 4, "C3-z": 3, "O": 24, "Oh": 48, "reverse": 2, "shift24": 24, "revcomp": 2,
@@ -137,6 +138,10 @@ def test_some_permutations_are_distinct_and_others_for_each_sample():
         ("S6*shift24", "at most 1024"),
         ("O2~7", "take an even number"),
         ("S03~30", "no group is called 'S03~30'.*Did you mean 'SO3~"),
+        ("SO3", "group SO3: has infinitely many elements: say how many .* such as SO3~24"),
+        ("so(2)", "such as SO2~32"),
+        ("O2", "such as O2~32"),
+        ("C4*O3", "group O3: .* such as O3~48"),
         ("SO3~1", "one element cannot be compared with anything; take a group such as SO3~24"),
         ("O3~2000", "at most 1024"),
         ("revcom", "Did you mean 'revcomp'"),
@@ -148,6 +153,14 @@ def test_what_is_no_group_is_refused_with_what_to_do(name, message):
     with pytest.raises(GeedError, match=message) as caught:
         parse_group(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["C", "SO4", "flip", "rotaet:3", "shift-4x4"])
+def test_all_that_may_be_written_fits_into_the_line_of_a_command(name):
+    with pytest.raises(GeedError, match=r"no group is called .* small-rotation; .*lists all") as no:
+        parse_group(name)
+    said = f"onnx-geed: {no.value}"
+    assert one_line(said, 390) == said
 
 
 SAMPLED = ["SO2~8", "O2~16", "SO3~24", "SO3~60", "O3~48", "SO2~8*hue3", "SO3~7", "O3~10*S5~3"]

@@ -147,11 +147,49 @@ def test_means_over_other_groups_lead_to_representations(group):
     assert made[0] == pytest.approx(np.eye(len(gram)))
 
 
-def test_what_is_far_from_a_representation_keeps_some_defect():
-    fit = near(RNG.normal(size=(8, 3, 3)), 0.0)
-    made, defect = as_representation(parse_group("D4"), fit, np.eye(3))
-    assert defect == pytest.approx(twin.defect(made, np.eye(3), twin.table("D4")), abs=1e-7)
-    assert defect[1] <= twin.defect(fit, np.eye(3), twin.table("D4"))[1] + 1e-9
+@pytest.mark.parametrize("rank", [1, 40])
+@pytest.mark.parametrize("group", ["D3", "D4", "O", "S4", "shift3x3", "C4*hue4"])
+def test_what_is_far_from_a_representation_becomes_one_all_the_same(group, rank):
+    """Its products are right to rounding, also where data see nothing, and it is orthogonal."""
+    parsed, draw = parse_group(group), np.random.default_rng(3)
+    fit = near(draw.normal(size=(parsed.order, 5, 5)), 0.0)
+    gram = gram_of(5, rank)
+    made, defect = as_representation(parsed, fit, gram)
+    assert max(defect) < 1e-6 < 0.3 < max(twin.defect(fit, np.eye(5), parsed.table))
+    assert made[0] == pytest.approx(np.eye(5), abs=1e-12)
+    for g, row in enumerate(parsed.table):
+        assert made[g] @ made[g].T == pytest.approx(np.eye(5), abs=1e-9)
+        np.testing.assert_allclose(made[g] @ made, made[row], atol=1e-9)
+
+
+def turns_and_signs():
+    """The turns and mirrors of D3, and signs on a channel beside them, in another basis."""
+    basis, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+    block = np.zeros((6, 3, 3))
+    for g, name in enumerate(parse_group("D3").elements):
+        block[g, :2, :2] = naive_letters.plane_matrix("D3", name)[:2, :2]
+    # As of no character, and their own means: half the products with any of them are right.
+    block[:, 2, 2] = [1, -1, -1, 1, 1, -1]
+    return basis @ block @ basis.T, basis
+
+
+def test_means_that_end_at_no_representation_become_the_one_that_overlaps_most():
+    maps, basis = turns_and_signs()
+    made, defect = as_representation(parse_group("D3"), maps, np.eye(3))
+    assert max(defect) < 1e-9
+    # The turns stay, and the signs become all ones or those of mirrors.
+    inner, before = (basis.T @ matrices @ basis for matrices in (made, maps))
+    np.testing.assert_allclose(inner[:, :2, :2], before[:, :2, :2], atol=1e-9)
+    np.testing.assert_allclose(inner[:3, 2, 2], 1, atol=1e-9)
+    np.testing.assert_allclose(inner[3:, 2, 2], inner[3, 2, 2], atol=1e-9)
+
+
+def test_of_too_many_channels_the_means_are_left_with_their_defect(monkeypatch):
+    monkeypatch.setattr("onnx_geed.measures.fit_defect._MOST_SIDE", 11)
+    fit, table = turns_and_signs()[0], twin.table("D3")
+    made, defect = as_representation(parse_group("D3"), fit, np.eye(3))
+    assert defect == pytest.approx(twin.defect(made, np.eye(3), table), abs=1e-7)
+    assert 0.1 < defect[1] <= twin.defect(fit, np.eye(3), table)[1] + 1e-9
 
 
 def test_some_elements_of_a_group_make_no_representation():

@@ -526,7 +526,144 @@ def test_an_image_made_of_an_image_is_no_latent_and_no_scores(tmp_path, trunk):
     result = measure(path, images((3, 6, 6), 3), "C4", **FEW)
     assert {r["measure"] for r in result["measurements"]} == {"channel-cos"}
     assert "clean" in {r["layer"] for r in result["measurements"]}
-    assert any("values for every place of the input" in note for note in result["notes"])
+    assert any("values for every place of a map" in note for note in result["notes"])
+
+
+# Four channels of 6×6 places, from which images and maps of other sizes are made.
+WIDER = [random("up", 4, 6, 3, 3), random("to3", 3, 6, 3, 3), weights("twice", [1, 1, 2, 2])]
+CONV3 = {"pads": [1, 1, 1, 1]}
+ENLARGED = {
+    "shuffled": [
+        node("Conv", "map up", "four", **CONV3),
+        node("DepthToSpace", "four", "y", blocksize=2),
+    ],
+    "channels last": [
+        node("Conv", "map up", "four", **CONV3),
+        node("DepthToSpace", "four", "image", blocksize=2),
+        node("Transpose", "image", "y", perm=[0, 2, 3, 1]),
+    ],
+    "transposed": [node("ConvTranspose", "map t2", "y", strides=[2, 2])],
+    "enlarged": [node("Resize", "map no twice", "large"), node("Conv", "large to3", "y", **CONV3)],
+    "shifted": [
+        node("Resize", "map no twice", "large"),
+        node("Conv", "large to3", "image", **CONV3),
+        node("Add", "image half", "y"),
+    ],
+}
+COARSE = {
+    "by a convolution": [
+        node("MaxPool", "map", "small", kernel_shape=[3, 3], strides=[3, 3]),
+        node("Conv", "small to3", "y", **CONV3),
+    ],
+    "of a pyramid": [
+        node("MaxPool", "map", "small", kernel_shape=[6, 6], strides=[6, 6]),
+        node("Resize", "small no twice", "large"),
+        node("Relu", "large", "y"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", [*ENLARGED, *COARSE])
+def test_a_map_that_is_made_place_by_place_is_no_latent_at_any_scale(listed, name):
+    """The mean over an image of three times the size was taken for the latent."""
+    nodes = (ENLARGED | COARSE)[name]
+    constants = [*WIDER, random("t2", 6, 1, 2, 2), weights("no", []), weights("half", 0.5)]
+    read = {name for n in nodes for name in n.input}
+    listing = listed(net(nodes, [c for c in constants if c.name in read], pool=False))
+    assert latents(listing) == []
+    assert "has values for every place of a map" in doubt(listing)
+    assert not any(t.scores for t in listing)
+
+
+@pytest.mark.parametrize(
+    ("end", "found"),
+    [
+        ([node("MaxPool", "map", "y", kernel_shape=[2, 2], strides=[2, 2])], "y"),
+        ([node("GlobalAveragePool", "map", "y")], "y"),
+        ([node("Conv", "map up", "c"), node("Sigmoid", "c", "g"), node("Mul", "c g", "y")], "y"),
+        (
+            [
+                node("MaxPool", "map", "small", kernel_shape=[2, 2], strides=[2, 2]),
+                node("Conv", "small block", "c", **CONV3),
+                node("Add", "c small", "y"),
+            ],
+            "y",
+        ),
+        # Scores of a grid of windows, as a classifier gives of a larger image, and of one window.
+        ([node("MaxPool", "map", "s", kernel_shape=[3, 3], strides=[3, 3])], "s"),
+        ([node("AveragePool", "map", "s", kernel_shape=[6, 6])], "s"),
+    ],
+)
+def test_trunks_and_classifiers_of_windows_keep_their_latent(listed, end, found):
+    if found == "s":
+        end = [*end, node("Conv", "s k", "y")]
+    held = [random("k", 5, 6, 1, 1), random("block", 6, 6, 3, 3), *WIDER]
+    read = {name for n in end for name in n.input}
+    made = net(end, [tensor for tensor in held if tensor.name in read], pool=False)
+    assert latents(listed(made)) == [found]
+
+
+def test_an_autoencoder_is_not_said_to_have_class_scores(listed):
+    """It has affine layers, none of which is behind the decoder."""
+    nodes = [
+        node("Gemm", "feat h b", "code"),
+        node("Gemm", "code t six", "wide"),
+        node("Reshape", "wide shape", "seed"),
+        node("ConvTranspose", "seed t6", "image"),
+        node("Sigmoid", "image", "y"),
+    ]
+    listing = listed(net(nodes, [integers("shape", [0, 6, 1, 1]), random("t6", 6, 1, 6, 6)]))
+    assert latents(listing) == []
+    assert doubt(listing) == (
+        "from ConvTranspose 'image' to the output no affine layer is passed, and so no classifier"
+    )
+
+
+def convolved_graph():
+    """Two layers A·relu(A·x·W)·V, as Kipf and Welling's: the adjacency goes round each weight."""
+    nodes = [
+        node("MatMul", "x W", "xW"),
+        node("MatMul", "adj xW", "sums"),
+        node("Relu", "sums", "hidden"),
+        node("MatMul", "hidden V", "hV"),
+        node("MatMul", "adj hV", "y"),
+    ]
+    held = [random("W", 5, 4), random("V", 4, 3)]
+    inputs = [("x", FLOAT, ["N", 6, 5]), ("adj", FLOAT, ["N", 6, 6])]
+    return models.build(nodes, held, inputs, [("y", FLOAT, ["N", 6, 3])])
+
+
+def test_of_a_graph_network_it_is_said_that_the_adjacency_goes_round(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = np.triu(rng.integers(0, 2, (4, 6, 6)), 1).astype(np.float32)
+    result = measure(
+        models.save(convolved_graph(), tmp_path / "m.onnx"),
+        {"x": rng.normal(size=(4, 6, 5)).astype(np.float32), "adj": lines + lines.swapaxes(1, 2)},
+        "S6~3",
+        input_layout={"x": "NPC", "adj": "NPP"},
+        **FEW,
+    )
+    (note,) = [n for n in result["notes"] if "latent-l2" in n]
+    assert "the last affine layer reads 'hidden', but input 'adj' goes round it" in note
+
+
+def test_turned_copies_in_the_batch_are_not_said_to_be_the_input(listed):
+    """A mean over an image and its transpose: the trunk is run on 2·N rows."""
+    nodes = [
+        node("Transpose", "x", "turned", perm=[0, 1, 3, 2]),
+        node("Concat", "x turned", "both", axis=0),
+        node("Conv", "both w0", "pre", **CONV3),
+        node("Relu", "pre", "act"),
+        node("ReduceMean", "act", "mean", axes=[2, 3], keepdims=0),
+        node("Gemm", "mean w", "each"),
+        node("Reshape", "each two", "pairs"),
+        node("ReduceMean", "pairs", "y", axes=[0], keepdims=0),
+    ]
+    held = [random("w0", 4, 3, 3, 3), random("w", 4, 5), integers("two", [2, -1, 5])]
+    made = models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, ["N", 5])])
+    listing = listed(made)
+    assert latents(listing) == []
+    assert doubt(listing) == "the last affine layer reads 'mean', whose axis 0 is not the batch"
 
 
 def test_a_classifier_of_the_input_itself_keeps_its_scores(tmp_path):
@@ -745,6 +882,23 @@ def test_one_logit_that_leaves_0_to_1_on_a_later_sample_is_a_logit(tmp_path):
     order = np.random.default_rng(0).permutation(12)
     x[order[5]] = 0.9
     assert measure(path, x, "C4", **few)["measurements"][0]["measure"] == "softmax-kl"
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_several_labels_at_once_are_not_said_to_be_declared_probabilities(tmp_path, declared):
+    path = models.save(net([*DENSE, node("Sigmoid", "scores", "y")]), tmp_path / "m.onnx")
+    if declared:
+        annotate(path, tmp_path / "known.onnx", output_kind="probabilities")
+        path = tmp_path / "known.onnx"
+    result = measure(path, images((3, 6, 6), 3), "C4", **FEW)
+    (note,) = [n for n in result["notes"] if n.startswith("output 'y'")]
+    assert ("declared as probabilities" in note) == declared
+    assert ("ends in Sigmoid, and its rows do not sum to 1: several labels" in note) != declared
+    assert "taken as an embedding, which output-l2 compares" in note
+    (advice,) = [n for n in result["notes"] if "softmax-kl@y" in n]
+    assert "--output-kind logits or, if its rows sum to 1, probabilities" in advice
+    listing = measure(path, images((3, 6, 6), 3), "C4", measures=["output-l2"], **FEW)
+    assert [m["layer"] for m in listing["measurements"]] == ["y"]
 
 
 def test_a_hidden_tensor_is_asked_about_too(tmp_path):

@@ -458,6 +458,23 @@ def test_the_most_extreme_rows_are_always_checked():
     assert check.wants([999], 1000, rows)
 
 
+def test_rows_that_are_extreme_in_another_moved_input_are_checked_too():
+    check = rowcheck.RowCheck({}, 1000, 0)
+    rows, beside = np.full((16, 2), 0.5, np.float32), np.full((16, 3), 0.5, np.float32)
+    assert check.wants([0], 1000, rows, [beside])
+    quiet = next(p for p in range(100, 400) if not check.wants([p], 1000, rows, [beside]))
+    beside[[5, 9], 0] = 0.6, -0.2
+    assert check.wants([quiet], 1000, rows, [beside])
+    again = []
+
+    def run(i):
+        again.append(i)
+        return {"y": rows[i : i + 1]}
+
+    check.compare(None, rows, {"y": rows}, run, str, {}, [beside])
+    assert {5, 9} <= {*again}
+
+
 # a batch of a fixed size
 
 PLACED = FLAT + "h = MatMul (f, fc)\ny = Add (h, c)"
@@ -571,3 +588,21 @@ def test_a_tensor_of_no_values_is_refused_by_its_name(tmp_path):
     ):
         with pytest.raises(GeedError, match="z holds no values, its shape is"):
             measured(tmp_path, model, data(), **options, **more)
+
+
+def test_an_index_that_is_made_of_the_number_of_rows_is_not_said_to_depend_on_data():
+    """A flattened batch read by row · length + place, as newer exporters write a strided view."""
+    index = (
+        ints("first", 0)
+        + "s = Shape (x)\nn = Gather (s, first)\nc = Squeeze (n)\n"
+        + "zero = Constant <value = int64 {0}> ()\nstep = Constant <value = int64 {1}> ()\n"
+        + "long = Constant <value = int64 {108}> ()\n"
+        + ints("last", 1)
+        + "r = Range (zero, c, step)\nrow = Mul (r, long)\ncolumn = Unsqueeze (row, last)\n"
+    )
+    places = f"place = Constant <value = int64[1,108] {{{', '.join(map(str, range(108)))}}}> ()\n"
+    flat = ints("all", -1) + "v = Reshape (x, all)\n"
+    found = verdict(index + places + flat + "i = Add (column, place)\ny = Gather (v, i)")
+    assert found == Lost("Gather 'y': which entries it takes depends on the number of rows")
+    chosen = "i = ArgMax <axis = 1, keepdims = 0> (f)\ny = Gather <axis = 1> (f, i)"
+    assert verdict(FLAT + chosen) == Lost("Gather 'y': which entries it takes depends on the data")

@@ -495,6 +495,39 @@ def test_a_free_batch_is_shown_as_free_and_a_fixed_one_as_fixed(listed):
     assert fixed["block1"] == (1, 6, 4, 4)
 
 
+BEHIND = {
+    "STFT": ([node("STFT", "x step window", "y")], (16, 1)),
+    "OneHot": ([node("ArgMax", "x", "i", axis=2), node("OneHot", "i six onoff", "y")], (4, 5)),
+    "Gather": ([node("Gather", "x patches", "y", axis=2)], (4, 5)),
+    "Einsum": ([node("Einsum", "x table", "y", equation="nab,bcd->nacd")], (4, 5)),
+}
+
+
+@pytest.mark.parametrize("operator", BEHIND)
+def test_a_batch_of_1_leads_behind_operators_that_make_axes(listed, operator):
+    """The batch was taken to have moved back by as many axes as there are new ones."""
+    nodes, shape = BEHIND[operator]
+    nodes = [*nodes, node("Exp", "y", "behind"), node("ReduceSum", "behind all", "z", keepdims=0)]
+    held = [
+        weights("step", 4, np.int64),
+        weights("window", np.ones(8)),
+        weights("six", 6, np.int64),
+        weights("onoff", [0, 1]),
+        weights("patches", [[0, 1], [1, 2]], np.int64),
+        weights("table", np.ones((5, 2, 3))),
+        weights("all", [-1, -2], np.int64),
+    ]
+    read = {name for n in nodes for name in n.input}
+    held = [tensor for tensor in held if tensor.name in read]
+    points = {}
+    for batch in ("N", 1):
+        source = models.build(nodes, held, [("x", 1, [batch, *shape])], [("z", 1, None)])
+        points[batch] = [t.name for t in listed(source) if t.point]
+    assert points[1] == points["N"]
+    assert "z" in points[1]
+    assert {"y", "behind"} & {*points[1]}
+
+
 def test_maps_of_unknown_size_are_maps_until_the_input_tells(listed):
     source = models.random_cnn(0, ("H", "W"))
     maps = {t.name: t.shape for t in listed(source) if "channel" in t.roles}

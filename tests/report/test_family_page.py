@@ -150,6 +150,19 @@ def test_two_models_are_drawn_over_each_other_and_paired():
     assert "differences" not in [p["subject"] for p in shown["pictures"]]
 
 
+@pytest.mark.parametrize("beside", [{"fed": {"t": "2"}}, {"mask": "2"}])
+def test_models_that_were_fed_other_values_beside_the_samples_are_not_paired(beside):
+    a, b = family_result(ROTATE), family_result(ROTATE, scale=0.5, path="b.onnx", sha="ef", seed=1)
+    own = [[read_record(m) for m in r["measurements"]] for r in (a, b)]
+    drawn = []
+    for data in ({"fed": {"t": "1"}, "mask": None}, beside):
+        a["data"] |= {"fed": {"t": "1"}, "mask": None}
+        b["data"] |= data
+        (shown,) = (s for s in sections([a, b], ["a", "b"], own) if s["measure"] == "softmax-kl")
+        drawn.append("differences" in [p["subject"] for p in shown["pictures"]])
+    assert drawn == [True, False]
+
+
 # page, table, CSV, gates
 
 
@@ -481,6 +494,9 @@ def test_the_same_family_on_other_data_is_another_line():
     copies = [family_result(ROTATE), family_result(JPEG)]
     copies[1]["data"]["source"] = "/elsewhere/x.npy"
     assert {v.model for v in family_values(copies)} == {"net"}
+    beside = [family_result(ROTATE), family_result(ROTATE), family_result(JPEG)]
+    beside[1]["data"]["fed"] = {"t": "2"}
+    assert all("beside it" in v.model for v in family_values(beside))
     halves = [family_result(ROTATE), family_result(ROTATE, support="disk"), family_result(JPEG)]
     names = {v.model for v in family_values(halves)}
     assert names == {"net (support full)", "net (support disk)"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -73,6 +74,14 @@ def result_of(*measurements, name="m", data=None, group=None, seed=0):
         seed=seed,
         measurements=measurements,
     )
+
+
+def beside(**changes):
+    """Data with a second input ``u`` that the group moves; None leaves something out."""
+    first = {"name": "x", "source": "x.npy", "layout": "NC", "shape": [3], "dtype": "float32"}
+    plain = {"fingerprint": "1", "marks": ["1", "2", "3", "4"], "preprocess": {}}
+    second = {k: v for k, v in (first | plain | changes).items() if v is not None}
+    return {"inputs": [first, {**second, "name": "u"}]}
 
 
 DIFFERENT = [
@@ -374,6 +383,58 @@ class TestCompare:
         assert one["samples"] is one["ci95"] is one["ci95_bootstrap"] is None
         assert one["share_a_lower"] is None
         assert "different samples, so there is no paired interval" in one["verdict"]
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs", "says"),
+        [
+            (beside(), beside(fingerprint="2", marks=["5", "6", "7", "8"]), "values of input u"),
+            (beside(marks=None), beside(fingerprint="2", source="y", marks=None), "of input u"),
+            ({"fed": {"t": "1"}}, {"fed": {"t": "2"}}, "values of input t"),
+            (
+                {"fed": {"t": "1"}, "fed_marks": {"t": ["1", "2"]}},
+                {"fed": {"t": "2"}, "fed_marks": {"t": ["1", "3"]}},
+                "values of input t",
+            ),
+            ({"fed": {"t": "1"}, "fed_marks": {}}, {"fed": {"t": "2"}, "fed_marks": {}}, "t"),
+            ({"mask": None}, {"mask": "2"}, "other padding"),
+        ],
+    )
+    def test_by_force_samples_with_other_values_beside_them_are_not_paired(
+        self, ours, theirs, says
+    ):
+        a = result_of(record([1.0, 2.0]), data=ours)
+        b = result_of(record([3.0, 5.0]), data=theirs)
+        with pytest.raises(GeedError, match="differ in"):
+            compare(a, b)
+        (one,) = compare(a, b, force=True)["measurements"]
+        assert one["difference"] == -2.5
+        assert one["samples"] is one["ci95"] is one["ci95_bootstrap"] is None
+        assert re.fullmatch(
+            rf"samples with .*{says}, so there is no paired interval \(A − B = −2.5\)",
+            one["verdict"],
+        )
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            # More of them, and the first are the same.
+            (beside(marks=["1", "2"]), beside(fingerprint="2")),
+            (
+                {"fed": {"t": "1"}, "fed_marks": {"t": ["1"]}},
+                {"fed": {"t": "2"}, "fed_marks": {"t": ["1", "1", "3"]}},
+            ),
+            # Prepared in another way.
+            (beside(), beside(fingerprint="2", marks=["5", "6"], preprocess={"size": [8, 8]})),
+            # What nobody knows.
+            (beside(), {}),
+            ({"fed": {"t": "1"}}, {"fed": {"v": "2"}}),
+            ({}, {"mask": "2"}),
+        ],
+    )
+    def test_by_force_samples_with_the_same_beside_them_are_paired(self, ours, theirs):
+        a = result_of(record([1.0, 2.0]), data=ours)
+        b = result_of(record([3.0, 5.0]), data=theirs)
+        assert compare(a, b, force=True)["measurements"][0]["samples"] == 2
 
     def test_named_pictures_are_the_same_samples_in_another_folder(self):
         names = {"names": ["p", "q", "r", "s"], "fingerprint": "1"}

@@ -453,6 +453,41 @@ def test_corners_are_found_from_the_disk_beside_the_square():
     assert diagnose_corners(full, disk) == ()
 
 
+BESIDE = {"name": "x", "source": "x", "layout": "NCHW", "shape": [1, 16, 16], "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (
+            {"inputs": [BESIDE, BESIDE | {"name": "u", "fingerprint": "1"}]},
+            {"inputs": [BESIDE, BESIDE | {"name": "u", "fingerprint": "2"}]},
+        ),
+        ({"fed": {"t": "1"}}, {"fed": {"t": "2"}}),
+        ({"mask": None}, {"mask": "2"}),
+        ({"indices": list(range(100))}, {"indices": list(range(100))[::-1]}),
+    ],
+    ids=["another input", "--feed", "--mask", "other samples"],
+)
+def test_corners_are_not_blamed_for_what_came_with_the_samples(ours, theirs):
+    full, disk = result_of(maps(0.15, 0.2)), result_of(maps(0.05, 0.1))
+    disk["group"]["support"] = "disk"
+    full["data"] |= ours
+    disk["data"] |= ours
+    assert names(diagnose_corners(full, disk)) == ["square corners"]
+    disk["data"] |= theirs
+    assert diagnose_corners(full, disk) == ()
+
+
+def test_corners_are_found_beside_what_only_one_result_measured():
+    full, disk = result_of(maps(0.15, 0.2)), result_of(maps(0.05, 0.1), maps(0.1, 0.1, "b", n=3))
+    disk["group"]["support"] = "disk"
+    assert names(diagnose_corners(full, disk)) == ["square corners"]
+    (fewer,) = result_of(maps(0.05, 0.1, n=4))["measurements"]
+    disk["measurements"] = [fewer]
+    assert diagnose_corners(full, disk) == ()
+
+
 def test_the_terminal_says_it_in_one_line(tmp_path):
     path = net(tmp_path / "m.onnx", [SAME, RELU, STRIDE, RELU, SAME])
     np.save(tmp_path / "x.npy", data())

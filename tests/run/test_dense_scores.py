@@ -143,6 +143,32 @@ def test_places_of_any_axes_are_counted_as_slow_loops_count(group, layout, shape
     assert part["labels"]["value"] == pytest.approx(twin.miou(y, group, letters, labels))
 
 
+@pytest.mark.parametrize("support", ["full", "disk"])
+@pytest.mark.parametrize("steps", [(2.5, -3.0), (1.0,)])
+def test_a_note_tells_how_many_places_one_element_leaves_out(tmp_path, support, steps):
+    model, data = models.dense_scores(symmetric=False), images((1, 8, 8), 12)
+    group = "shift-px:" + ",".join(f"{step:g}" for step in steps)
+    records = measured(tmp_path, model, data, group, support=support, background=None)
+    row, column = np.mgrid[:8, :8]
+    disk = (row - 3.5) ** 2 + (column - 3.5) ** 2 <= 16
+    here = disk if support == "disk" else np.ones((8, 8), bool)
+    # What stands at x + step comes back to x, if it is inside the grid.
+    left = [here & ((column + step < 0) | (column + step > 7)) for step in steps]
+    most = max(int(places.sum()) for places in left)
+    over = f"the {disk.sum()} of 64 places inside the disk" if support == "disk" else "64 places"
+    for record in records.values():
+        told = [note for note in record["notes"] if " place" in note][:2]
+        assert told[0] == f"mean over {over}, f(gx) moved back to those of x"
+        assert told[1].startswith(f"up to {most} places are left out under an element, where")
+
+
+def test_a_disk_whose_places_all_stay_in_the_grid_leaves_none_out(tmp_path):
+    model, data = models.dense_scores(symmetric=False), images((1, 8, 8), 12)
+    records = measured(tmp_path, model, data, "C4", support="disk", background=None)
+    for record in records.values():
+        assert not [note for note in record["notes"] if "left out" in note]
+
+
 def test_a_table_of_classes_moves_them_back(tmp_path):
     model, data = models.dense_scores(symmetric=False), images((1, 8, 8), 12)
     swap = [[0, 1, 2], [1, 0, 2], [0, 1, 2], [1, 0, 2]]

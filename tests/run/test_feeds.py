@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from models import node
 
-from onnx_geed import GeedError, measure
+from onnx_geed import GeedError, Preprocess, measure
 
 FLOAT = 1
 RUN = {"samples": 6, "norm_samples": 6, "input_layout": "NTC", "input": "x", "provider": "cpu"}
@@ -86,3 +86,74 @@ def test_a_value_whose_later_axis_is_as_long_as_there_are_samples_is_told_of(tmp
     said = [n for n in notes if n.startswith("input h0: all of its value is fed with every sample")]
     assert bool(said) is told
     assert all("axis 1 has 6 entries, as there are samples" in note for note in said)
+
+
+# ------------------------------------------------------------------------------------------------
+# Bytes of what is no picture
+# ------------------------------------------------------------------------------------------------
+
+_BYTES = np.random.default_rng(2).integers(0, 256, (6, 4, 3)).astype(np.uint8)
+
+
+def scores_of_line(tmp_path, layout_shape=(4, 3)):
+    """Scores that are linear in all entries of a sample."""
+    w = np.random.default_rng(3).normal(size=(int(np.prod(layout_shape)), 3)).astype(np.float32)
+    model = models.build(
+        [node("Flatten", "x", "flat", axis=1), node("MatMul", "flat w", "out")],
+        [models.weights("w", w)],
+        [("x", FLOAT, ["b", *layout_shape])],
+        [("out", FLOAT, ["b", 3])],
+    )
+    return models.save(model, tmp_path / "scores.onnx"), w
+
+
+def of_bytes(result):
+    return [note for note in result["notes"] if "bytes are fed as 0 to 255" in note]
+
+
+@pytest.mark.parametrize(
+    ("layout", "group"), [("NCT", "reverse"), ("NTC", "reverse"), ("NPC", "S4"), ("NCP", "S3")]
+)
+def test_bytes_that_are_no_picture_are_fed_as_they_are_and_told_of(tmp_path, layout, group):
+    path, w = scores_of_line(tmp_path)
+    asked = {"measures": ["unexplained@out"], "output_kind": "embedding"}
+    asked |= RUN | {"input_layout": layout}
+    result = measure(path, _BYTES, group, **asked)
+    (record,) = result["measurements"]
+    spread = (_BYTES.reshape(6, -1) @ w).astype(float).var(axis=0, ddof=1).sum()
+    assert record["normaliser"] == pytest.approx(spread, rel=1e-5)
+    (note,) = of_bytes(result)
+    assert note.startswith(f"input x ({layout}): ")
+    floats = measure(path, _BYTES.astype(np.float32), group, **asked)
+    assert floats["measurements"] == result["measurements"]
+    assert not of_bytes(floats)
+    # One-hot and masks are meant as they are; and whoever states a scale has seen to it.
+    assert not of_bytes(measure(path, _BYTES // 128, group, **asked))
+    scaled = {"preprocess": Preprocess(scale=1 / 255)}
+    assert not of_bytes(measure(path, _BYTES, group, **asked, **scaled))
+
+
+def test_bytes_along_which_the_group_moves_nothing_are_told_of_too(tmp_path):
+    """An input that is read by its layout and stays, and one without a layout."""
+    path, _ = recurrent(tmp_path)
+    state = np.full((1, 1, 3), 7, dtype=np.uint8)
+    asked = {"measures": ["output-l2"], "output_kind": "embedding"} | RUN
+    unstated = measure(path, drawn(6, 4, 3), "reverse", feed={"h0": state}, **asked)
+    assert [note.split(":")[0] for note in of_bytes(unstated)] == ["input h0"]
+    assert not of_bytes(measure(path, drawn(6, 4, 3), "reverse", feed={"h0": state // 7}, **asked))
+    rows = np.full((6, 3), 7, dtype=np.uint8)
+    model = models.build(
+        [
+            node("ReduceMean", "x", "mean", axes=[1], keepdims=0),
+            node("Mul", "mean beside", "out"),
+        ],
+        [],
+        [("x", FLOAT, ["b", 4, 3]), ("beside", FLOAT, ["b", 3])],
+        [("out", FLOAT, ["b", 3])],
+    )
+    for opset in model.opset_import:
+        opset.version = 17
+    path = models.save(model, tmp_path / "beside.onnx")
+    asked["input_layout"] = {"x": "NTC", "beside": "NK"}
+    stated = measure(path, {"x": drawn(6, 4, 3), "beside": rows}, "reverse", **asked)
+    assert [note.split(":")[0] for note in of_bytes(stated)] == ["input beside (NK)"]

@@ -78,7 +78,7 @@ def test_planted_permutations_are_found_from_two_samples(tmp_path):
         assert (fit["kind"], fit["samples"], fit["lambda"]) == ("permutation", 10, None)
         assert min(fit[name] for name in ("shuffled", "identity", "other_element")) > worse
         assert fit["defect"] == {"median": 0.0, "worst": 0.0}
-        assert any("an ordinary table" in note for note in record["notes"])
+        assert any("as a table does" in note for note in record["notes"])
 
 
 def test_planted_matrices_are_found_and_nothing_less_takes_their_place(steered):
@@ -357,6 +357,53 @@ def test_a_representation_composes(steered):
         geed.fit_actions(path, data, "C4", ["fields"], kind="linear", representation=True, **FEW)
 
 
+def test_what_is_left_of_a_defect_is_told(tmp_path, monkeypatch):
+    path = models.save(models.random_cnn(1, (8, 8), width=5), tmp_path / "m.onnx")
+    data, told = images((3, 8, 8), 40), []
+    cache = tmp_path / "c.geed"
+    write_cache(path, data, "D3", cache, measures=["unexplained@stem"], **PLAIN | {"samples": 16})
+
+    def fits(representation=True):
+        told.clear()
+        asked = {"representation": representation, "notify": told.append}
+        yield geed.fit_actions(path, data, "D3", ["stem"], **asked, **FEW)[0]
+        yield geed.fit_cached_actions(cache, ["stem"], samples=6, fit_samples=10, **asked)[0]
+
+    table = parse_group("D3").table
+    for rough, true in zip(fits(False), fits(), strict=True):
+        assert true.fit.defect[1] < 1e-9 < 0.1 < rough.fit.defect[1]
+        for g, row in enumerate(table):
+            np.testing.assert_allclose(true.values[g] @ true.values, true.values[row], atol=1e-9)
+    monkeypatch.setattr("onnx_geed.measures.fit_defect._MOST_SIDE", 1)
+    for left in fits():
+        (note,) = [line for line in told if "are no representation" in line]
+        assert note.startswith("note: --fit-representation: the maps of stem are")
+        assert f"to {left.fit.defect[1]:.2g} (worst)" in note
+        told.clear()
+
+
+def test_the_note_on_permutations_says_what_a_table_of_their_rows_is_compared_with(tmp_path):
+    """Of a permutation that leaves vectors in place f̂ is f(x), of such a table the mean."""
+    path = models.save(models.random_cnn(1, (8, 8), width=5), tmp_path / "m.onnx")
+    data = images((3, 8, 8), 40)
+    group, rows = parse_group("flip-h"), np.tile(np.arange(5), (2, 1))
+    measure, more = ["unexplained@logits"], PLAIN | {"fit_samples": 16}
+    fit = geed.measure(
+        path, data, "flip-h", output_action={"logits": "fit:permutation"}, measures=measure, **more
+    )
+    (record,) = fit["measurements"]
+    table = geed.fit_actions(path, data, "flip-h", ["logits"], kind="permutation", **more)[0]
+    np.testing.assert_array_equal(table.values, rows)
+    given = geed.Table(group.elements, "permutation", rows, "given")
+    plain = geed.measure(
+        path, data, "flip-h", output_action={"logits": given}, measures=measure, **PLAIN
+    )
+    (other,) = plain["measurements"]
+    # Of two elements the mean lies half way between: of the square, each has a quarter.
+    assert record["value"] == pytest.approx(4 * other["value"], rel=1e-5)
+    assert any("can give another value" in note for note in record["notes"])
+
+
 def test_what_no_measurement_would_take_is_not_fitted(steered, tmp_path):
     path, data, _ = steered
     told = "rotate:-15..15/3: is a family, .* fit them while measuring"
@@ -484,6 +531,83 @@ def test_data_that_hold_samples_twice_are_measured_and_it_is_said(steered, tmp_p
     assert any("contain duplicates" in note for note in again["notes"])
     once = measured(path, data, "linear")
     assert not any("contain duplicates" in note for note in once["notes"])
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A network of two images, and samples of both."""
+    path = models.save(models.two_images(), tmp_path / "two.onnx")
+    return path, {"u": images((3, 8, 8), 30), "v": images((2, 8, 8), 30, seed=1)}
+
+
+BOTH = {"input": "u", "input_layout": {"u": "NCHW", "v": "NCHW"}}
+#: The second image is moved too, or is fed as it is.
+ONE = {"input": "u", "input_layout": {"u": "NCHW"}}
+SEEN = "of the 10 samples of D are among those it was fitted to"
+
+
+def written(path, data, folder, **options):
+    """An action that was fitted to samples, in a file."""
+    tables = geed.fit_actions(path, data, "C4", ["fields"], kind="linear", **FEW, **options)
+    write_fits(folder / "fit.npz", tables)
+    return {"fields": str(folder / "fit.npz")}
+
+
+def test_an_overlap_is_found_whichever_input_is_acted_on(two, tmp_path):
+    path, data = two
+    given = written(path, data, tmp_path, **BOTH)
+    # Seed 3 draws D of 6 and then the samples of the fit: 4 of the next D of 10 are of these.
+    for name in "uv":
+        own = {**BOTH, "input": name, "samples": 10, "output_action": given}
+        with pytest.raises(geed.GeedError, match=f"4 {SEEN}"):
+            measured(path, data, "", **own)
+        kept = {**PLAIN, **BOTH, "input": name, "samples": 16}
+        cache = tmp_path / f"{name}.geed"
+        write_cache(path, data, "C4", cache, measures=["unexplained@fields"], **kept)
+        with pytest.raises(geed.GeedError, match=f"4 {SEEN}"):
+            measure_cache(cache, output_action=given, samples=10)
+
+
+@pytest.mark.parametrize("how", [BOTH, ONE])
+def test_samples_that_differ_in_another_input_are_others(two, tmp_path, how):
+    """The acted-on one is a template, the same in all samples."""
+    path, data = two
+    data = {**data, "u": np.repeat(data["u"][:1], 30, axis=0)}
+    others = {**data, "v": images((2, 8, 8), 30, seed=7)}
+    given = {"output_action": written(path, data, tmp_path, **how), **how}
+    with pytest.raises(geed.GeedError, match=f"4 {SEEN}"):
+        measured(path, data, "", **given, samples=10)
+    kept = {**PLAIN, **how, "samples": 16}
+    write_cache(path, others, "C4", tmp_path / "a.geed", measures=["unexplained@fields"], **kept)
+    fits = {"fields": "fit:linear"}
+    parts = [measured(path, data, "linear", shard=f"{i}/2", **how) for i in (1, 2)]
+    for result in (
+        measured(path, others, "", **given, samples=10),
+        measured(path, data, "linear", **how),
+        geed.merge(parts),
+        measure_cache(tmp_path / "a.geed", output_action=given["output_action"], samples=10),
+        measure_cache(tmp_path / "a.geed", output_action=fits, samples=6, fit_samples=10),
+    ):
+        assert fitted(result)["fit"]["samples"] == 10
+        assert not any("contain duplicates" in note for note in result["notes"])
+
+
+def test_files_of_earlier_versions_know_samples_by_the_acted_on_input(two, tmp_path):
+    path, data = two
+    (name,) = written(path, data, tmp_path, **BOTH).values()
+    with np.load(name) as archive:
+        content = {key: archive[key] for key in archive.files}
+    assert list(content.pop("fit_inputs")) == ["u", "v"]
+    assert len(set(content.pop("fit_wholes"))) == 10
+    np.savez(name, **content)
+    given = {"output_action": {"fields": name}, **BOTH}
+    with pytest.raises(geed.GeedError, match=f"4 {SEEN}"):
+        measured(path, data, "", **given, samples=10)
+    others = {**data, "u": data["u"] + 1}
+    assert measured(path, others, "", **given, samples=10)["measurements"]
+    np.savez(name, **content, fit_inputs=["u", "v"], fit_wholes=["a"])
+    with pytest.raises(geed.GeedError, match="10 samples have 1 marks of all inputs"):
+        geed.read_table(name)
 
 
 def test_a_fit_is_made_and_judged_over_the_whole_grid(steered):

@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import models
 import naive
+import naive_letters
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -860,3 +862,56 @@ def test_a_compiled_file_masks_samples_to_the_disk_under_any_group(tmp_path, gro
     )  # fmt: skip
     latent = next(r for r in result["measurements"] if r["measure"] == "latent-l2")
     assert abs(latent["unnormalised"] - whole["measurements"][0]["unnormalised"]) > 1e-4
+
+
+# Preprocessing, and whether hue by fifths or by halves of a turn may come behind it as before.
+COLOURED = [
+    ({}, True, True),
+    ({"scale": 255.0}, True, True),
+    ({"mean": 0.5, "std": 0.5}, True, True),
+    ({"channels": "BGR"}, False, True),
+    ({"channels": "BGR", "mean": 0.5, "std": 0.5}, False, True),
+    # White stays white, but colours do not turn alike.
+    ({"mean": (0.2, 0.5, 0.7), "std": (0.8, 0.5, 0.3)}, False, False),
+    ({"mean": (0.2, 0.5, 0.7)}, False, False),
+    ({"std": (0.8, 0.5, 0.3)}, False, False),
+]
+
+
+@pytest.mark.parametrize(("stated", "fifths", "halves"), COLOURED)
+@pytest.mark.parametrize("group", ["hue5", "hue2", "C8*hue5"])
+def test_colours_turn_before_mean_std_and_channel_order(tmp_path, group, stated, fifths, halves):
+    model, data = models.random_cnn(3, (8, 8)), images((3, 8, 8), 12)
+    options = {"preprocess": geed.Preprocess(**stated), "measures": ["output-l2", "channel-cos"]}
+    result = both(tmp_path, model, data, group, **options)
+    path = tmp_path / "model.onnx"
+    if not (halves if group == "hue2" else fifths):
+        with pytest.raises(geed.GeedError, match=f"group {re.escape(group)} mixes colours before"):
+            geed.compile_measurement(path, group, tmp_path / "c.onnx", **options)
+    else:
+        geed.compile_measurement(path, group, tmp_path / "c.onnx", **options)
+        session = ort.InferenceSession(str(tmp_path / "c.onnx"))
+        found = run(session, preprocessed(data[result["data"]["indices"][:5]], stated))
+        for record in result["measurements"]:
+            own = found[f"deviation/{record['measure']}/{record['layer']}"]
+            np.testing.assert_allclose(own, record["deviations"], rtol=1e-4, atol=1e-5)
+    if "*" in group:
+        return
+    # By hand: colours turned in float64, then preprocessed.
+    chosen = data[result["data"]["indices"][:5]].astype(np.float64)
+    record = next(r for r in result["measurements"] if r["measure"] == "output-l2")
+    plain = ort.InferenceSession(str(path))
+    n = int(group[3:])
+    turned = [np.einsum("ij,njhw->nihw", naive_letters.hue_matrix(n, k), chosen) for k in range(n)]
+    y = np.stack(
+        [plain.run([record["layer"]], {"x": preprocessed(x, stated)})[0] for x in turned], axis=1
+    )
+    wanted = np.linalg.norm(y - y.mean(axis=1, keepdims=True), axis=2)
+    np.testing.assert_allclose(record["deviations"], wanted, rtol=1e-4, atol=1e-5)
+
+
+def preprocessed(x, stated):
+    """Images as a model takes them: channel order, then scale, mean and std."""
+    x = (x[:, ::-1] if "channels" in stated else x) * stated.get("scale", 1.0)
+    mean, std = stated.get("mean", 0.0), stated.get("std", 1.0)
+    return ((x - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))).astype(np.float32)

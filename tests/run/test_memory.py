@@ -93,6 +93,45 @@ def test_orbits_that_are_kept_whole_count_as_measures_have_them(large):
     raised(large, "scores.onnx", "small.npy", "--group=D4", "--output-kind=logits", *measures)
 
 
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """A set of points, and an image of 4.7 MiB that none of the group's elements moves."""
+    folder = tmp_path_factory.mktemp("beside")
+    rng = np.random.default_rng(0)
+    nodes = [
+        node("MatMul", "a w", "h"),
+        node("Add", "h p", "s"),
+        node("Relu", "s", "r"),
+        node("ReduceMean", "r", "m", axes=[1], keepdims=0),
+        node("Conv", "v k", "c", strides=[128, 128]),
+        node("GlobalAveragePool", "c", "g"),
+        node("Flatten", "g", "f"),
+        node("Concat", "m f", "y", axis=1),
+    ]
+    stored = [
+        weights("w", rng.normal(size=(3, 8))),
+        weights("p", rng.normal(size=(5, 8))),
+        weights("k", rng.normal(size=(4, 3, 8, 8))),
+    ]
+    given = [("a", FLOAT, ["N", 5, 3]), ("v", FLOAT, ["N", 3, 640, 640])]
+    onnx.save(build(nodes, stored, given, [("y", FLOAT, ["N", 12])]), folder / "beside.onnx")
+    a = rng.normal(size=(3, 5, 3)).astype(np.float32)
+    np.savez(folder / "sets.npz", a=a, v=rng.random((3, 3, 640, 640), dtype=np.float32))
+    return folder
+
+
+@pytest.mark.parametrize("layouts", [("a=NPC",), ("a=NPC", "v=NCHW")])
+def test_inputs_that_do_not_move_count_and_are_not_held_for_a_whole_orbit(beside, layouts):
+    """120 copies of the image take 562 MiB: neither are they made, nor is their orbit refused."""
+    asked = ["--group=S5", "--input=a", "--measure=output-l2@y", "--output-kind=embedding"]
+    asked += [f"--input-layout={layout}" for layout in layouts]
+    command = ["measure", beside / "beside.onnx", "--data", beside / "sets.npz", *asked]
+    for memory in ("256MiB", "384MiB"):
+        status, errors, peak = measured(*command, f"--memory={memory}", "-q")
+        assert status == 0, errors
+        assert peak <= parse_bytes(memory) + BESIDE // 2
+
+
 def test_tables_of_several_groups_count_together(large):
     groups = (f"--group={name}" for name in ("rotate:-30..30/4", "zoom:0.8..1.25/4", "flip-h"))
     raised(large, "relu.onnx", "images.npy", *groups)

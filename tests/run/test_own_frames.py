@@ -1,14 +1,18 @@
 """What holds in the frame of x: labels, targets, classes and places, however samples are moved."""
 
+import json
+
 import models
 import naive
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from PIL import Image
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
+from onnx_geed.model import action_key
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -58,7 +62,7 @@ def test_a_target_of_unmoved_samples_is_refused_where_nothing_is_moved_back_to_t
     assert geed.measure(path, data, "SO3~24", **still)["measurements"][0]["value"] > 0
 
 
-def test_labels_of_unmoved_samples_are_refused_where_classes_turn_with_them(tmp_path):
+def test_labels_of_unmoved_samples_are_not_used_where_classes_turn_with_them(tmp_path):
     kernels = np.zeros((4, 1, 9, 9))
     kernels[0, 0, :3], kernels[1, 0, :, :3], kernels[2, 0, -3:], kernels[3, 0, :, -3:] = 1, 1, 1, 1
     nodes = [
@@ -79,18 +83,55 @@ def test_labels_of_unmoved_samples_are_refused_where_classes_turn_with_them(tmp_
     data = data.astype(np.float32)
     turned = [[(c - k) % 4 for c in range(4)] for k in range(4)]
 
-    def measured(group, names, **options):
+    def measured(group, names, measures=("flip-rate",), **options):
         table = geed.Table(names, "permutation", turned, "given")
         options |= {"output_action": {"out": table}, "output_kind": "logits"}
-        return geed.measure(path, data, group, measures=["flip-rate"], **options)["measurements"]
+        return geed.measure(path, data, group, measures=list(measures), **options)
 
-    (record,) = measured("C4", naive.elements("C4"), labels=labels)
+    (record,) = measured("C4", naive.elements("C4"), labels=labels)["measurements"]
     assert record["predictions"]["right"]["value"] == 1
     names = list(geed.parse_group("SO2~4").elements)
-    with pytest.raises(GeedError, match=r"permutes classes.*SO2~4 first moves each sample"):
-        measured("SO2~4", names, labels=labels)
-    (record,) = measured("SO2~4", names)
-    assert record["predictions"]["right"] is None
+    both = ("flip-rate", "softmax-kl")
+    told = measured("SO2~4", names, both, labels=labels)
+    plain = measured("SO2~4", names, both)
+    note = (
+        "labels are not used for out: they belong to unmoved samples, its classes are permuted, "
+        "and group SO2~4 first moves each sample by an element of its own"
+    )
+    assert [note in result["notes"] for result in (told, plain)] == [True, False]
+    for record, other in zip(told["measurements"], plain["measurements"], strict=True):
+        assert record["predictions"]["right"] is None
+        assert {k: v for k, v in record.items() if k != "per_class"} == {
+            k: v for k, v in other.items() if k != "per_class"
+        }
+    with pytest.raises(GeedError, match=r"takes labels.*--output-action out permutes classes"):
+        measured("SO2~4", names, ("symmetry-share",), labels=labels)
+    parts = [
+        measured("SO2~4", names, both, labels=labels, shard=f"{k}/2", samples=12) for k in (1, 2)
+    ]
+    assert geed.merge(parts)["notes"].count(note) == 1
+
+
+def test_labels_are_not_used_beside_an_action_that_the_model_stores(tmp_path):
+    path = tmp_path / "cyclic.onnx"
+    model = models.cyclic_logits(5)
+    elements, rows = naive.elements("C4"), [[(c - k) % 4 for c in range(4)] for k in range(4)]
+    stored = {"elements": elements, "permutation": rows, "group": "C4"}
+    carried = {action_key("logits"): json.dumps(stored)}
+    models.save(models.with_metadata(model, carried), path)
+    rng = np.random.default_rng(0)
+    for label in range(4):
+        folder = tmp_path / "data" / f"{label}"
+        folder.mkdir(parents=True)
+        for k in range(3):
+            pixels = rng.integers(0, 256, (5, 5), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{k}.png")
+    options = {"output_kind": "logits", "samples": 6, "norm_samples": 6}
+    result = geed.measure(path, tmp_path / "data", "SO2~4", measures=["softmax-kl"], **options)
+    assert result["data"]["labels"] is not None
+    assert any(note.startswith("labels are not used for logits") for note in result["notes"])
+    with pytest.raises(GeedError, match=rf"but metadata {action_key('logits')} permutes classes"):
+        geed.measure(path, tmp_path / "data", "SO2~4", measures=["symmetry-share"], **options)
 
 
 @pytest.mark.parametrize("engine", ["kernels", "graph"])

@@ -6,7 +6,8 @@ import models
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from running import images
+from running import images, orbits, run
+from scipy import stats
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
@@ -86,6 +87,100 @@ def test_the_exact_part_is_what_the_subgroup_measures(lifting, engine):
         # Nothing is left out: each element has its figure.
         assert list(record["per_element"]) == list(C8.elements)
     assert any("4 of the 8 elements of C8" in note for note in whole["notes"])
+
+
+# ρ(r) of C12 moves four entries on by one, so that r4 and r8 leave them; C6 through the sign.
+WITH_KERNELS = {
+    "C12": ("C4", [np.roll(np.arange(4), k) for k in range(12)]),
+    "C6": ("C2", [[[0, 1, 2, 3], [1, 0, 3, 2]][k % 2] for k in range(6)]),
+}
+
+
+@pytest.fixture
+def scores(tmp_path):
+    """A network of four scores, of which no one knows how they move, and its data."""
+    model = models.random_cnn(3, (8, 8), classes=4)
+    return model, models.save(model, tmp_path / "scores.onnx"), images((3, 8, 8), 12)
+
+
+def of_table(group):
+    rows = np.array(WITH_KERNELS[group][1])
+    tables = {"logits": Table(parse_group(group).elements, "permutation", rows, "t")}
+    measures = ["unexplained@logits", "flip-rate", "output-l2"]
+    return {"output_action": tables, "measures": measures, **FEW, "output_kind": "logits"}
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+@pytest.mark.parametrize("group", WITH_KERNELS)
+def test_the_exact_part_leaves_out_the_identity_as_its_subgroup_does(scores, group, engine):
+    """The subgroup's own kernel of the action is {e}, though the whole group's is larger."""
+    model, path, data = scores
+    smaller, rows = WITH_KERNELS[group]
+    result = geed.measure(path, data, group, engine=engine, **of_table(group))
+    of_norms, of_squares, of_classes = result["measurements"]
+    chosen = data[result["data"]["indices"]]
+    y = orbits(model, smaller, chosen[:6], ["logits"], 99)[0].astype(float)
+    step = len(rows) // y.shape[1]
+    moved = np.stack([y[:, 0][:, rows[k * step]] for k in range(y.shape[1])], axis=1)
+    points = run(model, chosen, ["logits"])[0].astype(float)
+    squares = ((y - moved) ** 2).sum(axis=2) / points.var(axis=0, ddof=1).sum()
+    per_sample = squares[:, 1:].mean(axis=1)
+    exact, names = of_squares["exact"], [f"r{k * step}" for k in range(1, y.shape[1])]
+    assert of_squares["averaged"][0] == "e"
+    assert list(of_squares["per_element"]) == result["group"]["elements"]
+    assert exact["elements"] == ["e", *names] == list(of_norms["exact"]["per_element"])
+    assert list(exact["per_element"]) == names == list(of_classes["exact"]["per_element"])
+    assert exact["value"] == pytest.approx(per_sample.mean(), rel=1e-4)
+    np.testing.assert_allclose(exact["per_sample"], per_sample, rtol=1e-4)
+    np.testing.assert_allclose(
+        [*exact["per_element"].values()], squares[:, 1:].mean(axis=0), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        np.array(exact["deviations"]) / exact["normaliser"], squares, rtol=1e-4, atol=1e-9
+    )
+    error = per_sample.std(ddof=1) / np.sqrt(6)
+    assert exact["stderr"] == pytest.approx(error, rel=1e-4)
+    ends = per_sample.mean() + stats.t.ppf([0.025, 0.975], 5) * error
+    np.testing.assert_allclose(exact["ci95"], ends, rtol=1e-4)
+    flips = (y.argmax(axis=2) != moved.argmax(axis=2))[:, 1:]
+    assert of_classes["exact"]["value"] == pytest.approx(flips.mean())
+    assert of_classes["exact"]["interval"] == ("wilson" if y.shape[1] == 2 else "t")
+    norms = np.sqrt(((y - moved) ** 2).sum(axis=2))
+    assert of_norms["exact"]["value"] == pytest.approx(norms.mean(), rel=1e-4)
+
+
+def test_the_half_leaves_out_the_identity_by_its_own_kernel(tmp_path):
+    """Two tables that are the same on every second element, one of them with r3 in its kernel."""
+    path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "net.onnx")
+    data, names = images((3, 8, 8), 12), parse_group("SO2~6").elements
+    cycles = [[*np.roll(np.arange(3), k), 3, 4] for k in range(6)]
+    faithful = [[*row[:3], *[[3, 4], [4, 3]][k % 2]] for k, row in enumerate(cycles)]
+    halves = []
+    for rows, averaged in ((cycles, ["e", "r3"]), (faithful, None)):
+        table = Table(names, "permutation", np.array(rows), "t")
+        asked = {"output_action": {"logits": table}, "measures": ["unexplained@logits"], **FEW}
+        (record,) = geed.measure(path, data, "SO2~6", **asked)["measurements"]
+        assert record.get("averaged") == averaged
+        halves.append(record["half"]["value"])
+    assert halves[0] == pytest.approx(halves[1], rel=1e-6)
+
+
+def test_an_exact_part_is_the_same_from_parts_a_cache_and_as_a_graph(scores, tmp_path):
+    _, path, data = scores
+    asked = of_table("C12")
+    live = geed.measure(path, data, "C12", **asked)["measurements"]
+    assert list(live[1]["exact"]["per_element"]) == ["r3", "r6", "r9"]
+    parts = [geed.measure(path, data, "C12", shard=f"{i}/2", **asked) for i in (1, 2)]
+    assert geed.merge(parts)["measurements"] == live
+    write_cache(path, data, "C12", tmp_path / "s.geed", **asked)
+    assert measure_cache(tmp_path / "s.geed")["measurements"] == live
+    some = {k: v for k, v in asked.items() if k not in ("samples", "norm_samples", "provider")}
+    out = tmp_path / "compiled.onnx"
+    told = geed.compile_measurement(path, "C12", out, **some)["outputs"]
+    means = {(o["measure"], o["part"]): "without the identity" in o["meaning"] for o in told}
+    assert not means["unexplained", "deviation"]
+    assert means["unexplained", "exact"]
+    assert not means["output-l2", "exact"]
 
 
 def test_elements_without_a_table_are_compared_in_place(lifting, tmp_path):

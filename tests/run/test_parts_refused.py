@@ -5,6 +5,7 @@ import copy
 import models
 import pytest
 import test_background_family
+from running import images
 from test_parts import EVERY, FEW, bits, data
 
 import onnx_geed as geed
@@ -205,6 +206,62 @@ def test_parts_of_other_masks(tmp_path, net):
     first["part"]["same"] = last["part"]["same"]
     with pytest.raises(GeedError, match=r"result 1 comes from other data than result 2: .*samples"):
         geed.merge([first, last])
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two images that the group moves, of which one may be fed."""
+    path = models.save(models.two_images(), tmp_path_factory.mktemp("two") / "two.onnx")
+    return path, images((3, 8, 8), 9), images((2, 8, 8), 9)
+
+
+OF_TWO = {**FEW, "samples": 7, "norm_samples": 9, "measures": ["output-l2"], "batch_size": 8}
+OF_TWO |= {"input": "u", "input_layout": {"u": "NCHW", "v": "NCHW"}}
+
+
+@pytest.mark.parametrize("changed", ["u", "v"])
+def test_parts_of_other_data_in_one_of_two_moved_inputs(two, changed):
+    """As if a file had changed whose digest no option has: also where the other input is fed."""
+    path, u, v = two
+    whole = geed.measure(path, {"u": u}, "C4", feed={"v": v}, **OF_TWO)
+    other = {"u": u.copy(), "v": v.copy()}
+    # The first sample is the same: what the group does to it is compared by itself.
+    other[changed][whole["data"]["indices"][2]] += 1
+
+    def part(i, u, v):
+        return geed.measure(path, {"u": u}, "C4", feed={"v": v}, shard=f"{i}/2", **OF_TWO)
+
+    last = part(2, u, v)
+    assert bits(geed.merge([part(1, u, v), last])) == bits(whole)
+    assert set(last["part"]["marks"]) == {"", "v"}
+    first = part(1, **other)
+    first["part"]["same"] = last["part"]["same"]
+    with pytest.raises(GeedError, match=r"result 1 comes from other data than result 2: .*samples"):
+        geed.merge([first, last])
+
+
+def test_what_is_done_to_the_first_sample_of_each_input_is_held_against_other_parts(two):
+    path, u, v = two
+    parts = [
+        geed.measure(path, {"u": u, "v": each}, "C4", shard=f"{i}/2", **OF_TWO)
+        for i, each in enumerate((v, v + 1), 1)
+    ]
+    with pytest.raises(GeedError, match=r"differ in what it does to that of v \("):
+        geed.merge(parts)
+
+
+def test_parts_that_did_not_mark_every_input(two):
+    """Earlier versions had one name for the marks of all inputs that were fed."""
+    path, u, v = two
+    parts = [
+        geed.measure(path, {"u": u}, "C4", feed={"v": v}, shard=f"{i}/2", **OF_TWO) for i in (1, 2)
+    ]
+    for part in parts:
+        for told in (part["part"], part["part"]["whole"] or {}):
+            if "marks" in told:
+                told["marks"] = {"": told["marks"]["v"]}
+    with pytest.raises(GeedError, match=r"result 1: an earlier onnx-geed .* measure it again"):
+        geed.merge(parts)
 
 
 def test_parts_of_another_version(three):

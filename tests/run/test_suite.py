@@ -8,10 +8,13 @@ import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
 import h5py
+import letter_models
 import models
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import helper
 
 import onnx_geed
 from onnx_geed.cli import cli
@@ -589,3 +592,57 @@ def test_models_take_each_their_own_array_of_a_file(box):
     after = box.run()
     assert [line.split(": ")[-1].startswith("measuring") for line in box.lines] == [False, True]
     assert after != before
+
+
+SHARED = """
+groups = ["S5"]
+measures = ["latent-l2@y"]
+[options]
+samples = 6
+input-layout = "{layout}"
+{models}{data}
+"""
+
+
+def test_masks_of_the_same_sets_are_looked_at_each_on_its_own(box):
+    rng = np.random.default_rng(2)
+    np.save(box.folder / "sets.npy", rng.normal(size=(8, 5, 3)).astype(np.float32))
+    models.save(letter_models.masked_sets(5, 3), box.folder / "m.onnx")
+    data = ""
+    for name in ("one", "two"):
+        np.save(box.folder / f"{name}.npy", rng.integers(1, 6, size=8))
+        options = f'options = {{mask = {{mask = "{name}.npy"}}}}'
+        data += f'[[data]]\nname = "{name}"\npath = "sets.npy"\n{options}\n'
+    model = '[[models]]\nname = "m"\npath = "m.onnx"\n'
+    box.write(SHARED.format(layout="NPC", models=model, data=data).replace("@y", ""))
+    before = box.run()
+    assert box.run() == before
+    assert [line.rpartition(": ")[2] for line in box.lines] == ["kept", "kept"]
+    lengths = np.load(box.folder / "two.npy")
+    np.save(box.folder / "two.npy", lengths % 5 + 1)
+    box.run()
+    assert [": kept" in line for line in box.lines] == [True, False]
+
+
+def test_models_of_several_types_of_number_read_the_same_file(box):
+    rng = np.random.default_rng(2)
+    np.save(box.folder / "rows.npy", rng.integers(0, 7, size=(8, 5)))
+    listed = ""
+    for dtype in ("FLOAT", "INT64", "INT32"):
+        x = helper.make_tensor_value_info("x", getattr(onnx.TensorProto, dtype), ["N", 5])
+        y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 3])
+        nodes = [
+            models.node("Cast", "x", "real", to=onnx.TensorProto.FLOAT),
+            models.node("MatMul", "real w", "y"),
+        ]
+        w = models.weights("w", rng.normal(size=(5, 3)))
+        graph = helper.make_graph(nodes, "g", [x], [y], [w])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        models.save(model, box.folder / f"{dtype}.onnx")
+        listed += f'[[models]]\nname = "{dtype}"\npath = "{dtype}.onnx"\n'
+    data = '[[data]]\nname = "d"\npath = "rows.npy"\n'
+    box.write(SHARED.format(layout="NP", models=listed, data=data))
+    before = box.run()
+    assert before["failed"] == []
+    assert box.run() == before
+    assert [line.rpartition(": ")[2] for line in box.lines] == ["kept"] * 3

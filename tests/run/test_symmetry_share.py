@@ -468,7 +468,7 @@ def test_the_samples_on_which_a_model_is_better_go_by_their_own_shares():
         # A sample without any error has no share.
         (share_record(e, 0.2), share_record(some, 0.3), 0.75),
     ):
-        entry = paired(a, b, 0, same=True)
+        entry = paired(a, b, 0)
         assert entry["share_a_lower"] == expected
         # Errors differ in size, and the bootstrap is too sure of such samples.
         assert entry["interval"] == "t"

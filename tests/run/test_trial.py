@@ -220,3 +220,105 @@ def test_a_batch_that_a_reshape_states_is_filled_up(tmp_path, shape):
     result = geed.measure(path, photos(), "C4", measures=["output-l2"], samples=3, provider="cpu")
     assert any(f"takes exactly {shape[0]} rows" in note for note in result["notes"])
     assert result["measurements"][0]["value"] > 0.01
+
+
+# samples of several inputs
+
+
+def shares(divided_by):
+    """exp(a) divided by an input z of each sample, or by its own sum: then it is a softmax."""
+    nodes = [models.node("Exp", "a", "e"), models.node("Div", f"e {divided_by}", "y")]
+    given = [("a", models.FLOAT, ["N", 4])]
+    if divided_by == "z":
+        given.append(("z", models.FLOAT, ["N", 1]))
+    else:
+        axis = models.onnx.helper.make_node("ReduceSum", ["e", "axis"], ["s"], keepdims=1)
+        nodes.insert(1, axis)
+    return models.build(
+        nodes, [models.integers("axis", [1])], given, [("y", models.FLOAT, ["N", 4])]
+    )
+
+
+def test_outputs_are_judged_by_samples_with_their_own_other_inputs(tmp_path):
+    """Every real row of y sums to 1; of one sample's a and another's z none does."""
+    a = np.random.default_rng(3).normal(size=(9, 4)).astype(np.float32)
+    z = np.exp(a).sum(axis=1, keepdims=True)
+    asked = {"input": "a", "input_layout": {"a": "NP"}, "layout": {"y": "NK"}, "provider": "cpu"}
+    asked |= {"measures": ["softmax-kl@y"], "samples": 6, "norm_samples": 9}
+    own = models.save(shares("s"), tmp_path / "softmax.onnx")
+    fed = models.save(shares("z"), tmp_path / "fed.onnx")
+    (known,) = geed.measure(own, {"a": a}, "S4", **asked)["measurements"]
+    result = geed.measure(fed, {"a": a, "z": z}, "S4", **asked)
+    assert "output 'y': assuming probabilities; change with --output-kind" in result["notes"]
+    np.testing.assert_allclose(
+        result["measurements"][0]["deviations"], known["deviations"], rtol=1e-4, atol=1e-6
+    )
+
+
+def mixing_second(above=None):
+    """Of two images, u by itself, and v less its mean over the batch, behind a loop.
+
+    With a number, it is the mean of what is above that.
+    """
+    value = models.onnx.helper.make_tensor_value_info
+    of = "a" if above is None else "r"
+    mean = models.onnx.helper.make_node("ReduceMean", [of], ["m"], axes=[0], keepdims=1)
+    body = models.onnx.helper.make_graph(
+        [
+            models.node("Identity", "go", "going"),
+            models.node("Sub", "a most", "d"),
+            models.node("Relu", "d", "r"),
+            mean,
+            models.node("Sub", "a m", "b"),
+        ],
+        "body",
+        [value("i", 7, []), value("go", 9, []), value("a", 1, None)],
+        [value("going", 9, []), value("b", 1, None)],
+    )
+    made = models.two_images()
+    made.graph.initializer.append(models.weights("most", above or 0.0))
+    nodes = list(made.graph.node)
+    nodes.insert(2, models.onnx.helper.make_node("Loop", ["once", "yes", "cv"], ["l"], body=body))
+    nodes[3].input[1] = "l"
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    for name, held in (("once", np.array(1)), ("yes", np.array(True))):
+        made.graph.initializer.append(models.onnx.numpy_helper.from_array(held, name))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("layouts", "count"),
+    [("u", 7), ("uv", 7), ("uv", 1)],  # of one sample, v must be moved to vary
+)
+def test_rows_that_are_mixed_through_another_input_are_run_one_by_one(tmp_path, layouts, count):
+    """It is moved along with the acted-on one, or has a value for each sample."""
+    rng = np.random.default_rng(4)
+    u, v = (rng.normal(size=(count, c, 8, 8)).astype(np.float32) for c in (3, 2))
+    asked = {"input": "u", "input_layout": dict.fromkeys(layouts, "NCHW"), "provider": "cpu"}
+    asked |= {"measures": ["output-l2@logits"], "samples": count, "norm_samples": count}
+    path = models.save(mixing_second(), tmp_path / "mixing.onnx")
+    result = geed.measure(path, {"u": u, "v": v}, "C4", **asked)
+    assert result["runtime"]["batch_size"] == 1
+    assert any(n.startswith("run one by one, since in a batch ") for n in result["notes"])
+    # Alone, v less its mean is 0.
+    plain = models.save(models.two_images(), tmp_path / "plain.onnx")
+    known = geed.measure(plain, {"u": u, "v": 0 * v}, "C4", **asked)
+    np.testing.assert_allclose(
+        result["measurements"][0]["deviations"], known["measurements"][0]["deviations"], rtol=1e-4
+    )
+
+
+def test_a_row_that_is_mixed_where_another_moved_input_is_extreme_is_looked_at(tmp_path):
+    path = models.save(mixing_second(above=100.0), tmp_path / "mixing.onnx")
+    rng = np.random.default_rng(4)
+    u, v = (rng.normal(size=(24, c, 8, 8)).astype(np.float32) for c in (3, 2))
+    asked = {"input": "u", "input_layout": {"u": "NCHW", "v": "NCHW"}, "provider": "cpu"}
+    asked |= {"measures": ["output-l2@logits"], "samples": 24, "norm_samples": 24, "batch_size": 4}
+    result = geed.measure(path, {"u": u, "v": v}, "C4", **asked)
+    assert result["runtime"]["batch_size"] == 4
+    for position in (9, 10, 11, 12, 13):
+        bright = v.copy()
+        bright[result["data"]["indices"][position]] *= 1000
+        with pytest.raises(GeedError, match="rows of a batch are not independent"):
+            geed.measure(path, {"u": u, "v": bright}, "C4", **asked)

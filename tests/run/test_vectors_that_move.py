@@ -224,3 +224,86 @@ def test_an_action_of_ones_own_that_mixes_entries_leaves_no_classes(tmp_path):
     stated = {"input_layout": "NCT", "layout": {"out": "NT"}, "output_kind": "logits", **RUN}
     with pytest.raises(GeedError, match="flip-h mixes entries along T of NT"):
         measure(path, x, action=Negative(), measures=["flip-rate"], **stated)
+
+
+def test_vectors_under_shifts_are_those_that_stay():
+    """Components are not turned, so they are any entries, in any number, and compare as such."""
+    x = samples(2, 6, 6)
+    weights = np.random.default_rng(1).normal(size=(72, 3)) * 0.2
+
+    def model(batch):
+        return np.tanh(batch.reshape(len(batch), -1).astype(np.float64) @ weights + 0.1)
+
+    asked = {"input_layout": "NXHW", "output_kind": "embedding", "measures": ["unexplained@out"]}
+    told = {k: v for k, v in RUN.items() if k != "provider"}
+    vectors, entries = (
+        measure(
+            lambda batch: {"out": model(batch).astype(np.float32)},
+            *(x, "shift2x2"),
+            layout={"out": layout},
+            **asked,
+            **told,
+        )
+        for layout in ("NX", "NK")
+    )
+    (record,) = vectors["measurements"]
+    assert record["output_action"] == "trivial"
+    chosen = x[vectors["data"]["indices"]]
+    places = [(3 * i, 3 * j) for i in range(2) for j in range(2)]
+    y = np.stack([model(np.roll(chosen[:6], p, (2, 3))) for p in places], axis=1)
+    squares = ((y - y.mean(axis=1, keepdims=True)) ** 2).sum(axis=2)
+    spread = model(chosen).var(axis=0, ddof=1).sum()
+    assert record["value"] == pytest.approx(squares.mean() / spread, rel=1e-5)
+    (compared,) = geed.compare(vectors, entries)["measurements"]
+    assert compared["difference"] == 0
+
+
+@pytest.mark.parametrize("kind", [None, "embedding", "logits"])
+def test_of_a_known_layout_no_other_is_proposed(tmp_path, kind):
+    """Points moved with the picture, 1.0: stated as (N, P, C) as proposed, they seemed not to."""
+    nodes = [
+        node("ReduceMean", "x", "centre", axes=[1], keepdims=1),
+        node("Sub", "x centre", "apart"),
+        node("Mul", "apart apart", "squares"),
+        node("ReduceSum", "squares last", "far", keepdims=1),
+        node("Mul", "apart far", "out"),
+    ]
+    inputs, outputs = [("x", FLOAT, ["N", 5, 3])], [("out", FLOAT, ["N", 5, 3])]
+    model = models.build(nodes, [models.integers("last", [2])], inputs, outputs)
+    path = models.save(model, tmp_path / "m.onnx")
+    options = {"input_layout": {"x": "NPX"}, "layout": {"out": "NPX"}, **RUN}
+    result = measure(path, samples(5, 3), "O", output_kind=kind, **options)
+    (record,) = [m for m in result["measurements"] if m["layer"] == "out"]
+    assert record["measure"] == "channel-cos"
+    assert record["value"] == pytest.approx(-1, abs=1e-6)
+    (note,) = [n for n in result["notes"] if "softmax-kl@out" in n]
+    assert note.endswith("at each place of the other axes, but out is NPX; its shape is (N, 5, 3)")
+    assert "--layout" not in note
+
+
+def test_of_what_is_no_scores_no_layout_is_proposed(tmp_path):
+    """The centre of mass of each channel, as of key points: (N, 2, 2), axes unknown."""
+    rows = np.linspace(-1, 1, 4)
+    nodes = [
+        node("Mul", "x y_of", "a"),
+        node("Mul", "x x_of", "b"),
+        node("ReduceMean", "a", "my", axes=[2, 3], keepdims=0),
+        node("ReduceMean", "b", "mx", axes=[2, 3], keepdims=0),
+        node("Unsqueeze", "my end", "uy"),
+        node("Unsqueeze", "mx end", "ux"),
+        node("Concat", "uy ux", "out", axis=2),
+    ]
+    held = [
+        models.weights("y_of", np.broadcast_to(rows[:, None], (4, 4))),
+        models.weights("x_of", np.broadcast_to(rows, (4, 4))),
+        models.integers("end", [2]),
+    ]
+    inputs, outputs = [("x", FLOAT, ["N", 2, 4, 4])], [("out", FLOAT, ["N", 2, 2])]
+    model = models.build(nodes, held, inputs, outputs)
+    for opset in model.opset_import:
+        opset.version = 17
+    path = models.save(model, tmp_path / "m.onnx")
+    with pytest.raises(GeedError) as caught:
+        measure(path, samples(2, 4, 4), "C4", measures=["softmax-kl@out"], **RUN)
+    assert "the output is embedding, not class scores" in str(caught.value)
+    assert "--layout" not in str(caught.value)
