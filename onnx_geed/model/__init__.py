@@ -75,6 +75,10 @@ if TYPE_CHECKING:
     from onnx_geed.model.reinitialise import (
         redraw as redraw,
     )
+    from onnx_geed.model.restated import (
+        NO_LAYOUT as NO_LAYOUT,
+        ROWS_ELSEWHERE as ROWS_ELSEWHERE,
+    )
     from onnx_geed.model.row_state import (
         Apart as Apart,
         Lost as Lost,

@@ -18,10 +18,10 @@ from onnx_geed.model.nodes import (
     ops,
     stated_axes,
 )
-from onnx_geed.model.shapes import Shape
+from onnx_geed.model.shapes import Shape, Types
 from onnx_geed.model.spellings import DENSE
 
-__all__ = ["Place", "batch_axes"]
+__all__ = ["Place", "axes_of_rows", "batch_axes"]
 
 _REDUCE = ops(
     "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
@@ -93,6 +93,45 @@ def batch_axes(
                     axis = _axis_after(node, data[0], before.axis, old, new, shapes, values)
                     places[name] = Place(axis, before.trailing)
     return places
+
+
+def axes_of_rows(graph: onnx.GraphProto, input: str, one: Types, three: Types) -> dict[str, int]:
+    """Say along which axis of each tensor the batch lies, as far as inference can tell.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The main graph, sorted.
+    input : str
+        The acted-on input.
+    one, three : dict
+        Dtypes and shapes for batches of 1 and 3; both for the same where the file fixes it.
+
+    Returns
+    -------
+    dict of str to int
+        0 also where nothing speaks against it; absent where it is no whole axis, or none is known.
+    """
+    rows, more = (dict(t)[input][1] or (1,) for t in (one, three))
+    fixed = rows[0] == more[0]  # lengths alone do not tell
+    places = {}
+    if fixed:
+        shapes = {name: shape for name, (_, shape) in one.items() if shape is not None}
+        places = batch_axes(graph, input, shapes, rows[0] or 1)
+    axes = {}
+    for name in (name for node in graph.node for name in node.output):
+        a, b = one.get(name, ("?", None))[1], three.get(name, ("?", None))[1]
+        place = places.get(name, Place())
+        lengths = [(a, rows[0]), (b, more[0])]
+        if place == Place() and all(s is None or (s and s[0] in (n, None)) for s, n in lengths):
+            axes[name] = 0
+        elif a and b and len(a) == len(b) and not place.trailing:
+            pairs = list(zip(a, b, strict=True))
+            along = [i for i, pair in enumerate(pairs) if pair == (rows[0], more[0])]
+            along = [i for i in along if i == place.axis] if fixed else along
+            if len(along) == 1 and along[0] > 0:
+                axes[name] = along[0]
+    return axes
 
 
 def _axis_after(

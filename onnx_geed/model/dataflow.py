@@ -14,10 +14,13 @@ import onnx
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model.io import Model
-from onnx_geed.model.nodes import ARITHMETIC, POINTWISE, data_reads, reads
+from onnx_geed.model.nodes import ARITHMETIC, POINTWISE, data_reads, ops, reads
 from onnx_geed.model.shapes import Shape, Types
 
 __all__ = ["Between", "Flow", "between", "drop_pointwise", "vary_along_one_axis"]
+
+# Of which activations are made that have several pieces.
+_PIECEWISE = ops("Where Greater GreaterOrEqual Less LessOrEqual Equal And Or Xor Not")
 
 
 class Flow:
@@ -159,7 +162,8 @@ def drop_pointwise(points: Sequence[str], flow: Flow, types: Types) -> set[str]:
 
     Notes
     -----
-    An activation or batch norm may be spelt out in several nodes, ``x * Sigmoid(x)`` say.
+    An activation or batch norm may be spelt out in several nodes, ``x * Sigmoid(x)`` say, or
+    ``Where(x > 20, x, Softplus(x))``.
     """
     kept = set(points)
     for before, after in itertools.pairwise(points):
@@ -180,7 +184,7 @@ def drop_pointwise(points: Sequence[str], flow: Flow, types: Types) -> set[str]:
 def _is_pointwise(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
     if node.op_type in POINTWISE:
         return True
-    if node.op_type not in ARITHMETIC:
+    if node.op_type not in ARITHMETIC | _PIECEWISE:
         return False
     constants = [name for name in node.input if name and name not in flow.tainted]
     return vary_along_one_axis(node, constants, flow, types)

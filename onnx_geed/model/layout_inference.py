@@ -8,18 +8,28 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx
 
 from onnx_geed.groups import MAP_LAYOUTS, parse_layout
-from onnx_geed.model.axis_parts import Axes, length
+from onnx_geed.model.axis_parts import Axes, Axis, length
 from onnx_geed.model.dataflow import Flow
 from onnx_geed.model.io import Model
 from onnx_geed.model.letter_parts import taken_after
 from onnx_geed.model.letter_reading import Places, Reading
 from onnx_geed.model.letter_rules import axes_after
-from onnx_geed.model.lettered_axes import kind, lettered, lost, one_axis, sized, spelt
+from onnx_geed.model.lettered_axes import (
+    FOLDED,
+    LOST,
+    is_fixed,
+    kind,
+    lettered,
+    lost,
+    one_axis,
+    sized,
+    spelt,
+)
 from onnx_geed.model.map_layouts import map_layouts
 from onnx_geed.model.nodes import constants, data_reads
 from onnx_geed.model.shapes import Shape, Types, infer_fed
 
-__all__ = ["find_layouts", "has_places", "kinds_apart"]
+__all__ = ["find_layouts", "has_places", "kinds_apart", "may_hold_places"]
 
 # Of inputs of these letters the maps are found as images' are.
 _IMAGE = frozenset("NCHW")
@@ -46,13 +56,30 @@ def has_places(shape: Shape | None, layout: str) -> bool:
     return bool(lengths) and (None in lengths or math.prod(n or 0 for n in lengths) >= 2)
 
 
+def may_hold_places(shape: Shape | None, rows: int) -> bool:
+    """Whether a tensor of unknown letters is of the shape of maps, sets or tokens.
+
+    Parameters
+    ----------
+    shape : tuple of int or None, or None
+        Its shape.
+    rows : int
+        Which axis is the batch.
+    """
+    if shape is None or not (len(shape) == 3 or (len(shape) == 4 and rows == 0)):
+        return False
+    lengths = [n for i, n in enumerate(shape) if i != rows]
+    # Of three axes the middle one is a map's, whether its channels stand in front or behind.
+    return sum(n != 1 for n in lengths) > 1 and (len(shape) == 3 or lengths[1] != 1)
+
+
 def find_layouts(
     graph: onnx.GraphProto,
     flow: Flow,
     types: Types,
     stated: Mapping[str, str],
     more: Types | None = None,
-) -> tuple[dict[str, str], set[str]]:
+) -> tuple[dict[str, str], set[str], set[str]]:
     """Find the layouts of tensors, as far as they are sure.
 
     Parameters
@@ -75,6 +102,8 @@ def find_layouts(
     folded : set of str
         Tensors of which nothing but a Reshape tells that they are maps: they can be named, and are
         no defaults.
+    still : set of str
+        Tensors of which no group moves any entry, whether or not there is a layout for them.
 
     Notes
     -----
@@ -83,26 +112,28 @@ def find_layouts(
     :mod:`onnx_geed.model.letter_rules`, and nothing is guessed.
     """
     of_inputs = [stated[name] for name in flow.starts if name in stated]
+    still: set[str] = set()
     if all(set(text) <= _IMAGE and len(text) > 2 for text in of_inputs):
         layouts, folded = map_layouts(graph, flow, types, stated)
         if any(len(text) == 3 for text in of_inputs):  # a plane without channels is no token
-            followed = _followed(graph, flow, more or types, stated)
+            followed, still = _followed(graph, flow, more or types, stated)
             layouts |= {n: t for n, t in followed.items() if layouts.get(n) == "NTD"}
     else:
-        layouts = _followed(graph, flow, more or types, stated)
+        layouts, still = _followed(graph, flow, more or types, stated)
         folded = set()
-    return layouts | dict(stated), folded
+    return layouts | dict(stated), folded, still
 
 
 def _followed(
     graph: onnx.GraphProto, flow: Flow, types: Types, stated: Mapping[str, str]
-) -> dict[str, str]:
-    """Follow letters from the inputs, node by node."""
+) -> tuple[dict[str, str], set[str]]:
+    """Follow letters from the inputs, node by node; say also what stays in place."""
     shapes = {name: shape for name, (_, shape) in types.items() if shape is not None}
     batch = next((shapes[name][0] for name in flow.starts if shapes.get(name)), None)
     known = _all_axes(graph, flow.tainted, shapes, _stated_axes(stated, shapes), stated, batch)
     texts = {name: spelt(axes) for name, axes in known.items()}
-    return {name: text for name, text in texts.items() if text}
+    still = {n for n, axes in known.items() if all(is_fixed(a) or kind(a) == "N" for a in axes)}
+    return {name: text for name, text in texts.items() if text}, still
 
 
 def kinds_apart(
@@ -150,12 +181,12 @@ def kinds_apart(
         if not reached.isdisjoint(data_reads(node)):
             reached.update(name for name in node.output if name)
     known = _all_axes(graph, reached, shapes, start, layouts, batch)
-    return {
-        name: tuple("" if kind(a) != "N" and length(a) == 1 else kind(a) for a in known[name])
-        if name in known
-        else ()
-        for name in reached
-    }
+
+    def told(axis: Axis) -> str:
+        own = kind(axis)
+        return "" if own != "N" and length(axis) == 1 else LOST if own == FOLDED else own
+
+    return {name: tuple(map(told, known.get(name, ()))) for name in reached}
 
 
 def _stated_axes(stated: Mapping[str, str], shapes: Mapping[str, Shape]) -> dict[str, Axes]:

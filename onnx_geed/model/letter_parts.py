@@ -8,6 +8,7 @@ they are that axis again, or of no known kind, but no features.
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Collection, Sequence
 from fractions import Fraction
@@ -17,6 +18,7 @@ from onnx_geed.model.letter_reading import NOWHERE, LetterRule, Made, Place, Pla
 from onnx_geed.model.lettered_axes import (
     ALIKE,
     FIXED,
+    FOLDED,
     LINES,
     LOST,
     MADE,
@@ -28,6 +30,7 @@ from onnx_geed.model.lettered_axes import (
     kind,
     lost,
     nonlinear,
+    of_one_place,
     one_axis,
     reversed_axis,
 )
@@ -59,6 +62,9 @@ def _sliced(r: Reading) -> Axes | None:
     result = list(axes)
     for start, end, step, i in slices:
         axis, size = result[i], r.size(i)
+        if kind(axis) == FOLDED and size == 1:
+            result = list(of_one_place(tuple(result), i))
+            continue
         whole = size == length(axis) if size is not None else start == 0 and end >= 1 << 31
         if step == -1 and size is not None and whole:
             result[i] = reversed_axis(axis)
@@ -75,7 +81,9 @@ def _split(r: Reading) -> Made:
         return None
     i = axis_of(r.node, 0, len(axes))
     return [
-        (*axes[:i], cut(axes[i], r.size(i, output)), *axes[i + 1 :])
+        of_one_place(axes, i)
+        if kind(axes[i]) == FOLDED and r.size(i, output) == 1
+        else (*axes[:i], cut(axes[i], r.size(i, output)), *axes[i + 1 :])
         for output in range(len(r.node.output))
     ]
 
@@ -270,12 +278,19 @@ def _picked(r: Reading) -> Axes | None:
     if axes is None or r.is_data(1):
         return None
     i = axis_of(r.node, 0, len(axes))
+    if kind(axes[i]) == FOLDED and math.prod(n or 0 for n in _sizes(index)) == 1:
+        axes = of_one_place(axes, i)
     return (*axes[:i], *_chosen(axes[i], index, r.integers.get(r.name(1))), *axes[i + 1 :])
+
+
+def _sizes(index: Operand) -> list[int | None]:
+    """Return the lengths of a constant."""
+    return [n for n in index if not isinstance(n, tuple)]
 
 
 def _chosen(axis: Axis, index: Operand, places: list[int] | None) -> Axes:
     """Return the axes of entries picked along one: none for a single entry."""
-    sizes = [n for n in index if not isinstance(n, tuple)]
+    sizes = _sizes(index)
     if is_fixed(axis):
         return tuple(fixed(n) for n in sizes)
     if len(sizes) != 1:
@@ -360,7 +375,7 @@ def taken_after(r: Reading, made: Sequence[Axes | None]) -> list[int]:
     if op == "Concat" and before and made[0] is not None:
         kept = [r.places(k) for k in range(len(r.node.input)) if r.name(k)]
         along = made[0][axis_of(r.node, 0, len(made[0]))]
-        whole = {part.letter for part in along} - {LOST}
+        whole = {part.letter for part in along} - {LOST, FOLDED}
         shared = functools.reduce(operator.and_, kept)
         return [before & (shared | ~r.known.of_letters(whole))] * outputs
     if axes is None or op not in ("Slice", "Split", "Gather"):
@@ -403,7 +418,8 @@ def _places(known: Places, axis: Axis, rows: range | tuple[int, ...]) -> int:
         crop = here is not None and different < here and isinstance(rows, range)
         own = _CROP + kind(axis)
         return known.bit((own, rows, here)) if crop and own in _CROPS else NOWHERE
-    return known.bit((kind(axis), rows if len(rows) > 1 else tuple(rows), here))
+    letter = LOST if kind(axis) == FOLDED else kind(axis)
+    return known.bit((letter, rows if len(rows) > 1 else tuple(rows), here))
 
 
 RULES: list[tuple[LetterRule, str]] = [

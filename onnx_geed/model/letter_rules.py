@@ -10,13 +10,16 @@ from onnx_geed.model.letter_reading import LetterRule, Made, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
     FIXED,
+    FOLDED,
     LOST,
     broadcast,
+    folded,
     is_fixed,
     kind,
     lost,
     nonlinear,
     one_axis,
+    rejoined,
 )
 from onnx_geed.model.nodes import axis_of, integers_of, ops, stated_axes
 from onnx_geed.model.shapes import Shape
@@ -141,12 +144,47 @@ def _reshaped(r: Reading) -> Axes | None:
     axes, shape = r.axes(0), r.made()
     if axes is None or shape is None:
         return None
+    if all(is_fixed(axis) or kind(axis) == "N" for axis in axes):
+        return _of_vectors(axes, shape, r.batch)
     after = _laid_out(axes, shape, r.batch)
-    if after is None or not all(is_fixed(axis) or kind(axis) == "N" for axis in axes):
+    if after is None or sum(map(_has_cuts, after)) >= sum(map(_has_cuts, axes)):
         return after
-    # What a decoder makes of a vector may be lines, planes or points.
-    folded = [axis for axis in after if axis and kind(axis) == FIXED]
-    return tuple(lost(length(a)) if a in folded else a for a in after) if folded[1:] else after
+    return tuple(map(rejoined, after))
+
+
+def _has_cuts(axis: Axis) -> bool:
+    return any(part.letter == FOLDED for part in axis)
+
+
+def _of_vectors(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
+    """Axes after a Reshape of features: what a decoder makes of them may be lines or planes."""
+    # Numbered, lest neighbours be joined: of several vectors each is cut for itself.
+    numbered = tuple(
+        tuple(
+            Part(f"{FIXED}{i}", p.size, p.step, p.axis_length) if p.letter == FIXED else p
+            for p in axis
+        )
+        for i, axis in enumerate(axes)
+    )
+    after = _laid_out(numbered, shape, batch)
+    if after is None:  # cut across two of them
+        after = _laid_out(axes, shape, batch)
+        lone = [axis for axis in after or () if axis and kind(axis) == FIXED]
+        return after and tuple(lost(length(a)) if a in lone and lone[1:] else a for a in after)
+    whole = {part for axis in numbered for part in axis}
+    cuts = [
+        axis
+        for axis in after
+        if axis and all(p.letter[0] == FIXED for p in axis) and not whole.issuperset(axis)
+    ]
+    plain = {axis: tuple(_plain(part) for part in axis) for axis in after}
+    return tuple(folded(a) if a in cuts and cuts[1:] else plain[a] for a in after)
+
+
+def _plain(part: Part) -> Part:
+    """Return a part of features without their number."""
+    letter = FIXED if part.letter[0] == FIXED else part.letter
+    return Part(letter, part.size, part.step, part.axis_length)
 
 
 def _laid_out(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:

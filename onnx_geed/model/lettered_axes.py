@@ -15,6 +15,7 @@ from onnx_geed.model.shapes import Shape
 __all__ = [
     "ALIKE",
     "FIXED",
+    "FOLDED",
     "LINES",
     "LOST",
     "MADE",
@@ -22,13 +23,16 @@ __all__ = [
     "broadcast",
     "cut",
     "fixed",
+    "folded",
     "is_fixed",
     "kind",
     "lettered",
     "lost",
     "mixed",
     "nonlinear",
+    "of_one_place",
     "one_axis",
+    "rejoined",
     "reversed_axis",
     "shrunk",
     "sized",
@@ -47,6 +51,10 @@ ALIKE = "*"
 
 #: Of no kind that is known.
 LOST = "?"
+
+#: Cut out of features: features, or places of what a decoder makes of them. Of no letter, until
+#: all that was cut out lies end to end again, as the heads of attention do.
+FOLDED = "c"
 
 #: Of data the axes, of a constant the lengths.
 Operand = tuple[Axis | int | None, ...]
@@ -103,6 +111,8 @@ def kind(axis: Axis) -> str:
     if len(axis) > 1:
         return LOST
     (part,) = axis
+    if part.letter == FOLDED:
+        return FOLDED
     if part.size is None or part.axis_length is None:
         return part.letter
     coarse = part.letter in LINES or part.step == 1
@@ -130,6 +140,8 @@ def _together(one: Axis, two: Axis) -> Axis:
     size = length(one) if length(one) is not None else length(two)
     if len(kinds) == 1 and kinds != {LOST}:
         return one
+    if kinds == {FIXED, FOLDED}:
+        return one if kind(one) == FOLDED else two
     return one_axis(MADE, size) if kinds <= {MADE, "X", FIXED} else lost(size)
 
 
@@ -196,7 +208,7 @@ def mixed(axis: Axis, size: int | None, *, whole: bool = False) -> Axis:
         Whether it is all of a sample.
     """
     inner = all(part.letter not in _PLACES or _is_inner(part) for part in axis)
-    known = all(part.letter not in (LOST, "N") for part in axis)
+    known = all(part.letter not in (LOST, FOLDED, "N") for part in axis)
     return fixed(size) if whole or (inner and known) else lost(size)
 
 
@@ -235,6 +247,49 @@ def slid(axis: Axis, size: int | None) -> Axis:
     if here and here in LINES + FIXED + ALIKE:
         return cut(axis, size)
     return fixed(size) if here == "" or (size == 1 and here != "N") else lost(size)
+
+
+def folded(axis: Axis) -> Axis:
+    """Return an axis that was cut out of features, or of several."""
+    return tuple(Part(FOLDED, p.size, p.step, p.axis_length) for p in axis)
+
+
+def rejoined(axis: Axis) -> Axis:
+    """Return features where all that was cut out of them lies in its place again."""
+    size = inner = length(axis)
+    cuts = [part for part in axis if part.letter == FOLDED]
+    if not size or not inner or not cuts or any(p.letter not in (FIXED, FOLDED) for p in axis):
+        return axis
+    for part in axis:
+        inner //= part.size or 1
+        if part in cuts and (part.step, part.axis_length) != (inner, size):
+            return axis
+    return fixed(size)
+
+
+def of_one_place(axes: Axes, i: int) -> Axes:
+    """Return axes where one entry is left of what was cut out of features.
+
+    Notes
+    -----
+    Of features cut in two, keys and values say, one piece is as much as a slice of them.
+    """
+    (gone,) = axes[i]
+    rest = (*axes[:i], (), *axes[i + 1 :])
+    if gone.size is None or gone.size * gone.step != gone.axis_length:
+        return rest
+    rest = tuple(
+        tuple(
+            Part(FOLDED, p.size, p.step, gone.step)
+            if p.letter == FOLDED and p.axis_length == gone.axis_length
+            else p
+            for p in axis
+        )
+        for axis in rest
+    )
+    # Tokens in front of the samples are attention's, and no decoder's.
+    first = next((kind(axis) for k, axis in enumerate(rest) if k != i), "N")
+    return rest if first == "N" else tuple(map(rejoined, rest))
 
 
 def reversed_axis(axis: Axis) -> Axis:
@@ -284,7 +339,7 @@ def spelt(axes: Axes) -> str | None:
         kinds[i] = names.pop(0)
     text = "".join(kinds)
     fits = all(text.count(x) <= (2 if x == "P" else 1) for x in text)
-    if set(text) & {LOST, MADE, ALIKE} or not fits:
+    if set(text) & {LOST, FOLDED, MADE, ALIKE} or not fits:
         return None
     # What is kept first is taken for the features, and what stays in place beside them averaged.
     return text if "K" not in text or parse_layout(text).kept.startswith("C") else None

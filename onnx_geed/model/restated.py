@@ -1,4 +1,7 @@
-"""Tensors that hold what another holds: of them one stands for all, and of the input's none."""
+"""Tensors that hold what another holds: of them one stands for all, and of the input's none.
+
+Beside maps these are points of a map's shape of which nobody can tell that they are.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,25 @@ from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
-from onnx_geed.model.dataflow import Flow, vary_along_one_axis
+from onnx_geed.model.dataflow import Flow, drop_pointwise, vary_along_one_axis
+from onnx_geed.model.layout_inference import may_hold_places
 from onnx_geed.model.nodes import data_reads, ops
-from onnx_geed.model.shapes import Types
+from onnx_geed.model.shapes import Shape, Types
 
-__all__ = ["module_outputs", "origins", "standing"]
+__all__ = [
+    "NO_LAYOUT",
+    "ROWS_ELSEWHERE",
+    "module_outputs",
+    "origins",
+    "standing",
+    "unsure_maps",
+]
+
+#: The letters of its axes are not known.
+NO_LAYOUT = "no layout"
+
+#: Its axis 0 is not the batch.
+ROWS_ELSEWHERE = "rows elsewhere"
 
 # The same values in another shape, order or dtype, some of them, or others put beside them.
 _PLUMBING = ops(
@@ -62,10 +79,8 @@ def _is_scale(node: onnx.NodeProto, data: Sequence[str], flow: Flow, types: Type
     return vary_along_one_axis(node, others, flow, types)
 
 
-def module_outputs(
-    ordered: Sequence[str], derived: Mapping[str, str], stated: Collection[str]
-) -> set[str]:
-    """Return the tensors that modules give out.
+def module_outputs(ordered: Sequence[str], derived: Mapping[str, str]) -> dict[str, str]:
+    """Return the tensor that each module gives out.
 
     Parameters
     ----------
@@ -73,12 +88,11 @@ def module_outputs(
         Tensors that can be measured, in topological order.
     derived : mapping of str to str
         The innermost module that makes each, as exporters keep it: the last is its output.
-    stated : collection of str
-        Tensors to which the metadata give a module path.
 
     Returns
     -------
-    set of str
+    dict of str to str
+        By module.
     """
     last = {}
     for name in ordered:
@@ -86,7 +100,7 @@ def module_outputs(
         for depth in range(1, len(parts) + 1):
             last[".".join(parts[:depth])] = name
     last.pop("", None)
-    return {*last.values(), *stated}
+    return last
 
 
 def standing(
@@ -115,3 +129,66 @@ def standing(
         of_each.setdefault(found[name], []).append(name)
     of_each.pop(input, None)
     return {next((n for n in names if n in modules), names[0]) for names in of_each.values()}
+
+
+def unsure_maps(
+    flow: Flow,
+    types: Types,
+    rows: Mapping[str, int],
+    kept: Collection[str],
+    refused: Mapping[str, str],
+    layout: Mapping[str, str],
+    still: Collection[str],
+    head: str | None,
+    derived: Mapping[str, str],
+    given_out: Mapping[str, str],
+) -> dict[str, str]:
+    """Find points that have the shape of a map, and are none that can be measured as it is.
+
+    Parameters
+    ----------
+    flow : Flow
+        How data flow in the graph.
+    types : dict
+        Shapes.
+    rows : mapping of str to int
+        Along which axis of each tensor the batch lies.
+    kept : collection of str
+        Points whose axis 0 it is, but for those dropped for what follows.
+    refused : mapping of str to str
+        Tensors that cannot be measured.
+    layout : mapping of str to str
+        Layouts that are known.
+    still : collection of str
+        Tensors of which no group moves any entry.
+    head : str, optional
+        The latent.
+    derived, given_out : mapping of str to str
+        As :func:`module_outputs` takes and returns them.
+
+    Returns
+    -------
+    dict of str to str
+        By point, in topological order: :data:`NO_LAYOUT` or :data:`ROWS_ELSEWHERE`.
+    """
+    # Behind the latent there are scores and no maps.
+    points = flow.points[: flow.points.index(head)] if head in flow.points else flow.points
+    # A module that gives out the batch in front may do otherwise inside.
+    elsewhere = [
+        p
+        for p in points
+        if rows.get(p)
+        and not refused.get(p)
+        and (not given_out or rows.get(given_out.get(derived.get(p, ""), "")))
+    ]
+    why = dict.fromkeys(drop_pointwise(elsewhere, flow, types), ROWS_ELSEWHERE)
+    why |= {p: NO_LAYOUT for p in points if p in kept and layout.get(p, "?") == "?"}
+    return {
+        p: why[p]
+        for p in points
+        if p in why and p not in still and may_hold_places(_shape(p, types), rows[p])
+    }
+
+
+def _shape(name: str, types: Types) -> Shape | None:
+    return types.get(name, ("?", None))[1]

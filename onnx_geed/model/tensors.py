@@ -11,7 +11,7 @@ import onnx
 
 from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, nearest
-from onnx_geed.model.batch_axis import Place, batch_axes
+from onnx_geed.model.batch_axis import axes_of_rows
 from onnx_geed.model.dataflow import Flow, drop_pointwise
 from onnx_geed.model.heads import find_head
 from onnx_geed.model.io import Model
@@ -23,7 +23,7 @@ from onnx_geed.model.metadata import (
     stated_modules,
 )
 from onnx_geed.model.nodes import FLOATS, constants, data_reads, integer_of, ops, subgraphs
-from onnx_geed.model.restated import module_outputs, origins, standing
+from onnx_geed.model.restated import module_outputs, origins, standing, unsure_maps
 from onnx_geed.model.shapes import Shape, Types, infer
 from onnx_geed.model.signature import layouts_in_file, output_kind, stored_output
 from onnx_geed.model.workspace import workspace
@@ -85,6 +85,9 @@ class Tensor:
         Bytes that its node takes while it runs, beside its inputs and outputs, likewise.
     seconds : float
         How long its node computes on one core, likewise; of a node's first output.
+    aside : str
+        Why a factorisation point that may hold maps has no role: :data:`NO_LAYOUT` or
+        :data:`ROWS_ELSEWHERE`; else empty.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Tensor:
     held: int = 0
     beside: int = 0
     seconds: float = 0.0
+    aside: str = ""
 
 
 @checked
@@ -203,12 +207,13 @@ def tensors_from(
     input, output = flow.input, flow.output
     stated_layouts = layouts_in_file(model, input) | dict(layouts)
     free = types.get(input, ("?", None))[1] != second.get(input, ("?", None))[1]
-    layout, folded = find_layouts(graph, flow, types, stated_layouts, second if free else None)
+    more = second if free else None
+    layout, folded, still = find_layouts(graph, flow, types, stated_layouts, more)
     refused = _refusals(graph, flow, types)
     if reason := refused.get(output):
         raise GeedError(f"output {output!r} {reason}; name another with --output")
-    along_batch = _along_batch(graph, input, types, second)
-    offered = [p for p in flow.points if p in along_batch]
+    rows = axes_of_rows(graph, input, types, second)
+    offered = [p for p in flow.points if rows.get(p) == 0]
     # A map is not dropped for its quantised values, which nobody can measure.
     kept = drop_pointwise([p for p in offered if not refused.get(p)], flow, types)
     pooled = {name for name, text in layout.items() if _has_places_and_channels(text)}
@@ -230,17 +235,25 @@ def tensors_from(
     ]
     found = origins(graph, flow, types)
     fine = [name for node in graph.node for name in node.output if name and name not in refused]
+    given_out = module_outputs(fine, derived)
+    outputs = {*given_out.values(), *stated}
     maps = standing(
-        [name for name in spatial if name in kept and name not in folded],
-        found,
-        input,
-        module_outputs(fine, derived, stated),
+        [name for name in spatial if name in kept and name not in folded], found, input, outputs
     )
     # A converter states the layout of all tensors that hold what a module gives out: one stands.
     for name in (name for name in spatial if name in stated_layouts):
         held = {found[other] for other in maps if other in stated_layouts}
         if name in layouts or found[name] not in held:
             maps.add(name)
+
+    # Of these as well one stands for all, and none where a map that is measured holds the same.
+    no_maps = still | {output}
+    unsure = unsure_maps(
+        flow, types, rows, kept, refused, layout, no_maps, head, derived, given_out
+    )
+    shown = {found[name] for name in maps}
+    unsure = {p: why for p, why in unsure.items() if found[p] not in shown}
+    aside = {p: unsure[p] for p in standing([*unsure], found, input, outputs)}
 
     def roles(name: str) -> tuple[str, ...]:
         return (
@@ -274,6 +287,7 @@ def tensors_from(
                     _held(dtype, shape),
                     workspace(node, types),
                     seconds_of(node, types, short) if name == first else 0.0,
+                    aside.get(name, ""),
                 )
             )
         listed += _tensors_in_bodies(node)
@@ -424,24 +438,6 @@ def _stated_latent(model: Model, refused: Mapping[str, str], flow: Flow) -> str 
         reason = refused.get(name) or f"is not in the model.{nearest(name, outputs)}"
         raise GeedError(f"metadata {LATENT}: {name!r} {reason}; --latent NAME overrides it")
     return name
-
-
-def _along_batch(graph: onnx.GraphProto, input: str, one: Types, three: Types) -> set[str]:
-    """Return the tensors whose axis 0 is the batch, as far as inference can tell."""
-    rows, more = (dict(t)[input][1] or (1,) for t in (one, three))
-    places = {}
-    if rows[0] == more[0]:  # the file fixes the batch, so that lengths alone do not tell
-        shapes = {name: shape for name, (_, shape) in one.items() if shape is not None}
-        places = batch_axes(graph, input, shapes, rows[0] or 1)
-    names = set()
-    for node in graph.node:
-        for name in node.output:
-            a, b = one.get(name, ("?", None))[1], three.get(name, ("?", None))[1]
-            lengths = [(a, rows[0]), (b, more[0])]
-            fits = all(s is None or (s and s[0] in (n, None)) for s, n in lengths)
-            if fits and places.get(name, Place()) == Place():
-                names.add(name)
-    return names
 
 
 def _public_shape(one: Shape | None, three: Shape | None) -> Shape | None:

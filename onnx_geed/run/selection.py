@@ -22,6 +22,8 @@ from onnx_geed.groups import (
 )
 from onnx_geed.measures import Layer, Request, descriptor_of, judge_of_fits, taken_unasked
 from onnx_geed.model import (
+    NO_LAYOUT,
+    ROWS_ELSEWHERE,
     Model,
     Tensor,
     action_key,
@@ -43,6 +45,13 @@ __all__ = [
     "without_rows",
 ]
 
+
+# What to do about maps that are no default, by why they are not.
+_ADVICE = {
+    ROWS_ELSEWHERE: "axis 0 is not the batch: export the model with the batch in front of all, in "
+    "PyTorch batch_first=True",
+    NO_LAYOUT: "the layout is not known: state it with --layout, as onnx-geed layers lists it",
+}
 
 # A class token, one of distillation, and registers.
 _MOST_EXTRA = 9
@@ -132,8 +141,26 @@ def select_tensors(
     reasons = [_no_default(", ".join(measures), listed) for measures in missing.values()]
     if not requested:
         raise GeedError(f"nothing to measure: {'; '.join(reasons)}")
-    notes = tuple(f"left out: {reason}" for reason in reasons)
+    maps = [r.measure for r in requests or defaults if r.layer is None and _takes_maps(r)]
+    notes = tuple(f"left out: {reason}" for reason in (*reasons, *_set_aside(maps, listed)))
     return Selection(tuple(requested), kept, notes)
+
+
+def _takes_maps(request: Request) -> bool:
+    return "channel" in descriptor_of(request.measure).roles
+
+
+def _set_aside(measures: Sequence[str], listed: Sequence[Tensor]) -> list[str]:
+    """Name maps that measures do not take where none is named, as far as they can be told."""
+    texts = []
+    for why, advice in _ADVICE.items():
+        names = [tensor.name for tensor in listed if tensor.aside == why]
+        # That there are no maps at all says to state layouts as well.
+        alone = why == NO_LAYOUT and not any("channel" in tensor.roles for tensor in listed)
+        if measures and names and not alone:
+            others = f" and {len(names) - 1} more" if names[1:] else ""
+            texts.append(f"{', '.join(dict.fromkeys(measures))}@{names[0]}{others}: {advice}")
+    return texts
 
 
 def _no_default(measure: str, listed: Sequence[Tensor]) -> str:

@@ -424,6 +424,84 @@ def test_seeds_that_ask_a_set_are_features(read):
     )
 
 
+def asks_seeds(packed):
+    """A set that asks what two seeds have heard of it, with two heads: (N, 9, 4) again.
+
+    Keys and values are cut out of one dense layer, by place or, as PyTorch does, tokens in front.
+    """
+    heard = [
+        node("Transpose", "x", "t", perm=[0, 2, 1]),
+        node("MatMul", "seeds t", "told"),
+        node("Softmax", "told", "weights", axis=-1),
+        node("MatMul", "weights x", "heard"),
+        node("MatMul", "x wq", "q0"),
+        node("Reshape", "q0 of_set", "q1"),
+        node("Transpose", "q1", "q", perm=[0, 2, 1, 3]),
+    ]
+    keys = {
+        "tokens in front": [
+            node("Transpose", "heard", "front", perm=[1, 0, 2]),
+            node("MatMul", "front wkv", "kv"),
+            node("Reshape", "kv in_two", "pair"),
+            node("Transpose", "pair", "pairs", perm=[2, 0, 1, 3]),
+            node("Gather", "pairs first", "k0", axis=0),
+            node("Gather", "pairs second", "v0", axis=0),
+            node("Reshape", "k0 of_front", "k1"),
+            node("Reshape", "v0 of_front", "v1"),
+            node("Transpose", "k1", "kt", perm=[1, 2, 3, 0]),
+            node("Transpose", "v1", "v", perm=[1, 2, 0, 3]),
+        ],
+        "samples in front": [
+            node("MatMul", "heard wkv", "kv"),
+            node("Reshape", "kv in_four", "four"),
+            node("Transpose", "four", "pairs", perm=[2, 0, 3, 1, 4]),
+            node("Split", "pairs ones", "k0 v0", axis=0),
+            node("Squeeze", "k0 first_axis", "k"),
+            node("Squeeze", "v0 first_axis", "v"),
+            node("Transpose", "k", "kt", perm=[0, 1, 3, 2]),
+        ],
+        "one by one": [
+            node("MatMul", "heard wq", "k0"),
+            node("MatMul", "heard wv", "v0"),
+            node("Reshape", "k0 of_seeds", "k1"),
+            node("Reshape", "v0 of_seeds", "v1"),
+            node("Transpose", "k1", "kt", perm=[0, 2, 3, 1]),
+            node("Transpose", "v1", "v", perm=[0, 2, 1, 3]),
+        ],
+    }[packed]
+    asked = [
+        node("MatMul", "q kt", "scores"),
+        node("Softmax", "scores", "a", axis=-1),
+        node("MatMul", "a v", "mixed"),
+        node("Transpose", "mixed", "m", perm=[0, 2, 1, 3]),
+        node("Reshape", "m join", "o"),
+        node("MatMul", "o wo", "p"),
+        node("Add", "x p", "sum"),
+        node("Relu", "sum", "block"),
+        node("ReduceMean", "block", "latent", axes=[1], keepdims=0),
+        node("Gemm", "latent h", "y"),
+    ]
+    constants = [
+        *(w("seeds", 2, 4), w("wq", 4, 4), w("wv", 4, 4), w("wkv", 4, 8), w("wo", 4, 4)),
+        *(w("h", 4, 3), integers("of_set", [-1, 9, 2, 2]), integers("of_seeds", [-1, 2, 2, 2])),
+        *(integers("in_two", [2, -1, 2, 4]), integers("of_front", [2, -1, 2, 2])),
+        *(integers("in_four", [-1, 2, 2, 2, 2]), integers("ones", [1, 1])),
+        *(integers("first", 0), integers("second", 1), integers("first_axis", [0])),
+        integers("join", [-1, 9, 4]),
+    ]
+    return [*heard, *keys, *asked], constants
+
+
+@BATCHES
+@pytest.mark.parametrize("packed", ["tokens in front", "samples in front", "one by one"])
+def test_a_set_that_asks_what_seeds_have_heard_is_a_set(read, n, packed):
+    nodes, constants = asks_seeds(packed)
+    expected = {"heard": beside("NKC"), "o": "NPC", "sum": "NPC", "block": "NPC", "latent": "NK"}
+    listing = check(read, nodes, constants, [x(n, 9, 4)], "NPC", expected, along="P")
+    assert with_role(listing, "channel") == ["block"]
+    assert with_role(listing, "latent") == ["latent"]
+
+
 GCN = (
     [
         node("MatMul", "adj x", "heard"),
@@ -671,6 +749,12 @@ def test_a_plane_without_channels_is_a_plane(read):
 # Where nothing is sure
 # ------------------------------------------------------------------------------------------------
 
+HEARD = [
+    node("MatMul", "seeds t", "told"),
+    node("Softmax", "told", "weights", axis=-1),
+    node("MatMul", "weights x", "v"),
+]
+
 UNSURE = {
     "a vector folded by a decoder": (
         [
@@ -680,6 +764,38 @@ UNSURE = {
             node("ConvTranspose", "seed k", "y", strides=[2]),
         ],
         [w("d", 5, 12), integers("fold", [0, 3, 4]), w("k", 3, 4, 2)],
+    ),
+    "a vector folded by a decoder, of which one channel is taken": (
+        [
+            node("ReduceMean", "x", "v", axes=[1], keepdims=0),
+            node("Gemm", "v d", "long"),
+            node("Reshape", "long fold", "folded"),
+            node("Gather", "folded one", "taken", axis=1),
+            node("Reshape", "taken alone", "y"),
+        ],
+        [
+            w("d", 5, 12),
+            integers("fold", [0, 2, 6]),
+            integers("one", 0),
+            integers("alone", [0, 1, 6]),
+        ],
+    ),
+    "vectors of seeds, each folded by a decoder": (
+        [
+            *HEARD,
+            node("MatMul", "v d", "long"),
+            node("Reshape", "long fold", "folded"),
+            node("ReduceMean", "folded", "y", axes=[1], keepdims=0),
+        ],
+        [w("seeds", 2, 5), w("d", 5, 12), integers("fold", [0, 2, 3, 4])],
+    ),
+    "seeds laid on a grid": (
+        [
+            *HEARD,
+            node("Reshape", "v grid", "on_grid"),
+            node("ReduceMean", "on_grid", "y", axes=[1], keepdims=0),
+        ],
+        [w("seeds", 6, 5), integers("grid", [0, 2, 3, 5])],
     ),
     "a dense layer over places": ([node("MatMul", "t d", "y")], [w("d", 12, 7)]),
     "places flattened with features in threes": (
@@ -867,7 +983,7 @@ def test_memory_grows_with_the_steps_of_an_unrolled_network_and_not_with_their_s
         model = model_of(unrolled(n))
         facts = infer_tensors(model, "x", "y", None)
         tracemalloc.start()
-        layouts, _ = find_layouts(model.proto.graph, facts.flow, facts.one, {"x": "NTC"})
+        layouts, _, _ = find_layouts(model.proto.graph, facts.flow, facts.one, {"x": "NTC"})
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert "y" not in layouts

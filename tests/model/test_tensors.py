@@ -14,7 +14,14 @@ from onnx import TensorProto, helper
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
-from onnx_geed.model import find_input, find_output, list_tensors as tensors, load_model, resolve
+from onnx_geed.model import (
+    ROWS_ELSEWHERE,
+    find_input,
+    find_output,
+    list_tensors as tensors,
+    load_model,
+    resolve,
+)
 from onnx_geed.model.dataflow import Flow
 from onnx_geed.model.tensor_names import patterns_first, stated_layouts
 
@@ -26,7 +33,8 @@ node, weights, integers = models.node, models.weights, models.integers
 def listed(tmp_path):
     def read(source, **options):
         model = load_model(models.save(source, tmp_path / "model.onnx"))
-        name, output = find_input(model).name, find_output(model)
+        stated = options.get("layouts", {}).get("x")
+        name, output = find_input(model, None, stated).name, find_output(model)
         return tensors(model, name, output, **options)
 
     return read
@@ -126,6 +134,23 @@ def test_an_activation_in_several_nodes_replaces_what_it_is_computed_from(listed
     assert points(listing) == ["silu", "last"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [(20.0, ["act", "last"]), (np.eye(6), ["pre", "act", "last"])],
+    ids=["a number", "another at each place"],
+)
+def test_an_activation_of_two_pieces_replaces_what_it_is_computed_from(listed, limit, wanted):
+    nodes = [
+        node("Conv", "x w", "pre"),
+        node("Softplus", "pre", "small"),
+        node("Greater", "pre limit", "is_large"),
+        node("Where", "is_large pre small", "act"),
+        node("Conv", "act v", "last"),
+    ]
+    constants = [weights("w", np.ones((4, 3, 3, 3))), weights("v", np.ones((4, 4, 3, 3)))]
+    assert points(listed(model_of(nodes, [*constants, weights("limit", limit)]))) == wanted
+
+
 def test_a_constant_that_varies_over_the_grid_is_no_batch_norm(listed):
     nodes = [node("Conv", "x w", "map"), node("Add", "map place", "placed")]
     constants = [weights("w", np.ones((4, 3, 3, 3))), weights("place", np.ones((1, 1, 6, 6)))]
@@ -180,6 +205,28 @@ def test_a_batch_moved_from_axis_0_is_noticed_where_both_lengths_are_1(listed, b
     ]
     listing = listed(model_of(nodes, [integers("front", [0])], (batch, 3, 8, 8)))
     assert points(listing) == ["flat", "y"]
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 5])
+@pytest.mark.parametrize("back", [False, True])
+def test_tokens_in_front_of_the_samples_are_told_unless_their_module_turns_them(
+    listed, batch, back
+):
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2]),
+        node("MatMul", "t w", "p"),
+        node("Relu", "p", "r"),
+        node("MatMul", "r w", "s"),
+        node("Transpose", "s", "u", perm=[1, 0, 2]),
+        node("ReduceMean", "s" if not back else "u", "z", axes=[int(back)], keepdims=0),
+        node("MatMul", "z h", "y"),
+    ]
+    for inner in nodes[:5] if back else nodes[:4]:
+        inner.name = f"/net/{inner.output[0]}"
+    constants = [weights("w", np.ones((4, 4))), weights("h", np.ones((4, 3)))]
+    listing = listed(model_of(nodes, constants, (batch, 8, 4)), layouts={"x": "NTC"}, kind="logits")
+    assert [t.name for t in listing if t.aside == ROWS_ELSEWHERE] == ([] if back else ["r", "s"])
+    assert with_role(listing, "channel") == (["u"] if back else [])
 
 
 def test_rows_stay_rows_where_a_reshape_drops_an_axis_of_length_1(listed):

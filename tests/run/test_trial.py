@@ -102,6 +102,67 @@ def test_an_output_with_another_first_axis_is_left_out_by_default(tmp_path, batc
         geed.measure(path, photos(), "C4", measures=["softmax-kl"])
 
 
+# maps that are no default, since nobody can tell that they are maps
+
+
+def on_a_line(between, channels=4):
+    """A net on lines (N, 8, 4): a map "a", what is between, then a mean over an axis of "s"."""
+    rng = np.random.default_rng(2)
+    axis = {"s": 0, "u": 2}[between[-1].output[0]]
+    nodes = [models.node("MatMul", "x w", "b"), models.node("Relu", "b", "a"), *between]
+    nodes += [
+        models.node("ReduceMean", between[-1].output[0], "z", axes=[axis], keepdims=0),
+        models.node("MatMul", "z h", "y"),
+    ]
+    weights = [
+        models.weights("w", rng.normal(size=(4, channels))),
+        models.weights("h", rng.normal(size=(channels, 3))),
+        models.weights("d", rng.normal(size=(8, 8))),
+    ]
+    inputs = [("x", models.FLOAT, ["N", 8, 4])]
+    return models.build(nodes, weights, inputs, [("y", models.FLOAT, ["N", 3])])
+
+
+TOKENS_FIRST = [
+    models.node("Transpose", "a", "t", perm=[1, 0, 2]),
+    models.node("MatMul", "t w", "p"),
+    models.node("Relu", "p", "r"),
+    models.node("MatMul", "r w", "s"),
+]
+
+PLACES_MIXED = [
+    models.node("Transpose", "a", "t", perm=[0, 2, 1]),
+    models.node("MatMul", "t d", "p"),
+    models.node("Relu", "p", "u"),
+]
+
+
+@pytest.mark.parametrize(
+    ("between", "wanted"),
+    [
+        (TOKENS_FIRST, "left out: channel-cos@r and 1 more: axis 0 is not the batch: export the"),
+        (PLACES_MIXED, "left out: channel-cos@u: the layout is not known: state it with --layout"),
+    ],
+    ids=["tokens first", "places mixed"],
+)
+def test_maps_that_are_left_out_by_default_are_told(tmp_path, between, wanted):
+    path = models.save(on_a_line(between), tmp_path / "model.onnx")
+    data = np.random.default_rng(3).normal(size=(5, 8, 4)).astype(np.float32)
+    run = {"input_layout": "NTC", "output_kind": "logits", "provider": "cpu"}
+
+    def left_out(**options):
+        result = geed.measure(path, data, "reverse", **run, **options)
+        return [n for n in result["notes"] if n.startswith("left out: channel-cos")]
+
+    for options in ({}, {"measures": ["channel-cos"]}):
+        (note,) = left_out(**options)
+        assert note.startswith(wanted)
+    assert not left_out(measures=["channel-cos@a"])
+    assert not left_out(measures=["latent-l2"])
+    if between is PLACES_MIXED:
+        assert not left_out(layout={"u": "NCT"})
+
+
 def test_a_compiled_file_leaves_such_an_output_out(tmp_path):
     path = models.save(classes_first(), tmp_path / "model.onnx")
     described = geed.compile_measurement(path, "C4", tmp_path / "m.onnx")
