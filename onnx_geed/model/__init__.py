@@ -12,6 +12,21 @@ if TYPE_CHECKING:
         LEAST_OPSET as LEAST_OPSET,
         Nodes as Nodes,
     )
+    from onnx_geed.model.chosen_input import (
+        Input as Input,
+        StatedLayouts as StatedLayouts,
+        find_input as find_input,
+        further_inputs as further_inputs,
+        input_layout as input_layout,
+        inputs as inputs,
+        stored_input as stored_input,
+    )
+    from onnx_geed.model.chosen_output import (
+        StatedKind as StatedKind,
+        find_output as find_output,
+        output_kind as output_kind,
+        stored_kind as stored_kind,
+    )
     from onnx_geed.model.dataflow import (
         Between as Between,
         between as between,
@@ -83,19 +98,6 @@ if TYPE_CHECKING:
         Apart as Apart,
         Lost as Lost,
         Mixed as Mixed,
-    )
-    from onnx_geed.model.signature import (
-        Input as Input,
-        StatedKind as StatedKind,
-        StatedLayouts as StatedLayouts,
-        find_input as find_input,
-        find_output as find_output,
-        further_inputs as further_inputs,
-        input_layout as input_layout,
-        inputs as inputs,
-        output_kind as output_kind,
-        stored_input as stored_input,
-        stored_kind as stored_kind,
     )
     from onnx_geed.model.soundness import (
         has_loops as has_loops,

@@ -12,6 +12,17 @@ from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError, reason_of
 from onnx_geed.groups import Table, read_table, table_to_json
 from onnx_geed.held import read_text
+from onnx_geed.model.chosen_input import (
+    StatedLayouts,
+    find_input,
+    inputs,
+    stored_input,
+)
+from onnx_geed.model.chosen_output import (
+    StatedKind,
+    find_output,
+    stored_output,
+)
 from onnx_geed.model.io import Model, load_model, read_proto, write_model
 from onnx_geed.model.listing import layouts_as_stated, list_as_stated
 from onnx_geed.model.metadata import (
@@ -25,15 +36,6 @@ from onnx_geed.model.metadata import (
     action_key,
     layout_key,
     parse_classes,
-)
-from onnx_geed.model.signature import (
-    StatedKind,
-    StatedLayouts,
-    find_input,
-    find_output,
-    inputs,
-    stored_input,
-    stored_output,
 )
 from onnx_geed.model.soundness import refusing_unsound
 from onnx_geed.model.tensor_names import patterns_first, resolve, stated_layouts

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.model.io import Model, load_model
-from onnx_geed.model.metadata import own_metadata
-from onnx_geed.model.signature import (
+from onnx_geed.model.chosen_input import (
     Input,
-    StatedKind,
     StatedLayouts,
     find_input,
-    find_output,
     further_inputs,
     input_layout,
     inputs,
+)
+from onnx_geed.model.chosen_output import (
+    StatedKind,
+    find_output,
     output_kind,
 )
+from onnx_geed.model.io import Model, load_model
+from onnx_geed.model.metadata import own_metadata
 from onnx_geed.model.soundness import of_a_model
 from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import Tensor, infer_tensors, tensors_from

@@ -10,10 +10,12 @@ from onnx import numpy_helper
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import moved_axes
+from onnx_geed.model.chosen_input import (
+    find_input,
+)
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import attribute, integers_of
 from onnx_geed.model.shapes import Shape, infer_shapes
-from onnx_geed.model.signature import find_input
 
 __all__ = ["OffCentre", "off_centre", "zero_padded"]
 

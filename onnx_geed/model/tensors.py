@@ -12,6 +12,13 @@ import onnx
 from onnx_geed.arguments import checked
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.model.batch_axis import axes_of_rows
+from onnx_geed.model.chosen_input import (
+    layouts_in_file,
+)
+from onnx_geed.model.chosen_output import (
+    output_kind,
+    stored_output,
+)
 from onnx_geed.model.dataflow import Flow, drop_pointwise
 from onnx_geed.model.heads import find_head
 from onnx_geed.model.io import Model
@@ -25,7 +32,6 @@ from onnx_geed.model.metadata import (
 from onnx_geed.model.nodes import FLOATS, constants, data_reads, integer_of, ops, subgraphs
 from onnx_geed.model.restated import module_outputs, origins, standing, unsure_maps
 from onnx_geed.model.shapes import Shape, Types, infer
-from onnx_geed.model.signature import layouts_in_file, output_kind, stored_output
 from onnx_geed.model.workspace import workspace
 
 __all__ = [
