@@ -110,9 +110,7 @@ class Spellings:
     def map_output(self) -> bool:
         """Whether the output is made place by place: an image, or what is told of its parts.
 
-        Its grid is the input's, once or some times as large, or that to which a smaller one was
-        enlarged, or the last convolution makes it. What a trunk ends in, behind an activation, is
-        none.
+        Its grid is the input's, once or some times as large, or all data are enlarged to it.
         """
         if self.dense_output():
             return True
@@ -120,25 +118,23 @@ class Spellings:
         # Channels first or last; of a grid with a single place, or one row, nothing is told.
         grids = [made[2:], made[1:-1]] if made is not None and len(made) in (4, 5) else []
         grids = [grid for grid in grids if all(n is not None and n > 1 for n in grid)]
+        if not grids:
+            return False
         if given is not None and any(_is_scaled(part, grids) for part in (given[2:], given[1:-1])):
             return True
-        if any(self._enlarges_to(node, grids) for node in self.flow.nodes):
-            return True
-        last = [n for n in self.flow.nodes if n.op_type in CONV and self._makes_the_output(n)]
-        if not grids or not last or not self.flow.passes_all(self.flow.input, last):
-            return False
-        # An activation may be spelt out, x * Sigmoid(x) say.
-        behind = [n for conv in last for n in self.flow.between(conv.output[0])]
-        return not any(n.op_type == "Mul" and len(self.flow.inputs(n)) > 1 for n in behind)
+        # A map that is enlarged beside others, such as a mask, is a part of a trunk.
+        enlarging = [node for node in self.flow.nodes if self._enlarges_to(node, grids)]
+        return bool(enlarging) and self.flow.passes_all(self.flow.input, enlarging)
 
     def _enlarges_to(self, node: onnx.NodeProto, grids: Sequence[Shape]) -> bool:
-        """Whether a node makes one of some grids of one with fewer places."""
+        """Whether a node makes one of some grids of one with fewer places, but more than one."""
         if node.op_type not in _ENLARGING:
             return False
         before, after = self._shape(node.input[0]), self._shape(node.output[0])
         if before is None or after is None or len(before) != len(after):
             return False
-        return before[2:] != after[2:] and after[2:] in grids
+        several = any(n != 1 for n in before[2:])
+        return several and before[2:] != after[2:] and after[2:] in grids
 
     def _makes_the_output(self, node: onnx.NodeProto) -> bool:
         """Whether the last convolution of a dense output, of any kernel, and no hidden one."""

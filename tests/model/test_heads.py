@@ -549,24 +549,18 @@ ENLARGED = {
         node("Conv", "large to3", "image", **CONV3),
         node("Add", "image half", "y"),
     ],
-}
-COARSE = {
-    "by a convolution": [
+    "to another grid": [
         node("MaxPool", "map", "small", kernel_shape=[3, 3], strides=[3, 3]),
-        node("Conv", "small to3", "y", **CONV3),
-    ],
-    "of a pyramid": [
-        node("MaxPool", "map", "small", kernel_shape=[6, 6], strides=[6, 6]),
         node("Resize", "small no twice", "large"),
         node("Relu", "large", "y"),
     ],
 }
 
 
-@pytest.mark.parametrize("name", [*ENLARGED, *COARSE])
+@pytest.mark.parametrize("name", ENLARGED)
 def test_a_map_that_is_made_place_by_place_is_no_latent_at_any_scale(listed, name):
     """The mean over an image of three times the size was taken for the latent."""
-    nodes = (ENLARGED | COARSE)[name]
+    nodes = ENLARGED[name]
     constants = [*WIDER, random("t2", 6, 1, 2, 2), weights("no", []), weights("half", 0.5)]
     read = {name for n in nodes for name in n.input}
     listing = listed(net(nodes, [c for c in constants if c.name in read], pool=False))
@@ -589,6 +583,40 @@ def test_a_map_that_is_made_place_by_place_is_no_latent_at_any_scale(listed, nam
             ],
             "y",
         ),
+        (
+            [
+                node("MaxPool", "map", "small", kernel_shape=[3, 3], strides=[3, 3]),
+                node("Conv", "small block", "y", **CONV3),
+            ],
+            "y",
+        ),
+        # A mask that weighs the trunk, and one number a channel, are enlarged to its grid.
+        (
+            [
+                node("MaxPool", "map", "half", kernel_shape=[2, 2], strides=[2, 2]),
+                node("MaxPool", "map", "small", kernel_shape=[3, 3], strides=[2, 2]),
+                node("Resize", "small no more", "mask"),
+                node("Mul", "half mask", "y"),
+            ],
+            "y",
+        ),
+        (
+            [
+                node("MaxPool", "map", "half", kernel_shape=[2, 2], strides=[2, 2]),
+                node("GlobalAveragePool", "half", "alone"),
+                node("Resize", "alone no thrice", "y"),
+            ],
+            "y",
+        ),
+        # A Resize to the same grid, and rows that are enlarged without columns.
+        (
+            [
+                node("MaxPool", "map", "half", kernel_shape=[2, 2], strides=[2, 2]),
+                node("Resize", "half no once", "y"),
+            ],
+            "y",
+        ),
+        ([node("Pad", "map rows", "y")], "y"),
         # Scores of a grid of windows, as a classifier gives of a larger image, and of one window.
         ([node("MaxPool", "map", "s", kernel_shape=[3, 3], strides=[3, 3])], "s"),
         ([node("AveragePool", "map", "s", kernel_shape=[6, 6])], "s"),
@@ -597,7 +625,9 @@ def test_a_map_that_is_made_place_by_place_is_no_latent_at_any_scale(listed, nam
 def test_trunks_and_classifiers_of_windows_keep_their_latent(listed, end, found):
     if found == "s":
         end = [*end, node("Conv", "s k", "y")]
-    held = [random("k", 5, 6, 1, 1), random("block", 6, 6, 3, 3), *WIDER]
+    held = [random("k", 5, 6, 1, 1), random("block", 6, 6, 3, 3), *WIDER, weights("no", [])]
+    held += [weights("more", [1, 1, 1.5, 1.5]), weights("thrice", [1, 1, 3, 3])]
+    held += [weights("once", [1, 1, 1, 1]), integers("rows", [0, 0, 1, 0, 0, 0, 2, 0])]
     read = {name for n in end for name in n.input}
     made = net(end, [tensor for tensor in held if tensor.name in read], pool=False)
     assert latents(listed(made)) == [found]
