@@ -187,6 +187,8 @@ def _is_pointwise(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
     if node.op_type not in ARITHMETIC | _PIECEWISE:
         return False
     constants = [name for name in node.input if name and name not in flow.tainted]
+    if node.op_type == "Where" and node.input[0] in constants:  # a mask, which wipes places out
+        return False
     return vary_along_one_axis(node, constants, flow, types)
 
 

@@ -10,7 +10,6 @@ from onnx_geed.model.letter_reading import LetterRule, Made, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
     FIXED,
-    FOLDED,
     LOST,
     broadcast,
     folded,
@@ -147,13 +146,9 @@ def _reshaped(r: Reading) -> Axes | None:
     if all(is_fixed(axis) or kind(axis) == "N" for axis in axes):
         return _of_vectors(axes, shape, r.batch)
     after = _laid_out(axes, shape, r.batch)
-    if after is None or sum(map(_has_cuts, after)) >= sum(map(_has_cuts, axes)):
+    if after is None or sum(map(bool, after)) >= sum(map(bool, axes)):
         return after
     return tuple(map(rejoined, after))
-
-
-def _has_cuts(axis: Axis) -> bool:
-    return any(part.letter == FOLDED for part in axis)
 
 
 def _of_vectors(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:

@@ -179,7 +179,7 @@ def unsure_maps(
         for p in points
         if rows.get(p)
         and not refused.get(p)
-        and (not given_out or rows.get(given_out.get(derived.get(p, ""), "")))
+        and (not given_out or _leads_not(given_out.get(derived.get(p, ""), ""), types, rows))
     ]
     why = dict.fromkeys(drop_pointwise(elsewhere, flow, types), ROWS_ELSEWHERE)
     why |= {p: NO_LAYOUT for p in points if p in kept and layout.get(p, "?") == "?"}
@@ -188,6 +188,12 @@ def unsure_maps(
         for p in points
         if p in why and p not in still and may_hold_places(_shape(p, types), rows[p])
     }
+
+
+def _leads_not(name: str, types: Types, rows: Mapping[str, int]) -> bool:
+    """Whether the batch lies along a later axis, and could not as well be the first."""
+    axis, shape = rows.get(name, 0), _shape(name, types)
+    return axis > 0 and not (shape is not None and shape[0] == shape[axis] == 1)
 
 
 def _shape(name: str, types: Types) -> Shape | None:

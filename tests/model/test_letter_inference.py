@@ -502,6 +502,51 @@ def test_a_set_that_asks_what_seeds_have_heard_is_a_set(read, n, packed):
     assert with_role(listing, "latent") == ["latent"]
 
 
+def asks(name, asking, heard):
+    """Attention with two heads, of (N, n, 4) that asks (N, m, 4)."""
+    parts = [
+        [
+            node("MatMul", f"{of} w{part}", f"{name}_{part}0"),
+            node("Reshape", f"{name}_{part}0 in_heads", f"{name}_{part}1"),
+            node("Transpose", f"{name}_{part}1", f"{name}_{part}", perm=perm),
+        ]
+        for part, of, perm in (
+            ("q", asking, [0, 2, 1, 3]),
+            ("k", heard, [0, 2, 3, 1]),
+            ("v", heard, [0, 2, 1, 3]),
+        )
+    ]
+    return [
+        *(each for part in parts for each in part),
+        node("MatMul", f"{name}_q {name}_k", f"{name}_scores"),
+        node("Softmax", f"{name}_scores", f"{name}_a", axis=-1),
+        node("MatMul", f"{name}_a {name}_v", f"{name}_mixed"),
+        node("Transpose", f"{name}_mixed", f"{name}_m", perm=[0, 2, 1, 3]),
+        node("Reshape", f"{name}_m joined", name),
+    ]
+
+
+@BATCHES
+def test_seeds_that_ask_again_keep_their_letters(read, n):
+    """Queries that are data, of heads that are cut out of what seeds have heard before."""
+    nodes = [
+        node("Transpose", "x", "t", perm=[0, 2, 1]),
+        node("MatMul", "seeds t", "told"),
+        node("Softmax", "told", "weights", axis=-1),
+        node("MatMul", "weights x", "heard"),
+        *asks("again", "heard", "x"),
+        *asks("asked", "x", "again"),
+        node("Relu", "asked", "block"),
+        node("ReduceMean", "block", "latent", axes=[1], keepdims=0),
+        node("Gemm", "latent h", "y"),
+    ]
+    constants = [w("seeds", 2, 4), w("wq", 4, 4), w("wk", 4, 4), w("wv", 4, 4), w("h", 4, 3)]
+    constants += [integers("in_heads", [0, 0, 2, 2]), integers("joined", [0, 0, 4])]
+    expected = {"again": beside("NKC"), "block": "NPC", "latent": "NK"}
+    listing = check(read, nodes, constants, [x(n, 9, 4)], "NPC", expected, along="P")
+    assert with_role(listing, "channel") == ["block"]
+
+
 GCN = (
     [
         node("MatMul", "adj x", "heard"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import models
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto
 import onnx_geed
 from onnx_geed.groups import parse_group
 from onnx_geed.model import find_input, find_output, list_tensors, load_model
+from onnx_geed.model.restated import unsure_maps
 from onnx_geed.run import make_options
 from onnx_geed.run.selection import select_tensors
 
@@ -259,3 +261,22 @@ def test_a_grid_that_is_not_known_is_proposed(listed, ahead, proposed):
     tokens = [t for t in listing.values() if "channel" not in t.roles]
     chosen = select_tensors((), tokens, make_options({}), parse_group("C4"))
     assert any(f"such as 'block={proposed}'" in note for note in chosen.notes)
+
+
+@pytest.mark.parametrize(("given_out", "told"), [((8, 1, 4), ["inner"]), ((1, 1, 4), [])])
+def test_a_module_that_gives_out_one_token_of_one_sample_may_have_it_in_front(given_out, told):
+    flow = SimpleNamespace(points=["inner"], makers={})
+    types = {"inner": ("float32", (8, 1, 4)), "out": ("float32", given_out)}
+    unsure = unsure_maps(
+        flow,
+        types,
+        rows={"inner": 1, "out": 1},
+        kept=(),
+        refused={},
+        layout={},
+        still=(),
+        head=None,
+        derived={"inner": "net", "out": "net"},
+        given_out={"net": "out"},
+    )
+    assert list(unsure) == told

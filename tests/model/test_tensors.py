@@ -151,6 +151,18 @@ def test_an_activation_of_two_pieces_replaces_what_it_is_computed_from(listed, l
     assert points(listed(model_of(nodes, [*constants, weights("limit", limit)]))) == wanted
 
 
+@pytest.mark.parametrize("mask", [np.ones((6, 1)), np.ones((1, 6)), np.ones((4, 1, 1))])
+def test_a_map_that_a_mask_wipes_out_stays_a_point(listed, mask):
+    nodes = [
+        node("Conv", "x w", "pre"),
+        node("Where", "mask pre zero", "kept"),
+        node("Conv", "kept v", "last"),
+    ]
+    constants = [weights("w", np.ones((4, 3, 3, 3))), weights("v", np.ones((4, 4, 3, 3)))]
+    constants += [weights("mask", mask, bool), weights("zero", 0.0)]
+    assert points(listed(model_of(nodes, constants))) == ["pre", "kept", "last"]
+
+
 def test_a_constant_that_varies_over_the_grid_is_no_batch_norm(listed):
     nodes = [node("Conv", "x w", "map"), node("Add", "map place", "placed")]
     constants = [weights("w", np.ones((4, 3, 3, 3))), weights("place", np.ones((1, 1, 6, 6)))]
