@@ -173,7 +173,9 @@ def _axis_after(
 
 def _einsum_axis(node: onnx.NodeProto, name: str, axis: int) -> int | None:
     """Return where an axis of an operand is in the result, if its letter is there."""
-    left, _, right = attribute(node, "equation", "").replace(" ", "").partition("->")
+    left, arrow, right = attribute(node, "equation", "").replace(" ", "").partition("->")
+    if not arrow and "." not in left:
+        right = "".join(sorted(c for c in {*left} - {","} if left.count(c) == 1))
     term = left.split(",")[list(node.input).index(name)]
     letter = term[axis] if "." not in left and axis < len(term) else "."
     return right.index(letter) if "." not in right and letter in right else None

@@ -30,7 +30,7 @@ _ROUNDING = 1e-5
 # What rows are that do not sum to 1, behind these.
 _NO_CLASSES = {
     "Sigmoid": "several labels at once",
-    "Softmax": "it is not taken over the classes",
+    "Softmax": "it is taken over another axis, or rounded",
 }
 
 

@@ -263,8 +263,12 @@ def test_a_grid_that_is_not_known_is_proposed(listed, ahead, proposed):
     assert any(f"such as 'block={proposed}'" in note for note in chosen.notes)
 
 
-@pytest.mark.parametrize(("given_out", "told"), [((8, 1, 4), ["inner"]), ((1, 1, 4), [])])
-def test_a_module_that_gives_out_one_token_of_one_sample_may_have_it_in_front(given_out, told):
+@pytest.mark.parametrize(
+    ("given_out", "still", "told"),
+    [((8, 1, 4), (), ["inner"]), ((1, 1, 4), (), []), ((8, 1, 4), ("inner",), [])],
+    ids=["tokens in front", "one token of one sample", "what no group moves"],
+)
+def test_tokens_in_front_are_told_where_they_are_sure_and_may_move(given_out, still, told):
     flow = SimpleNamespace(points=["inner"], makers={})
     types = {"inner": ("float32", (8, 1, 4)), "out": ("float32", given_out)}
     unsure = unsure_maps(
@@ -274,7 +278,7 @@ def test_a_module_that_gives_out_one_token_of_one_sample_may_have_it_in_front(gi
         kept=(),
         refused={},
         layout={},
-        still=(),
+        still=still,
         head=None,
         derived={"inner": "net", "out": "net"},
         given_out={"net": "out"},

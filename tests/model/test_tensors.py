@@ -512,6 +512,7 @@ BEHIND = {
     "OneHot": ([node("ArgMax", "x", "i", axis=2), node("OneHot", "i six onoff", "y")], (4, 5)),
     "Gather": ([node("Gather", "x patches", "y", axis=2)], (4, 5)),
     "Einsum": ([node("Einsum", "x table", "y", equation="nab,bcd->nacd")], (4, 5)),
+    "Einsum without an arrow": ([node("Einsum", "x table", "y", equation="abz,zcd")], (4, 5)),
 }
 
 
