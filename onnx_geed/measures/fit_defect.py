@@ -140,7 +140,7 @@ def as_representation(group: Group, matrices: F64, gram: F64) -> tuple[F64, tupl
     matrices : ndarray of float64, shape (n, C, C)
         Of a cyclic group a true representation: the eigenangles of a generator snapped to the n-th
         roots of unity, and its powers. Of others, means over the group repeated for as long as the
-        defect falls; where that ends at none, a representation whose matrices overlap with the fit's.
+        defect falls; where that ends at none, a representation that overlaps with the fit.
     defect : tuple of (float, float)
         What is left of it, median and largest: more than rounding only where there are too many
         channels for the last step.

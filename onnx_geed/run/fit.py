@@ -73,7 +73,8 @@ def fit_actions(
     representation : bool
         Whether to make orthogonal matrices compose like the group's elements. For C<n>, angles are
         rounded to multiples of 1/n turn. For other groups, products are averaged over the group
-        and, where that leads to no representation, one near the fit is taken. With too many channels for that, the defect shows the remaining error.
+        and, where that leads to no representation, one near the fit is taken. With
+        too many channels for that, the defect shows the remaining error.
     progress : callable, optional
         Called after inferences, then after solved layers.
     notify : callable, optional
