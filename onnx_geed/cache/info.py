@@ -15,11 +15,12 @@ from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import has_matrices, read_tables
 from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
 from onnx_geed.cache.remote import fetched_cache, info_told
-from onnx_geed.cache.shard_file import damaged, is_sealed
+from onnx_geed.cache.shard_file import damaged, is_sealed, manifest_text, reading
 from onnx_geed.cache.shard_reader import stored_pairs
 from onnx_geed.cache.spread import read_whole
 from onnx_geed.copies import read_by_copy
 from onnx_geed.errors import GeedError
+from onnx_geed.hdf5_trial import try_hdf5
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run import Meter, Progress, cores, in_order
 
@@ -167,7 +168,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
         lambda: read_tables(folder, manifest.description["tables"]),
         lambda: read_place_labels(folder, manifest, manifest.count),
         lambda: read_inputs(folder, manifest),
-        lambda: _check_index(folder),
+        lambda: _check_index(folder, manifest),
     )
     for read in beside:
         try:
@@ -178,13 +179,24 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     return wrong
 
 
-def _check_index(folder: Path) -> None:
-    """Refuse an index that is damaged; one that is missing is no fault.
+def _check_index(folder: Path, manifest: Manifest) -> None:
+    """Refuse an index that is damaged or of another cache; one that is missing is no fault.
 
-    Its seal covers all of it, since the values themselves lie in the shards. HDF5 need not open it.
+    Its seal covers all of it, since the values themselves lie in the shards.
     """
-    if (index := folder / INDEX).exists() and not is_sealed(index):
+    if not (index := folder / INDEX).exists():
+        return
+    if not is_sealed(index):
         raise damaged(index, "its structure")
+    try_hdf5([index])
+    with reading(index) as file:
+        own = Manifest.from_json(manifest_text(file, index), str(index))
+    # Read first: earlier versions may have spelled it otherwise.
+    if own.to_json() != manifest.to_json():
+        raise GeedError(
+            f"cache {folder}: {INDEX} is of another cache; remove that file and run the same "
+            "onnx-geed cache command again to make it again"
+        )
 
 
 def _read_all(folder: Path, manifest: Manifest, i: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from onnx_geed.errors import GeedError, reason_of
@@ -10,6 +10,10 @@ from onnx_geed.errors import GeedError, reason_of
 __all__ = ["Fit", "FitKind", "checked_fit", "fit_content", "fit_of"]
 
 FitKind = Literal["permutation", "orthogonal", "linear"]
+
+
+# Fields that parts of earlier versions were made without. A later one belongs here too.
+_ADDED = frozenset({"inputs", "wholes"})
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Fit:
     fingerprint: str = ""
     inputs: tuple[str, ...] = ()
     wholes: tuple[str, ...] = ()
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it by name, as parts of one run are held together by it.
+
+        What earlier versions did not know is left out where it says nothing, so that their parts
+        still belong to those of this one.
+        """
+        return {name: value for name, value in asdict(self).items() if value or name not in _ADDED}
 
 
 def fit_content(fit: Fit) -> dict[str, Any]:

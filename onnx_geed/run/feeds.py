@@ -36,6 +36,9 @@ Rows = Literal["samples", "one", "whole"]
 # Samples that are looked at for how large their values are.
 _LOOKED_AT = 16
 
+# Kinds of numpy types that a runtime takes as numbers, and those that none could be read from.
+_NUMBERS, _NO_NUMBERS = "biufc", "OSUMm"
+
 _IF_SCALED = "give float32 values in [0, 1] if the model takes those"
 
 
@@ -219,6 +222,8 @@ def feeds_of(
                 f"--feed {name}: no other input has that name; the model has "
                 f"{', '.join(others) or 'none'}.{nearest(name, others)}"
             )
+    for other in others.values():
+        _check_takes_numbers(other)
     missing = [name for name in others if name not in given]
     if missing:
         raise GeedError(
@@ -228,8 +233,8 @@ def feeds_of(
     feeds = {}
     rows: Rows
     for name, value in given.items():
-        other, values = others[name], _loaded_array(name, value, allowed)
-        kind, values = values.dtype, values.astype(np.dtype(other.dtype), copy=False)
+        other = others[name]
+        kind, values = _as_taken(other, value, allowed)
         rank, along = len(other.shape), _batch_axis(model, name, acted.name)
         free = rank > 0 and along in (None, 0)
         free = free and (
@@ -368,6 +373,36 @@ def _refuse_rows_elsewhere(name: str, values: NDArray[Any], along: int | None) -
     )
 
 
+def _as_taken(
+    other: Input, value: str | Path | NDArray[Any], allowed: int
+) -> tuple[np.dtype[Any], NDArray[Any]]:
+    """Return the type of what is given for an input, and its values in the input's own type."""
+    takes, given = np.dtype(other.dtype), _loaded_array(other.name, value, allowed)
+    try:
+        if given.dtype.kind in _NO_NUMBERS and given.dtype != object:
+            raise ValueError
+        return given.dtype, given.astype(takes, copy=False)
+    except (ValueError, TypeError, OverflowError):
+        raise GeedError(
+            f"--feed {other.name}: the input takes {takes} values, but the array holds "
+            f"{given.dtype} values that are not numbers; give an array of numbers"
+        ) from None
+
+
+def _check_takes_numbers(other: Input) -> None:
+    """Refuse an input of texts, sequences or maps, which no array of numbers is a value of."""
+    try:
+        kind = np.dtype(other.dtype).kind
+    except TypeError:  # that of a sequence or a map
+        kind = "O"
+    if kind in _NO_NUMBERS:
+        takes = "texts" if other.dtype == "object" else f"{other.dtype} values"
+        raise GeedError(
+            f"input {other.name} takes {takes}, and --feed gives arrays of numbers alone; export "
+            "the model without this input, or with one that takes numbers"
+        )
+
+
 def _loaded_array(name: str, value: str | Path | NDArray[Any], allowed: int) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
@@ -387,6 +422,6 @@ def _loaded_array(name: str, value: str | Path | NDArray[Any], allowed: int) -> 
         raise GeedError(f"{where}: not a readable .npy file ({reason_of(error)})") from None
     if not isinstance(loaded, np.ndarray):
         raise GeedError(f"{where}: holds several arrays; give an .npy file")
-    if loaded.dtype.kind not in "biufc":
+    if loaded.dtype.kind not in _NUMBERS:
         raise GeedError(f"{where}: holds {loaded.dtype} values, not numbers")
     return loaded

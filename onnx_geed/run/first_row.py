@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.run.joining import Rows
 from onnx_geed.run.row_change import dependent, most_change, relative_change, spread
-from onnx_geed.run.row_check import RowCheck
+from onnx_geed.run.row_check import Beside, RowCheck, nothing_beside
 from onnx_geed.run.session import Runner, Session
 
 __all__ = ["FirstRow", "unmoved"]
@@ -60,7 +60,7 @@ class FirstRow:
         return self
 
     def wants(
-        self, positions: Sequence[int], total: int, rows: F32, beside: Sequence[NDArray[Any]] = ()
+        self, positions: Sequence[int], total: int, rows: F32, beside: Beside = nothing_beside
     ) -> bool:
         """Say whether a job is to be checked, as :meth:`RowCheck.wants` does."""
         return 0 in positions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -195,11 +196,17 @@ def check_job(source: Source, runner: Runner, positions: Sequence[int], batch: i
     if source.check is None:
         return
     rows = source.rows(positions)
-    feeds = source.other_inputs(positions, source.action.group.order)
-    beside = [feeds[name] for name in source.partners]
+
+    @cache
+    def feeds() -> Mapping[str, NDArray[Any]]:
+        return source.other_inputs(positions, source.action.group.order)
+
+    def beside() -> list[NDArray[Any]]:
+        return [feeds()[name] for name in source.partners]
+
     if source.check.wants(positions, len(source.indices), rows, beside):
-        arrays = run_rows(source, runner, rows, feeds, batch)
-        compare_rows(source, runner, rows, feeds, arrays, positions)
+        arrays = run_rows(source, runner, rows, feeds(), batch)
+        compare_rows(source, runner, rows, feeds(), arrays, positions)
 
 
 def reduce_outputs(

@@ -7,7 +7,8 @@ carry both, become the whole one's records with neither model nor data.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,10 @@ _WHOLE = (
     "the whole map counts, its corners too: --support disk masks the samples, and restricts the "
     "maps of channel-cos and class scores at places alone"
 )
+
+
+# Fields that parts of earlier versions were made without. A later one belongs here too.
+_ADDED = frozenset({"no_labels"})
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,14 @@ class MeasuredAs:
         """The catalogue's entry for the measure."""
         descriptor = descriptor_of(self.measure)
         return descriptor.against_target() if self.target else descriptor
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it by name, as parts of one run are held together by it.
+
+        What earlier versions did not know is left out where it says nothing, so that their parts
+        still belong to those of this one.
+        """
+        return {name: value for name, value in asdict(self).items() if value or name not in _ADDED}
 
     def skipped_of(self, members: Collection[int]) -> int:
         """Return how many of the first elements of a subgroup are left out of means over it.

@@ -163,7 +163,10 @@ def check_rows(
         If a row depends on the others of its batch, naming its sample and element.
     """
     check, together = source.check, min(batch, len(rows)) > 1
-    beside = [feeds[name] for name in source.partners]
+
+    def beside() -> list[NDArray[Any]]:
+        return [feeds[name] for name in source.partners]
+
     if check and together and check.wants(positions, len(source.indices), rows, beside):
         compare_rows(source, runner, rows, feeds, arrays, positions, elements)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -246,7 +246,7 @@ def _same(prepared: Prepared) -> dict[str, str]:
     """Return all that parts of one run have in common, by the names that a refusal tells."""
     task, plan, chosen = prepared.task, prepared.task.plan, prepared.options
     source, versions = task.source, software_versions()
-    told = [asdict(one) for one in measured_as(plan)]
+    told = [one.told() for one in measured_as(plan)]
     feeds = {name: (feed.rows, feed.values) for name, feed in source.feeds.items()}
     fixed = {
         "model": prepared.model.sha256,
@@ -305,7 +305,7 @@ def _content(value: Any) -> Any:
         return [str(value.dtype), list(value.shape), held]
     if isinstance(value, Table):
         # Of a fit also which samples it has seen.
-        fit = None if value.fit is None else asdict(value.fit)
+        fit = None if value.fit is None else value.fit.told()
         return [list(value.elements), value.kind, _content(value.values), fit, value.partial]
     if isinstance(value, Mapping):
         return {str(key): _content(value[key]) for key in value}

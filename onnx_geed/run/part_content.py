@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,7 @@ def evidence_to(
         "measures": [
             {
                 # Deviations are corrected already where they are read again.
-                "told": {k: v for k, v in asdict(told).items() if k != "correction"},
+                "told": {k: v for k, v in told.told().items() if k != "correction"},
                 "statistics": _statistics_to(told, orbits.measures.get(told.key), bool(records)),
             }
             for told in evidence.measures
@@ -174,7 +174,7 @@ def evidence_to(
             {**dict(zip(_KEY, key, strict=True)), **{n: _trip_to(own, n) for n in TRIPS}}
             for key, own in evidence.trips.items()
         ],
-        "fits": {layer: asdict(fit) for layer, fit in evidence.fits.items()},
+        "fits": {layer: fit.told() for layer, fit in evidence.fits.items()},
         "fit_scales": [
             {
                 **dict(zip(_KEY, key, strict=True)),

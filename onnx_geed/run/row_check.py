@@ -14,9 +14,17 @@ from onnx_geed.run.joining import Rows
 from onnx_geed.run.row_change import dependent, most_change, relative_change, spread
 from onnx_geed.run.session import Runner
 
-__all__ = ["FirstRunCheck", "RowCheck", "spreads"]
+__all__ = ["Beside", "FirstRunCheck", "RowCheck", "nothing_beside", "spreads"]
 
 F32 = NDArray[np.float32]
+
+#: Makes the rows of other inputs that the group moves.
+Beside = Callable[[], Sequence[NDArray[Any]]]
+
+
+def nothing_beside() -> Sequence[NDArray[Any]]:
+    """Return no rows: those of a network with one moved input."""
+    return ()
 
 
 # Jobs that are checked besides the first, the last, those at powers of two and the extreme ones.
@@ -112,7 +120,7 @@ class RowCheck:
         return replace(self, count=count)
 
     def wants(
-        self, positions: Sequence[int], total: int, rows: F32, beside: Sequence[NDArray[Any]] = ()
+        self, positions: Sequence[int], total: int, rows: F32, beside: Beside = nothing_beside
     ) -> bool:
         """Say whether a job is to be checked.
 
@@ -124,8 +132,9 @@ class RowCheck:
             Samples in all, the points for M too.
         rows : ndarray of float32, shape (R, ...)
             Its model inputs.
-        beside : sequence of ndarray, shape (R, ...) each
-            Those of other inputs that the group moves.
+        beside : callable
+            Makes those of other inputs that the group moves, ndarrays of shape (R, ...). It is
+            called only if they decide, since orbits of them may have to be made for it.
         """
         if self.most:
             return self._sizes.grown({len(run) for run in self._runs(len(rows))})
@@ -137,7 +146,7 @@ class RowCheck:
         chosen |= {int(i) for i in rng.integers(0, total, size=_DRAWN)}
         return (
             self.every
-            or self._extremes.exceeded(_row_sizes([rows, *beside]))
+            or self._extremes.exceeded(_row_sizes([rows, *beside()]))
             or not chosen.isdisjoint(positions)
         )
 
@@ -215,7 +224,7 @@ class FirstRunCheck(RowCheck):
     _looked: bool = field(default=False, init=False, repr=False)
 
     def wants(
-        self, positions: Sequence[int], total: int, rows: F32, beside: Sequence[NDArray[Any]] = ()
+        self, positions: Sequence[int], total: int, rows: F32, beside: Beside = nothing_beside
     ) -> bool:
         """Say whether a run is the first that can tell, as :meth:`RowCheck.wants` does."""
         if self._looked or all(np.array_equal(row, rows[0]) for row in rows[1:]):

@@ -291,6 +291,17 @@ def test_a_moved_cache_still_opens_as_one_array_a_layer(copy, tmp_path):
         assert file["reference/5"].shape == (30, 32)
 
 
+def test_the_index_of_another_cache_is_found(copy, tmp_path):
+    other = tmp_path / "other.geed"
+    caching.write_cache(MODEL, DIGITS, "C8", other, **{**FEW, "seed": 1})
+    shutil.copy(other / "cache.h5", copy / "cache.h5")
+    (line,) = inspection.verify_cache(copy)
+    assert "cache.h5 is of another cache; remove that file and run the same" in line
+    (copy / "cache.h5").unlink()
+    caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
+    assert inspection.verify_cache(copy) == []
+
+
 def test_a_flipped_byte_of_the_index_is_found(copy, live):
     """Our own reader takes the shards, but other tools take what it says of them."""
     index, chance = copy / "cache.h5", random.Random(2)

@@ -461,10 +461,11 @@ def test_the_most_extreme_rows_are_always_checked():
 def test_rows_that_are_extreme_in_another_moved_input_are_checked_too():
     check = rowcheck.RowCheck({}, 1000, 0)
     rows, beside = np.full((16, 2), 0.5, np.float32), np.full((16, 3), 0.5, np.float32)
-    assert check.wants([0], 1000, rows, [beside])
-    quiet = next(p for p in range(100, 400) if not check.wants([p], 1000, rows, [beside]))
+    assert check.wants([0], 1000, rows, lambda: [beside])
+    every = range(100, 400)
+    quiet = next(p for p in every if not check.wants([p], 1000, rows, lambda: [beside]))
     beside[[5, 9], 0] = 0.6, -0.2
-    assert check.wants([quiet], 1000, rows, [beside])
+    assert check.wants([quiet], 1000, rows, lambda: [beside])
     again = []
 
     def run(i):

@@ -157,3 +157,39 @@ def test_bytes_along_which_the_group_moves_nothing_are_told_of_too(tmp_path):
     asked["input_layout"] = {"x": "NTC", "beside": "NK"}
     stated = measure(path, {"x": drawn(6, 4, 3), "beside": rows}, "reverse", **asked)
     assert [note.split(":")[0] for note in of_bytes(stated)] == ["input beside (NK)"]
+
+
+def beside_images(tmp_path, kind, shape):
+    """Scores of an image, and an input s of some type that they do not depend on."""
+    nodes = [
+        models.conv("x", "w", "map"),
+        node("GlobalAveragePool", "map", "pooled"),
+        node("Flatten", "pooled", "out"),
+        node("Shape", "s", "unused"),
+    ]
+    kernels = models.weights("w", np.random.default_rng(0).normal(size=(3, 1, 3, 3)))
+    takes = [("x", FLOAT, ["b", 1, 8, 8]), ("s", kind, shape)]
+    outputs = [("out", FLOAT, ["b", 3]), ("unused", 7, None)]
+    return models.save(models.build(nodes, [kernels], takes, outputs), tmp_path / "beside.onnx")
+
+
+@pytest.mark.parametrize("shape", [["b"], ["b", 1]])
+@pytest.mark.parametrize("given", [True, False])
+def test_an_input_of_texts_is_refused_whether_or_not_it_is_fed(tmp_path, shape, given):
+    path = beside_images(tmp_path, 8, shape)
+    texts = np.array(["a", "b"] * 3).reshape([6, *shape[1:]])
+    for values in (texts, texts.astype(object), texts[:1]):
+        feed = {"s": values} if given else {}
+        with pytest.raises(
+            GeedError, match=r"^input s takes texts, and --feed gives arrays of num"
+        ):
+            measure(path, drawn(6, 1, 8, 8), "C4", feed=feed, samples=6, provider="cpu")
+
+
+@pytest.mark.parametrize(
+    "values", [np.array(["a"] * 6), np.array(["a"] * 6, object), np.array(["2001"] * 6, "M8[Y]")]
+)
+def test_what_is_no_number_is_refused_for_an_input_of_numbers(tmp_path, values):
+    path = beside_images(tmp_path, FLOAT, ["b"])
+    with pytest.raises(GeedError, match=r"^--feed s: the input takes float32 .* not numbers; give"):
+        measure(path, drawn(6, 1, 8, 8), "C4", feed={"s": values}, samples=6, provider="cpu")

@@ -13,6 +13,7 @@ import onnx_geed as geed
 from onnx_geed.model import Apart
 from onnx_geed.run import prepare, trial
 from onnx_geed.run.first_row import FirstRow, unmoved
+from onnx_geed.run.graph_engine import check_job
 from onnx_geed.run.memory import fit_memory
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbits import compare_rows, run_rows
@@ -142,6 +143,33 @@ def test_an_element_that_moves_but_the_input_beside_is_another_row(tmp_path):
     given = rows[elements], {name: value[elements] for name, value in feeds.items()}
     arrays = run_rows(source, runner, *given, 8)
     compare_rows(source, runner, *given, arrays, [0], elements)
+
+
+def test_orbits_of_another_input_are_made_for_the_jobs_that_are_looked_at_alone(
+    tmp_path, monkeypatch
+):
+    model = onnx.parser.parse_model(SETS)
+    model.graph.initializer.append(models.weights("one", [1], np.int64))
+    onnx.save(model, tmp_path / "m.onnx")
+    x, z = (RNG.random((4, 3, 2), dtype=np.float32) for _ in range(2))
+    asked = {"input_layout": {"x": "NPC", "z": "NPC"}, "measures": ["output-l2"], **FEW}
+    run = prepare_run(tmp_path / "m.onnx", {"x": x, "z": z}, "S3", make_options(asked))
+    source, made = run.task.source, []
+    runner = run.worker.session(run.task.network, ["y"])
+    make = type(source).other_inputs
+
+    def making(source, positions, n):
+        made.append(list(positions))
+        return make(source, positions, n)
+
+    monkeypatch.setattr(type(source), "other_inputs", making)
+    assert isinstance(source.check, FirstRow)
+    # Of extreme rows every job has to be known.
+    for check, known in ((source.check, [[0]]), (RowCheck({}, 3, 0), [[0], [1], [2]])):
+        made.clear()
+        for position in range(3):
+            check_job(replace(source, check=check), runner, [position], 8)
+        assert made == known
 
 
 @pytest.fixture

@@ -592,6 +592,23 @@ def test_samples_that_differ_in_another_input_are_others(two, tmp_path, how):
         assert not any("contain duplicates" in note for note in result["notes"])
 
 
+@pytest.mark.parametrize("first", ["each", "one"])
+def test_an_overlap_is_found_where_a_value_is_fed_for_each_sample_or_one_for_all(
+    two, tmp_path, first
+):
+    """Only in one of the two runs do samples have several values; the acted-on one tells."""
+    path, data = two
+    fed = {"each": data["v"], "one": data["v"][:1]}
+    options = {name: {**ONE, "feed": {"v": values}} for name, values in fed.items()}
+    then = "one" if first == "each" else "each"
+    given = written(path, data["u"], tmp_path, **options[first])
+    for now in (first, then):
+        with pytest.raises(geed.GeedError, match=f"4 {SEEN}"):
+            measured(path, data["u"], "", output_action=given, samples=10, **options[now])
+    others = measured(path, data["u"] + 1, "", output_action=given, samples=10, **options[then])
+    assert fitted(others)["fit"]["samples"] == 10
+
+
 def test_files_of_earlier_versions_know_samples_by_the_acted_on_input(two, tmp_path):
     path, data = two
     (name,) = written(path, data, tmp_path, **BOTH).values()

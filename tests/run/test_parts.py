@@ -1,5 +1,6 @@
 """Parts of a run, joined: the bits of the whole, however it is divided."""
 
+import hashlib
 import itertools
 import json
 import random
@@ -22,6 +23,7 @@ from onnx_geed.report import table
 from onnx_geed.run import make_options, prepare_run
 from onnx_geed.run.between_samples import Pair
 from onnx_geed.run.job import orbit_jobs, point_jobs
+from onnx_geed.run.measured_as import measured_as
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 from onnx_geed.run.part_content import _ARRAYS, _PLACES, array_from, array_to
 from onnx_geed.run.references import TRIPS, Trips
@@ -319,6 +321,36 @@ def test_all_that_is_known_of_an_orbit_is_carried():
     assert {f.name for f in fields(ChannelValues)} == {"rows", "total", "added"}
     assert {f.name for f in fields(Pair)} == {"deviations", "square"}
     assert {f.name for f in fields(Trips)} == {*TRIPS}
+
+
+#: What parts told before labels could tell nothing, and fits knew samples by all of their inputs.
+_MEASURE_BEFORE = {
+    *("measure", "layer", "layout", "output_action", "elements", "target", "exact", "half"),
+    *("skipped", "correction", "half_correction", "exact_channels", "table", "trials"),
+    *("background", "notes", "on_independence", "without_table", "averaged", "reads", "digest"),
+    "starts_anywhere",
+}
+_FIT_BEFORE = {
+    *("kind", "layer", "samples", "lambda_", "defect", "indices", "marks", "fingerprint"),
+}
+
+
+def test_parts_of_an_ordinary_run_tell_no_more_than_those_of_earlier_versions(net):
+    """Else the parts of one run that two versions made would not be joined."""
+    asked = {**FEW, "measures": EVERY, "output_kind": "logits"}
+    (one, *_) = plan = measured_as(prepare_run(net, data(), "C8", make_options(asked)).task.plan)
+    told = [{name: getattr(one, name) for name in _MEASURE_BEFORE} for one in plan]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    asked |= {"labels": [i % 3 for i in range(17)], "shard": "1/2"}
+    part = geed.measure(net, data(), "C8", **asked)["part"]
+    assert part["same"]["how measures are taken"] == digest[:16]
+    assert replace(one, no_labels="of other classes").told()["no_labels"] == "of other classes"
+
+    asked |= {"output_action": {"stem": "fit:linear"}, "samples": 7, "fit_samples": 4}
+    part = geed.measure(net, data(), "C8", **asked)["part"]
+    for one in part["evidence"]["measures"]:
+        assert {*one["told"]} == _MEASURE_BEFORE - {"correction"}
+    assert [{*fit} for fit in part["evidence"]["fits"].values()] == [_FIT_BEFORE]
 
 
 def test_a_part_is_a_result_of_its_own_samples_that_says_it_is_a_part(prepared, three, tmp_path):

@@ -309,14 +309,16 @@ def test_rows_that_are_mixed_through_another_input_are_run_one_by_one(tmp_path, 
     )
 
 
-def test_a_row_that_is_mixed_where_another_moved_input_is_extreme_is_looked_at(tmp_path):
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+def test_a_row_that_is_mixed_where_another_moved_input_is_extreme_is_looked_at(tmp_path, engine):
     path = models.save(mixing_second(above=100.0), tmp_path / "mixing.onnx")
     rng = np.random.default_rng(4)
     u, v = (rng.normal(size=(24, c, 8, 8)).astype(np.float32) for c in (3, 2))
     asked = {"input": "u", "input_layout": {"u": "NCHW", "v": "NCHW"}, "provider": "cpu"}
     asked |= {"measures": ["output-l2@logits"], "samples": 24, "norm_samples": 24, "batch_size": 4}
+    asked["engine"] = engine
     result = geed.measure(path, {"u": u, "v": v}, "C4", **asked)
-    assert result["runtime"]["batch_size"] == 4
+    assert (result["runtime"]["batch_size"], result["runtime"]["engine"]) == (4, engine)
     for position in (9, 10, 11, 12, 13):
         bright = v.copy()
         bright[result["data"]["indices"][position]] *= 1000
