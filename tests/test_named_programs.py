@@ -82,7 +82,7 @@ def test_a_program_is_run_where_the_user_names_it(ran):
 #: What takes a group from the user, who may name a program; all others read names in files.
 TAKE_IT_FROM_THE_USER = {
     "groups/named.py",
-    *(f"run/{name}.py" for name in ("compile", "metric", "pipeline", "prepare", "source")),
+    *(f"run/{name}.py" for name in ("compile", "metric", "open_source", "pipeline", "setting")),
 }
 
 
@@ -95,4 +95,4 @@ def test_only_what_the_user_names_may_be_a_program():
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parse_group"
     }
     assert calls <= TAKE_IT_FROM_THE_USER
-    assert "run/source.py" in calls
+    assert "run/open_source.py" in calls

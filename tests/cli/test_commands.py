@@ -89,7 +89,8 @@ BAD = {
     "a corrupt photo": ("ok.onnx --data corrupt --group C4", "a.jpg"),
     "no such module": ("ok.onnx --data nomodule:f --group C4", "nomodule"),
     "zero samples": ("ok.onnx --data x.npy --group C4 --samples 0", "at least one"),
-    "an unknown group": ("ok.onnx --data x.npy --group SO3", "C<n>"),
+    "an unknown group": ("ok.onnx --data x.npy --group Q8", "C<n>"),
+    "a group without end": ("ok.onnx --data x.npy --group SO3", "SO3~24"),
     "a group of the identity alone": ("ok.onnx --data x.npy --group C1", "moves nothing"),
     "a shift that does not divide": ("ok.onnx --data x.npy --group shift3x3", "does not divide"),
     "an unknown layer": ("ok.onnx --data x.npy --group C4 --measure latent-l2@latemt", "'latent'"),
@@ -190,7 +191,7 @@ def test_a_measurement_is_compiled_and_listed(box, monkeypatch):
     ("arguments", "told"),
     [
         ("ook.onnx --group C4", "no such file"),
-        ("ok.onnx --group SO3", "C<n>"),
+        ("ok.onnx --group Q8", "C<n>"),
         ("ok.onnx", "--group"),
         ("ok.onnx --group shift3x3", "does not divide"),
         ("ok.onnx --group C4 --measure channel-cos@latent", "one entry per channel"),
