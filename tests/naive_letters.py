@@ -380,7 +380,7 @@ def _act_on_plane(
             x = _on_axes(x, axes, lambda plane: _turned(plane, degrees, interpolation))
             if mirrored:
                 x = np.flip(x, axes[1])
-    if "X" in letters:
+    if "X" in letters and not group.startswith("shift"):  # which turns nothing
         matrix = plane_matrix(group, element) @ turn_of_two(offset)
         x = mixed(x, letters.index("X"), matrix)
     return x
