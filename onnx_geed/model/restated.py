@@ -169,7 +169,7 @@ def unsure_maps(
     Returns
     -------
     dict of str to str
-        By point, in topological order: :data:`NO_LAYOUT` or :data:`ROWS_ELSEWHERE`.
+        By point, in topological order: ``NO_LAYOUT`` or ``ROWS_ELSEWHERE``.
     """
     # Behind the latent there are scores and no maps.
     points = flow.points[: flow.points.index(head)] if head in flow.points else flow.points

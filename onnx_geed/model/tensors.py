@@ -92,8 +92,8 @@ class Tensor:
     seconds : float
         How long its node computes on one core, likewise; of a node's first output.
     aside : str
-        Why a factorisation point that may hold maps has no role: :data:`NO_LAYOUT` or
-        :data:`ROWS_ELSEWHERE`; else empty.
+        Why a factorisation point that may hold maps has no role: ``NO_LAYOUT`` or
+        ``ROWS_ELSEWHERE``; else empty.
     """
 
     name: str
